@@ -1,0 +1,87 @@
+"""The contract of every encoder. Needs nothing but torch.
+
+Shapes: B batch, T frames of a clip, C channels, H height, W width.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Batch:
+    """A training batch: `frames` float (B, T, C, H, W) in [0, 1]; `actions` float (B, T, A), or None."""
+
+    frames: Tensor
+    actions: Tensor | None = None
+
+
+class Encoder(nn.Module):
+    """A model that turns frames into latents, and can be trained to.
+
+    A model knows nothing of stores, devices, distribution or logging, and keeps no memory but the state it is given.
+    Losses are sums over pixels and latents in nats, averaged over the frames of the batch.
+    """
+
+    Hyperparameters: ClassVar[type[Any]]
+    """A dataclass whose fields all have defaults; the constructor takes one instance, kept as `self.hyperparameters`."""
+
+    frame_shape: tuple[int, int, int]
+    """(H, W, C) of the uint8 RGB frames it was built for."""
+    latents: dict[str, tuple[int, ...]]
+    """Readings by name and shape; the first is the default: {"mean": (256,)}."""
+    clip_length: int = 1
+    """Frames in a training clip: 1 for image models."""
+    hyperparameters: Any
+
+    def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return scalar terms by name; "loss" is the one to minimise, "negative_elbo" the one validation compares.
+
+        `step` is the number of optimizer steps done before this one: schedules are functions of it.
+        """
+        raise NotImplementedError
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state before the first frame, every tensor batch first; {} for models without memory."""
+        return {}
+
+    def encode(
+        self, frames: Tensor, state: State, action: Tensor | None = None, latents: str | None = None
+    ) -> tuple[Tensor, State]:
+        """Turn float frames (B, C, H, W) in [0, 1] into latents (B, *shape), deterministically, and the next state.
+
+        `latents` names a reading of `self.latents`; None is the first.
+        """
+        raise NotImplementedError
+
+    def kl_per_unit(self, frames: Tensor) -> dict[str, Tensor]:
+        """Return the KL of every latent unit in nats, averaged over `frames` (B, T, C, H, W), by reading."""
+        raise NotImplementedError
+
+    def reconstruct(self, frames: Tensor) -> Tensor:
+        """Return the mean reconstructions of frames (B, T, C, H, W), in [0, 1]."""
+        raise NotImplementedError
+
+    def sample(self, count: int) -> Tensor:
+        """Draw frames from the prior: float (count, T, C, H, W) in [0, 1]."""
+        raise NotImplementedError
+
+    def fit(self, frames: Tensor) -> None:
+        """Set what is computed rather than trained from float frames (N, C, H, W); most models have nothing."""
+
+    def reading(self, latents: str | None) -> str:
+        """Return the name of a reading, the first when None; raise ValueError for one the model does not have."""
+        if latents is None:
+            return next(iter(self.latents))
+        if latents not in self.latents:
+            raise ValueError(f"no latents named '{latents}'; this encoder has: {', '.join(self.latents)}")
+        return latents
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """Turn uint8 frames (..., H, W, C) into float32 (..., C, H, W) in [0, 1]."""
+    return frames.movedim(-1, -3).to(torch.float32).div_(255)

@@ -1,0 +1,48 @@
+"""Pictures a person looks at: labelled grids of frames as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from foundation.files import write_atomically
+
+_GAP = 2
+_TEXT_HEIGHT = 18
+_BACKGROUND = 255
+
+
+def picture_grid(rows: Sequence[np.ndarray], labels: Sequence[str] = (), scale: int = 1) -> np.ndarray:
+    """Lay rows of frames, each uint8 (N, H, W, 3), under one another; return one uint8 (H, W, 3) picture.
+
+    `labels` names each row (in a line above it); `scale` enlarges every pixel.
+    """
+    strips = []
+    for index, row in enumerate(rows):
+        row = row.repeat(scale, axis=1).repeat(scale, axis=2)
+        padded = np.pad(row, ((0, 0), (_GAP, _GAP), (_GAP, _GAP), (0, 0)), constant_values=_BACKGROUND)
+        strip = np.concatenate(list(padded), axis=1)
+        if index < len(labels) and labels[index]:
+            strip = np.concatenate([_text_line(labels[index], strip.shape[1]), strip])
+        strips.append(strip)
+    width = max(strip.shape[1] for strip in strips)
+    widened = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=_BACKGROUND) for s in strips]
+    return np.concatenate(widened)
+
+
+def in_rows(frames: np.ndarray, columns: int) -> list[np.ndarray]:
+    """Split frames (N, H, W, 3) into rows of at most `columns`."""
+    return [frames[start : start + columns] for start in range(0, len(frames), columns)]
+
+
+def write_png(path: str | Path, picture: np.ndarray) -> None:
+    """Write a uint8 RGB picture (H, W, 3) to `path` in one step."""
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+    write_atomically(path, encoded.tobytes())
+
+
+def _text_line(text: str, width: int) -> np.ndarray:
+    line = np.full((_TEXT_HEIGHT, width, 3), _BACKGROUND, np.uint8)
+    cv2.putText(line, text, (_GAP + 2, _TEXT_HEIGHT - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (30, 30, 30), 1, cv2.LINE_AA)
+    return line

@@ -1,0 +1,197 @@
+"""Typed dataclasses as the schema, YAML presets as their defaults, tyro as the command line."""
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+import yaml
+
+from foundation.errors import UserError, nearest
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+def preset_names(kind: str) -> list[str]:
+    """List the presets of a kind: the YAML files of `configs/<kind>/`."""
+    return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+
+
+def read_preset(kind: str, name: str) -> dict[str, Any]:
+    """Read a preset by name, or from a path that ends in `.yaml`, as a plain mapping."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"no {kind} preset '{name}': {nearest(name, preset_names(kind))}")
+    return read_yaml(path)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping with `safe_load`."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold a mapping of keys to values")
+    return content
+
+
+def build(schema: type, values: Any, where: str = "") -> Any:
+    """Make an instance of the dataclass `schema` from a mapping, strictly.
+
+    An unknown key, a missing key or a value of the wrong type raises a `UserError` that names the key.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where or schema.__name__}: must be a mapping of keys to values, got {values!r}")
+    hints = typing.get_type_hints(schema)
+    fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
+    for key in values:
+        if key not in fields:
+            raise UserError(f"unknown key '{_join(where, str(key))}': {nearest(str(key), fields)}")
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise UserError(f"missing key '{_join(where, name)}'")
+    converted = {key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()}
+    try:
+        return schema(**converted)
+    except ValueError as error:
+        raise UserError(f"{where + ': ' if where else ''}{error}") from error
+
+
+def to_dict(config: Any) -> Any:
+    """Turn a dataclass into plain mappings, lists and scalars that YAML and JSON can hold."""
+    if dataclasses.is_dataclass(config):
+        return {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {key: to_dict(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [to_dict(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def command_line(
+    kind: str,
+    schema: type | Callable[[dict[str, Any]], type],
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> Any:
+    """Parse `PRESET [--field value ...]` into a dataclass.
+
+    The first argument names a preset of `configs/<kind>/` or a YAML file; options override its fields.
+    `schema` is the dataclass, or a function that chooses it from the preset's mapping.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    program = Path(sys.argv[0]).name
+    if not argv or argv[0].startswith("-"):
+        names = ", ".join(preset_names(kind))
+        usage = f"usage: python {program} PRESET [OPTIONS]\n\n{description}\n\npresets: {names}, or a path to a YAML file\n"
+        if argv and argv[0] in ("-h", "--help"):
+            print(usage + f"\nThe options of a preset: python {program} {preset_names(kind)[0]} --help")
+            raise SystemExit(0)
+        raise UserError(f"name a preset first: python {program} PRESET [OPTIONS]; presets: {names}")
+    values = read_preset(kind, argv[0])
+    chosen = schema if isinstance(schema, type) else schema(values)
+    return parse(chosen, description, argv[1:], default=_partial(chosen, values), program=f"{program} {argv[0]}")
+
+
+def parse(schema: Any, description: str, argv: Sequence[str] | None = None, default: Any = None, program: str | None = None) -> Any:
+    """Parse options into the dataclass `schema` with tyro; `default` gives the values that options override."""
+    config = (tyro.conf.FlagConversionOff,)
+    keywords = {} if default is None else {"default": default}
+    try:
+        return tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _partial(schema: type, values: dict[str, Any]) -> Any:
+    """Build `schema` where fields without a default may still come from the command line."""
+    hints = typing.get_type_hints(schema)
+    missing = {
+        field.name: tyro.MISSING
+        for field in dataclasses.fields(schema)
+        if field.name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    present = {name: hints[name] for name in hints if name not in missing}
+    shell = dataclasses.make_dataclass(
+        schema.__name__, [(field.name, present[field.name], _default(field)) for field in dataclasses.fields(schema) if field.name in present]
+    )
+    built = build(shell, values)
+    return schema(**{name: getattr(built, name) for name in present}, **missing)
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field.default_factory)
+    if field.default is not dataclasses.MISSING:
+        return dataclasses.field(default=field.default)
+    return dataclasses.field(default=None)
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise UserError(f"'{where}' must be one of {', '.join(map(str, arguments))}, got {value!r}")
+    if origin in (tuple, list):
+        return _convert_sequence(origin, arguments, value, where)
+    if origin is dict and isinstance(value, dict):
+        return {_convert(arguments[0], k, where): _convert(arguments[1], v, _join(where, str(k))) for k, v in value.items()}
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    problems = []
+    for choice in choices:
+        if choice is type(None):
+            continue
+        try:
+            return _convert(choice, value, where)
+        except UserError as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _convert_sequence(origin: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"'{where}' must be a list, got {value!r}")
+    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+        if len(value) != len(arguments):
+            raise UserError(f"'{where}' must have {len(arguments)} entries, got {len(value)}")
+        return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(arguments, value, strict=True)))
+    return origin(_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and not isinstance(value, bool):
+        # YAML 1.1 reads 1e-4 (no dot) as a string
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    elif type(value) is hint:
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise UserError(f"'{where}' must be of type {name}, got {value!r}")

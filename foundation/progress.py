@@ -1,0 +1,65 @@
+"""One progress bar for all commands: what, how far, how fast, time left."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+console = Console(stderr=True, highlight=False)
+
+
+class Advance(Protocol):
+    """Report progress: `advance(n)` more units are done; `note` replaces the text at the end of the bar."""
+
+    def __call__(self, amount: int = 1, note: str | None = None) -> None: ...
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {self.unit}/s" if speed >= 10 else f"{speed:.1f} {self.unit}/s")
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None, unit: str = "steps", done: int = 0) -> Iterator[Advance]:
+    """Show a bar on standard error, with rate and time left; without a terminal, print a line every ten percent."""
+    if not console.is_terminal:
+        yield _plain_lines(description, total, unit, done)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(description, total=total, completed=done, note="")
+
+        def advance(amount: int = 1, note: str | None = None) -> None:
+            progress.update(task, advance=amount, **({} if note is None else {"note": note}))
+
+        yield advance
+
+
+def _plain_lines(description: str, total: int | None, unit: str, done: int) -> Advance:
+    state = {"done": done, "printed": done * 10 // total if total else 0}
+
+    def advance(amount: int = 1, note: str | None = None) -> None:
+        state["done"] += amount
+        tenth = state["done"] * 10 // total if total else state["done"] // 10_000
+        if tenth > state["printed"]:
+            state["printed"] = tenth
+            of = f"/{total}" if total else ""
+            console.print(f"{description}: {state['done']}{of} {unit}{'  ' + note if note else ''}", soft_wrap=True)
+
+    return advance
