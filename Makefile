@@ -1,7 +1,7 @@
 # The two commands: make demo, make test. Both make their own virtual environment first; a second call reuses it.
 PYTHON ?= python3.11
 VENV ?= .venv
-# A wheel index for another torch build, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cu130
+# The address of a wheel index for another torch build (CPU only, another CUDA): see the selector on https://pytorch.org/get-started
 TORCH_INDEX ?=
 # A folder of MineRL recordings (or videos) to pretrain on instead of the voxel world's frames.
 RECORDINGS ?=
@@ -16,7 +16,6 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
 		{ echo "error: Python 3.11 or newer is needed; name it with: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

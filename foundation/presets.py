@@ -40,10 +40,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def build(schema: type, values: Any, where: str = "") -> Any:
+def build(schema: type, values: Any, where: str = "", missing: Any = None) -> Any:
     """Make an instance of the dataclass `schema` from a mapping, strictly.
 
     An unknown key, a missing key or a value of the wrong type raises a `UserError` that names the key.
+    `missing` stands in for top-level fields without a value, where the command line still has to give them.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where or schema.__name__}: must be a mapping of keys to values, got {values!r}")
@@ -52,11 +53,13 @@ def build(schema: type, values: Any, where: str = "") -> Any:
     for key in values:
         if key not in fields:
             raise UserError(f"unknown key '{_join(where, str(key))}': {nearest(str(key), fields)}")
+    converted = {key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in values:
-            raise UserError(f"missing key '{_join(where, name)}'")
-    converted = {key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()}
+            if missing is None:
+                raise UserError(f"missing key '{_join(where, name)}'")
+            converted[name] = missing
     try:
         return schema(**converted)
     except ValueError as error:
@@ -96,7 +99,7 @@ def command_line(
         raise UserError(f"name a preset first: python {program} PRESET [OPTIONS]; presets: {names}")
     values = read_preset(kind, argv[0])
     chosen = schema if isinstance(schema, type) else schema(values)
-    return parse(chosen, description, argv[1:], default=_partial(chosen, values), program=f"{program} {argv[0]}")
+    return parse(chosen, description, argv[1:], default=build(chosen, values, missing=tyro.MISSING), program=f"{program} {argv[0]}")
 
 
 def parse(schema: Any, description: str, argv: Sequence[str] | None = None, default: Any = None, program: str | None = None) -> Any:
@@ -107,30 +110,6 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
         return tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _partial(schema: type, values: dict[str, Any]) -> Any:
-    """Build `schema` where fields without a default may still come from the command line."""
-    hints = typing.get_type_hints(schema)
-    missing = {
-        field.name: tyro.MISSING
-        for field in dataclasses.fields(schema)
-        if field.name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    present = {name: hints[name] for name in hints if name not in missing}
-    shell = dataclasses.make_dataclass(
-        schema.__name__, [(field.name, present[field.name], _default(field)) for field in dataclasses.fields(schema) if field.name in present]
-    )
-    built = build(shell, values)
-    return schema(**{name: getattr(built, name) for name in present}, **missing)
-
-
-def _default(field: dataclasses.Field) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return dataclasses.field(default_factory=field.default_factory)
-    if field.default is not dataclasses.MISSING:
-        return dataclasses.field(default=field.default)
-    return dataclasses.field(default=None)
 
 
 def _join(where: str, key: str) -> str:

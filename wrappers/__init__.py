@@ -1,0 +1,10 @@
+"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, discrete actions, frame skip, flat observations."""
+
+from wrappers.discrete_actions import DiscreteActions
+from wrappers.flat_observation import FlatObservation
+from wrappers.frame_skip import FrameSkip
+from wrappers.frozen_encoder import FrozenEncoder
+from wrappers.latent_observation import LatentObservation
+from wrappers.vec_latent import VecLatent
+
+__all__ = ["DiscreteActions", "FlatObservation", "FrameSkip", "FrozenEncoder", "LatentObservation", "VecLatent"]

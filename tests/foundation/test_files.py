@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+
+from foundation.errors import UserError
+from foundation.files import atomic_write, exclusive_lock, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UserError, match="No space left"), atomic_write(path), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_atomically(tmp_path / "a" / "b", "x")
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
+    code = "import sys; from foundation.files import exclusive_lock\nwith exclusive_lock(sys.argv[1], 'training'): print('held')"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with exclusive_lock(tmp_path, "training"):
+        refused = subprocess.run(command, capture_output=True, text=True)
+        assert "another process is training here" in refused.stderr
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "held\n"

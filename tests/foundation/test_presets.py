@@ -1,0 +1,85 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+import tyro
+
+from foundation.errors import UserError
+from foundation.presets import build, command_line, parse, preset_names, read_preset, to_dict
+
+
+@dataclass
+class Model:
+    latent_dim: int = 3
+    beta: float = 0.1
+    channels: tuple[int, ...] = (1, 2)
+    cycle: int | None = None
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass
+class Config:
+    store: str
+    steps: int = 5
+    model: Model = field(default_factory=Model)
+
+
+def test_values_of_a_preset_reach_nested_fields():
+    config = build(Config, {"store": "s", "model": {"beta": "1e-3", "channels": [4, 5, 6], "cycle": 7}})
+    assert config == Config("s", 5, Model(3, 0.001, (4, 5, 6), 7))
+
+
+def test_a_config_survives_a_round_trip():
+    config = Config("s", 6, Model(channels=(8,)))
+    assert build(Config, to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"store": "s", "modle": {}}, "unknown key 'modle': did you mean 'model'"),
+        ({"store": "s", "model": {"latent_dmi": 3}}, "unknown key 'model.latent_dmi': did you mean 'latent_dim'"),
+        ({"store": "s", "model": {"beta": "much"}}, "'model.beta' must be of type float"),
+        ({"store": "s", "steps": True}, "'steps' must be of type int"),
+        ({"store": "s", "model": {"kind": "c"}}, "'model.kind' must be one of a, b"),
+        ({"store": "s", "model": 3}, "model: must be a mapping"),
+        ({}, "missing key 'store'"),
+    ],
+)
+def test_a_wrong_preset_names_the_key(values, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        build(Config, values)
+
+
+def test_options_override_the_preset():
+    default = build(Config, {"steps": 9}, missing=tyro.MISSING)
+    config = parse(Config, "", ["--store", "s", "--model.latent-dim", "64"], default=default)
+    assert config == Config("s", 9, Model(latent_dim=64))
+
+
+def test_a_preset_can_be_a_path(tmp_path):
+    (tmp_path / "mine.yaml").write_text("store: s\nmodel: {latent_dim: 2}\n")
+    config = command_line("encoder", Config, "", [str(tmp_path / "mine.yaml"), "--steps", "8"])
+    assert config == Config("s", 8, Model(latent_dim=2))
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'conv_vae'"):
+        read_preset("encoder", "conv_va")
+
+
+def test_broken_yaml_and_tags_that_run_code_are_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("a: [1\n")
+    with pytest.raises(UserError, match="cannot be read as YAML"):
+        read_preset("encoder", str(path))
+    path.write_text("a: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(UserError, match="cannot be read as YAML"):
+        read_preset("encoder", str(path))
+
+
+@pytest.mark.parametrize("kind", ["encoder", "agent", "env"])
+def test_every_preset_is_a_mapping(kind):
+    names = preset_names(kind)
+    assert "debug" in names
+    assert all(isinstance(read_preset(kind, name), dict) for name in names)

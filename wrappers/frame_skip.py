@@ -1,0 +1,41 @@
+"""One agent step is several game ticks."""
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+
+from foundation.errors import UserError
+
+
+class FrameSkip(gymnasium.Wrapper):
+    """Repeat each action for `ticks` ticks and sum the rewards; only the last tick is seen.
+
+    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip. An environment
+    that offers `step_ticks` renders the last tick only. Spaces do not change; `metadata["render_fps"]` does.
+    """
+
+    def __init__(self, env: gymnasium.Env, ticks: int) -> None:
+        if ticks < 1:
+            raise UserError(f"frame skip must be at least 1 tick, got {ticks}")
+        super().__init__(env)
+        self.ticks = ticks
+        self._step_ticks = getattr(env, "step_ticks", None)
+        rate = env.metadata.get("render_fps")
+        self.metadata = {**env.metadata, **({"render_fps": rate / ticks} if rate else {})}
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        action = self._divide_camera(action)
+        if self._step_ticks is not None:
+            return self._step_ticks(action, self.ticks)
+        total = 0.0
+        for _ in range(self.ticks):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+    def _divide_camera(self, action: Any) -> Any:
+        if isinstance(action, dict) and "camera" in action:
+            return {**action, "camera": action["camera"] / self.ticks}
+        return action

@@ -1,0 +1,102 @@
+"""A trained encoder that only looks: pictures in, standardised latents out."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders import EncoderArtifact, load_encoder
+from encoders.encoder import State, to_float
+from foundation.errors import UserError
+from frames.resize import resize_frames
+
+# Measured on CPUs: batches of 8 are the fastest a frame, and a fixed split keeps the last bits fixed.
+_CPU_CHUNK = 8
+
+
+class FrozenEncoder:
+    """Encode uint8 frames with a frozen, stateless-by-itself encoder; the caller keeps the state.
+
+    Latents are standardised with the mean and deviation stored in the artifact: training and evaluation see the same numbers.
+    `latents` names a reading of the encoder (None: its first). `resize` lets frames of other sizes in, through the resize that
+    the training frames went through. Raises `UserError` for an unknown reading, a missing CUDA device or a damaged artifact.
+    """
+
+    def __init__(
+        self, encoder: str | Path | EncoderArtifact, device: str = "cpu", latents: str | None = None, resize: bool = False
+    ) -> None:
+        artifact = encoder if isinstance(encoder, EncoderArtifact) else load_encoder(encoder)
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise UserError("device 'cuda' was asked for, but torch sees no CUDA device; use device 'cpu'")
+        self.device = torch.device(device)
+        self.info = artifact.info
+        self.resize = resize
+        try:
+            self.reading = artifact.model.reading(latents)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        self.model = artifact.model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        mean, deviation = artifact.statistics[self.reading]
+        self._mean, self._deviation = mean.to(self.device), deviation.to(self.device)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one frame's latents."""
+        return self.model.latents[self.reading]
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the frames the encoder was trained on."""
+        return self.model.frame_shape
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a latent depends on earlier frames."""
+        return bool(self.model.initial_state(1))
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable numbers in the whole model, decoder included."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return the state before the first frame of `batch_size` episodes."""
+        return {name: tensor.to(self.device) for name, tensor in self.model.initial_state(batch_size).items()}
+
+    def encode(
+        self, frames: np.ndarray, state: State | None = None, action: np.ndarray | None = None
+    ) -> tuple[np.ndarray, State]:
+        """Encode frames uint8 (B, H, W, C) into standardised latents float32 (B, *latent_shape), and the next state.
+
+        `state` has B rows (None: before the first frame); `action` float (B, A) led to the frames (zeros after a reset).
+        """
+        frames = self._fitting(frames)
+        state = self.initial_state(len(frames)) if state is None else state
+        chunk = _CPU_CHUNK if self.device.type == "cpu" else max(len(frames), 1)
+        parts = [self._encode_chunk(frames, state, action, start, start + chunk) for start in range(0, len(frames), chunk)]
+        latents = np.concatenate([part.cpu().numpy() for part, _ in parts]) if parts else np.zeros((0, *self.latent_shape), np.float32)
+        return latents, {name: torch.cat([following[name] for _, following in parts]) for name in state}
+
+    @torch.inference_mode()
+    def _encode_chunk(
+        self, frames: np.ndarray, state: State, action: np.ndarray | None, start: int, stop: int
+    ) -> tuple[Tensor, State]:
+        rows = torch.from_numpy(np.ascontiguousarray(frames[start:stop])).to(self.device)
+        pictures = to_float(rows).contiguous(memory_format=torch.channels_last)
+        before = {name: tensor[start:stop] for name, tensor in state.items()}
+        previous = None if action is None else torch.as_tensor(action[start:stop], dtype=torch.float32, device=self.device)
+        latents, following = self.model.encode(pictures, before, previous, self.reading)
+        return (latents - self._mean) / self._deviation, following
+
+    def _fitting(self, frames: np.ndarray) -> np.ndarray:
+        if frames.dtype != np.uint8 or frames.ndim != 4:
+            raise UserError(f"frames must be uint8 (B, H, W, C), got {frames.dtype} {frames.shape}")
+        if frames.shape[1:] == self.frame_shape:
+            return frames
+        if not self.resize or frames.shape[-1] != self.frame_shape[-1]:
+            raise UserError(
+                f"the encoder was built for frames of {self.frame_shape}, got {frames.shape[1:]}; "
+                "make the environment's frames of that size, or ask for resize=True"
+            )
+        return resize_frames(frames, self.frame_shape[:2], self.info.resize)

@@ -1,0 +1,37 @@
+"""Latents instead of pixels for one gymnasium environment."""
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+
+from wrappers.frozen_encoder import FrozenEncoder
+from wrappers.latents import action_vectors, check_rate, latent_space, no_action, pictures_of, with_latents
+
+
+class LatentObservation(gymnasium.Wrapper):
+    """Replace the picture of each observation by the latents of a frozen encoder.
+
+    A picture becomes a `Box` of latents; in a dictionary `latent` stands in place of `pov`. The encoder's state lives here.
+    """
+
+    def __init__(self, env: gymnasium.Env, frozen: FrozenEncoder, any_rate: bool = False) -> None:
+        super().__init__(env)
+        check_rate(frozen, env.metadata, any_rate)
+        self.frozen = frozen
+        self.observation_space = latent_space(env.observation_space, frozen)
+        self._state = frozen.initial_state(1)
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        self._state = self.frozen.initial_state(1)
+        return self._encoded(observation, no_action(self.action_space, 1)), info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        vectors = action_vectors(self.action_space, np.asarray(action)[None]) if self.frozen.has_memory else None
+        return self._encoded(observation, vectors), reward, terminated, truncated, info
+
+    def _encoded(self, observation: Any, action: np.ndarray | None) -> Any:
+        latents, self._state = self.frozen.encode(pictures_of(observation)[None], self._state, action)
+        return with_latents(observation, latents[0])

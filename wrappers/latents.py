@@ -1,0 +1,60 @@
+"""What both latent wrappers share: the observation space, and the check of the frame rate."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from foundation.errors import UserError
+from wrappers.flat_observation import PICTURE
+from wrappers.frozen_encoder import FrozenEncoder
+
+LATENT = "latent"
+
+
+def latent_space(space: spaces.Space, frozen: FrozenEncoder) -> spaces.Space:
+    """Return the observation space with latents in place of the picture."""
+    latents = spaces.Box(-np.inf, np.inf, frozen.latent_shape, np.float32)
+    if isinstance(space, spaces.Dict):
+        if PICTURE not in space.spaces:
+            raise UserError(f"no picture '{PICTURE}' in the observation; it has: {', '.join(space.spaces)}")
+        return spaces.Dict({LATENT: latents, **{key: sub for key, sub in space.spaces.items() if key != PICTURE}})
+    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
+        return latents
+    raise UserError(f"latents need an observation that is or holds an RGB picture, got {space}")
+
+
+def pictures_of(observation: Any) -> np.ndarray:
+    """Return the picture, or the batch of pictures, of an observation."""
+    return np.asarray(observation[PICTURE] if isinstance(observation, dict) else observation)
+
+
+def with_latents(observation: Any, latents: np.ndarray) -> Any:
+    """Put latents in the place of the picture."""
+    if not isinstance(observation, dict):
+        return latents
+    return {LATENT: latents, **{key: value for key, value in observation.items() if key != PICTURE}}
+
+
+def check_rate(frozen: FrozenEncoder, metadata: dict[str, Any], any_rate: bool) -> None:
+    """Refuse to step a model with memory at another rate than it was trained at, frame skip included."""
+    trained, stepped = frozen.info.frames_per_second, metadata.get("render_fps")
+    if any_rate or not frozen.has_memory or trained == stepped:
+        return
+    raise UserError(
+        f"this encoder has memory and was trained at {trained} frames/s, but the environment is stepped at {stepped} frames/s "
+        "(frame skip included); train it at that rate, change the frame skip, or say any_rate"
+    )
+
+
+def action_vectors(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
+    """Return actions as float32 (B, A): one-hot for choices, flat numbers for boxes."""
+    if isinstance(space, spaces.Discrete):
+        return np.eye(int(space.n), dtype=np.float32)[np.asarray(actions, int).reshape(-1) - int(space.start)]
+    return np.asarray(actions, np.float32).reshape(len(actions), -1)
+
+
+def no_action(space: spaces.Space, rows: int) -> np.ndarray:
+    """Return the zeros (B, A) that stand before an episode's first frame."""
+    size = int(space.n) if isinstance(space, spaces.Discrete) else spaces.flatdim(space)
+    return np.zeros((rows, size), np.float32)

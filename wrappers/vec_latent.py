@@ -1,0 +1,73 @@
+"""Latents instead of pixels for many environments, in one forward pass."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from encoders.encoder import State
+from wrappers.frozen_encoder import FrozenEncoder
+from wrappers.latents import action_vectors, check_rate, latent_space, no_action, pictures_of, with_latents
+
+
+class VecLatent(VecEnvWrapper):
+    """Replace the pictures of a `VecEnv` by the latents of a frozen encoder.
+
+    Spaces change as in `LatentObservation`. The wrapper owns the encoder's state, one row an environment: a row starts anew
+    when its episode ends, and the episode's `terminal_observation` is encoded from the state before the step.
+    """
+
+    def __init__(self, venv: VecEnv, frozen: FrozenEncoder, any_rate: bool = False) -> None:
+        check_rate(frozen, venv.get_attr("metadata")[0], any_rate)
+        super().__init__(venv, observation_space=latent_space(venv.observation_space, frozen))
+        self.frozen = frozen
+        self._state = frozen.initial_state(self.num_envs)
+        self._actions = no_action(self.action_space, self.num_envs)
+
+    def reset(self) -> VecEnvObs:
+        observation = self.venv.reset()
+        self._state = self.frozen.initial_state(self.num_envs)
+        return self._encoded(observation, no_action(self.action_space, self.num_envs))
+
+    def step_async(self, actions: np.ndarray) -> None:
+        if self.frozen.has_memory:
+            self._actions = action_vectors(self.action_space, actions)
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observation, rewards, dones, infos = self.venv.step_wait()
+        actions = self._actions
+        if dones.any():
+            self._encode_terminal(np.flatnonzero(dones), infos)
+            self._state = _reset_rows(self._state, self.frozen.initial_state(self.num_envs), dones)
+            actions = np.where(dones[:, None], np.float32(0), actions)
+        return self._encoded(observation, actions), rewards, dones, infos
+
+    def encoder_state(self) -> State:
+        """Return the encoder's memory, to be kept in a checkpoint."""
+        return self._state
+
+    def restore_encoder_state(self, state: State) -> None:
+        """Go on from what `encoder_state` returned."""
+        self._state = {name: tensor.to(self.frozen.device) for name, tensor in state.items()}
+
+    def _encoded(self, observation: Any, actions: np.ndarray) -> Any:
+        latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions)
+        return with_latents(observation, latents)
+
+    def _encode_terminal(self, rows: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        last = [infos[row]["terminal_observation"] for row in rows]
+        before = {name: tensor[torch.from_numpy(rows)] for name, tensor in self._state.items()}
+        latents, _ = self.frozen.encode(np.stack([pictures_of(one) for one in last]), before, self._actions[rows])
+        for row, observation, latent in zip(rows, last, latents, strict=True):
+            infos[row]["terminal_observation"] = with_latents(observation, latent)
+
+
+def _reset_rows(state: State, initial: State, mask: np.ndarray) -> State:
+    chosen = torch.from_numpy(mask)
+    return {
+        name: torch.where(chosen.to(tensor.device).reshape(-1, *[1] * (tensor.ndim - 1)), initial[name], tensor)
+        for name, tensor in state.items()
+    }
