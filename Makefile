@@ -5,7 +5,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 # A folder of MineRL recordings (or videos) to pretrain on instead of the voxel world's frames.
 RECORDINGS ?=
-DEMO ?= runs/demo
+DEMO ?= runs/demo$(if $(RECORDINGS),-recordings)
+export RECORDINGS DEMO
 BIN := $(VENV)/bin
 
 .PHONY: setup demo test lint clean
@@ -21,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/python demo.py --run $(DEMO) $(if $(RECORDINGS),--recordings '$(RECORDINGS)')
+	$(BIN)/python demo.py --run "$$DEMO" $(if $(RECORDINGS),--recordings "$$RECORDINGS")
 
 test: setup
 	$(BIN)/python -m pytest

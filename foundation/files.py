@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +31,8 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or choose another folder") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:
