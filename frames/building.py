@@ -1,0 +1,197 @@
+"""From a folder of recordings to a frame store."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from foundation.errors import UserError
+from foundation.progress import Advance, progress_bar
+from frames.format import Episode
+from frames.recordings import PictureFolder, Recording, find_recordings
+from frames.resize import ResizeMode, resize_frames
+from frames.splits import BY_RECORDING, assign_splits
+from frames.store import FrameStore
+from frames.video import BadRecording
+from frames.writer import StoreWriter, finished_store, store_writer
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build did: `decoded` episodes are new, `kept` ones come from an earlier, interrupted run.
+
+    `left_out` holds (name, reason) of what could not be read. `finished_before` says that there was nothing to do.
+    """
+
+    path: Path
+    frames: int
+    episodes: int
+    decoded: int
+    kept: int
+    left_out: list[tuple[str, str]]
+    seconds: float
+    finished_before: bool = False
+
+    @property
+    def status(self) -> int:
+        """The exit status of a command: 1 when this run left something out."""
+        return 1 if self.left_out and not self.finished_before else 0
+
+
+def build_store(
+    source: str | Path,
+    path: str | Path,
+    *,
+    frame_size: tuple[int, int] = (64, 64),
+    resize: ResizeMode = "squash",
+    split: str = BY_RECORDING,
+    val: float = 0.1,
+    test: float = 0.0,
+    limit: int | None = None,
+    workers: int | None = None,
+) -> BuildSummary:
+    """Build the store at `path` from the recordings in and below the folder `source`.
+
+    Frames are resized to `frame_size` = (H, W). `split` puts every recording into one split, or draws for each ("by-recording",
+    with the shares `val` and `test`). `limit` takes only the first recordings. An interrupted build goes on where it stopped. Raises
+    `UserError` when nothing can be read, the disk is full, or something else is at `path`.
+    """
+    source, path, began = Path(source), Path(path), time.monotonic()
+    assign_splits([], split, val, test)
+    if min(frame_size) < 1:
+        raise UserError(f"frame size {frame_size}: height and width must be at least 1")
+    recordings = find_recordings(source)[:limit]
+    plan = {
+        "source": str(source.resolve()),
+        "frame_size": list(frame_size),
+        "resize": resize,
+        "split": [split, val, test],
+        "limit": limit,
+    }
+    finished = finished_store(path, plan)
+    if finished is not None:
+        _check_recordings(finished, recordings)
+        return finished_summary(finished)
+    with store_writer(path, plan, (*frame_size, 3)) as writer:
+        kept = _keep(writer, recordings)
+        left_out = _decode_all(writer, recordings, partial(_decode, writer, frame_size, resize), workers or len(os.sched_getaffinity(0)))
+        if not writer.committed:
+            writer.abandon()
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
+            raise UserError(f"{source}: none of {len(recordings)} recordings could be read ({reasons}{'; ...' if len(left_out) > 3 else ''})")
+        return close_summary(writer, kept, left_out, began, partial(assign_splits, split=split, val=val, test=test), resize)
+
+
+def finished_summary(store: FrameStore) -> BuildSummary:
+    """The summary of a build that had nothing left to do."""
+    left_out = [(entry["name"], entry["reason"]) for entry in store.meta["left_out"]]
+    return BuildSummary(store.path, len(store), len(store.episodes), 0, len(store.episodes), left_out, 0.0, True)
+
+
+def close_summary(
+    writer: StoreWriter, kept: int, left_out: list[tuple[str, str]], began: float, splitter: Any, resize: str
+) -> BuildSummary:
+    """Finish the store and say what was done."""
+    named = [{"name": name, "reason": reason} for name, reason in left_out]
+    writer.finish(splitter, {"resize": resize, "left_out": named})
+    frames = sum(episode.length for episode in writer.committed.values())
+    episodes = len(writer.committed)
+    return BuildSummary(writer.path, frames, episodes, episodes - kept, kept, left_out, time.monotonic() - began)
+
+
+def _keep(writer: StoreWriter, recordings: list[Recording]) -> int:
+    """Drop what an earlier run stored of recordings that have changed or gone; return how many episodes stay."""
+    sizes = {recording.name: recording.origin for recording in recordings}
+    for name, episode in list(writer.committed.items()):
+        if sizes.get(name) != episode.origin:
+            writer.discard(name)
+    return len(writer.committed)
+
+
+def _check_recordings(store: FrameStore, recordings: list[Recording]) -> None:
+    """Refuse to pass a finished store for one of recordings that have come or changed since."""
+    held = {episode.name: episode.origin for episode in store.episodes}
+    left_out = {entry["name"] for entry in store.meta["left_out"]}
+    for recording in recordings:
+        if recording.name not in left_out and held.get(recording.name) != recording.origin:
+            change = "has changed since" if recording.name in held else "is not in it"
+            raise UserError(f"{store.path}: is finished, but {recording.name} {change}; build into another store path")
+
+
+def _decode_all(writer: StoreWriter, recordings: list[Recording], decode: Any, workers: int) -> list[tuple[str, str]]:
+    """Decode what is not committed yet, several recordings at a time; return (name, reason) of what failed, by name."""
+    missing = [recording for recording in recordings if recording.name not in writer.committed]
+    done = len(recordings) - len(missing)
+    stop, left_out = threading.Event(), []
+    with progress_bar("decoding", len(recordings), "recordings", done) as advance:
+        meter = _Meter(advance)
+        with ThreadPoolExecutor(workers) as pool:
+            pending = {pool.submit(decode, recording, meter, stop) for recording in missing}
+            try:
+                while pending:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        left_out += future.result()
+                        advance(1, meter.note())
+            finally:
+                stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+    return sorted(left_out)
+
+
+def _decode(
+    writer: StoreWriter, frame_size: tuple[int, int], resize: str, recording: Recording, meter: "_Meter", stop: threading.Event
+) -> list[tuple[str, str]]:
+    """Store one recording; return (name, reason) of what of it could not be read."""
+    try:
+        frames = _watched(recording.frames(), frame_size, resize, meter, stop)
+        writer.add(
+            recording.name,
+            frames,
+            source=str(recording.path),
+            frames_per_second=recording.frames_per_second(),
+            arrays=recording.arrays(),
+            ordered=recording.ordered,
+            origin=recording.origin,
+        )
+    except BadRecording as error:
+        return [(recording.name, str(error))]
+    except (OSError, cv2.error) as error:
+        return [(recording.name, f"cannot be read ({' '.join(str(error).split())})")]
+    skipped = recording.skipped if isinstance(recording, PictureFolder) else []
+    return [(f"{recording.name}/{name}", "does not decode as a picture") for name in skipped]
+
+
+def _watched(
+    frames: Iterator[np.ndarray], size: tuple[int, int], resize: str, meter: "_Meter", stop: threading.Event
+) -> Iterator[np.ndarray]:
+    """Resize frames one by one, count them, and end when the build is being stopped."""
+    for frame in frames:
+        if stop.is_set():
+            raise InterruptedError
+        meter.count()
+        yield resize_frames(frame[None], size, resize)[0]
+
+
+class _Meter:
+    """Counts the frames of all threads for the bar's note: the bar itself counts recordings."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self._began, self._frames = advance, time.monotonic(), 0
+
+    def count(self) -> None:
+        # threads may lose a count between them: it is only for the eye
+        self._frames += 1
+        if self._frames % 500 == 0:
+            self._advance(0, self.note())
+
+    def note(self) -> str:
+        return f"{self._frames:,} frames, {self._frames / max(time.monotonic() - self._began, 1e-9):,.0f} frames/s"

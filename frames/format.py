@@ -1,0 +1,116 @@
+"""What a frame store holds on disk: keys, chunks and the `meta` record (docs/frame_store.md)."""
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+FORMAT = "minerl-perception frames"
+VERSION = 1
+CODEC = "raw"
+META_KEY = b"meta"
+PLAN_KEY = b"plan"
+CHUNK_FRAMES = 32
+CHUNK_BYTES = 512 * 1024
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """A per-step array of an episode: numpy type, shape, the hash of its bytes, and the texts it holds if it is of text."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    content: str
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recording or rollout: `length` consecutive frames, and what was recorded beside them.
+
+    `ordered` is False for picture folders, whose neighbours are no clip. `content` is the hash of the raw frames,
+    `origin` the size in bytes of what it was read from, `first` the global index of its first frame.
+    """
+
+    name: str
+    source: str
+    length: int
+    frames_per_second: float
+    ordered: bool
+    content: str
+    arrays: dict[str, ArrayInfo] = field(default_factory=dict)
+    origin: int = 0
+    split: Split = "train"
+    first: int = 0
+
+
+def frames_per_chunk(frame_shape: tuple[int, int, int]) -> int:
+    """Frames in a full chunk: 32, or as many as 512 KiB hold, at least one."""
+    return max(1, min(CHUNK_FRAMES, CHUNK_BYTES // int(np.prod(frame_shape))))
+
+
+def new_digest() -> Any:
+    """The hash of all contents: sha256."""
+    return hashlib.sha256()
+
+
+def content_hash(content: Iterable[Any]) -> str:
+    """Hash buffers one after the other: sha256, hexadecimal."""
+    digest = new_digest()
+    for piece in content:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprint(episodes: Iterable[Episode]) -> str:
+    """The store's fingerprint: the hash of the sorted content hashes, so that neither order nor names matter."""
+    return content_hash([" ".join(sorted(episode.content for episode in episodes)).encode()])
+
+
+def chunk_prefix(episode: str) -> bytes:
+    """The first bytes of the keys of an episode's chunks. LMDB keys are short, names are not: hence the hash."""
+    return b"f" + _short(episode)
+
+
+def chunk_key(prefix: bytes, chunk: int) -> bytes:
+    return prefix + struct.pack(">I", chunk)
+
+
+def array_key(episode: str, array: str) -> bytes:
+    return b"a" + _short(episode) + _short(array)
+
+
+def record_key(episode: str) -> bytes:
+    """Where a build keeps an episode's record; its presence says that the episode is complete."""
+    return b"e" + _short(episode)
+
+
+def episode_to_json(episode: Episode) -> dict[str, Any]:
+    record = dataclasses.asdict(episode)
+    del record["first"]
+    return record
+
+
+def episode_from_json(record: dict[str, Any], first: int = 0) -> Episode:
+    """Read an episode's record; raises KeyError or TypeError where it is damaged."""
+    arrays = {
+        name: ArrayInfo(info["dtype"], tuple(info["shape"]), info["content"], tuple(info["texts"]))
+        for name, info in record["arrays"].items()
+    }
+    return Episode(**{**record, "arrays": arrays, "first": first})
+
+
+def encode_json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _short(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16).digest()
