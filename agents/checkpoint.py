@@ -1,0 +1,217 @@
+"""A run's state at a rollout boundary: all of it in one file, and the agent alone for sharing.
+
+`resume.pt` holds everything a run needs to go on, so that no kill between two files can lose it. `agent.safetensors` and
+`agent.json` are the policy and its settings; `agent.zip` is Stable-Baselines3's own format for use elsewhere, never read here.
+"""
+
+import hashlib
+import io
+import json
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.environment import bare_environments
+from agents.episodes import can_restore, restore_layers, save_layers
+from foundation.errors import UserError
+from foundation.files import write_atomically
+from wrappers import VecLatent
+
+FORMAT = 1
+
+
+@dataclass
+class Position:
+    """How far a run is: counters beside the algorithm's own."""
+
+    steps: int = 0
+    episodes: int = 0
+    logged_steps: int = 0
+    """Steps that `metrics.jsonl` covers."""
+    metrics_bytes: int = 0
+    evaluated_steps: int = 0
+    finished_steps: int = 0
+    """Steps at which the final evaluation was last made."""
+    seconds: float = 0.0
+    """Wall time of training, evaluation apart."""
+    evaluation_seconds: float = 0.0
+
+
+def save_checkpoint(folder: Path, settings: dict[str, Any], position: Position, algorithm: BaseAlgorithm) -> None:
+    """Write `resume.pt` in one step."""
+    content = {
+        "format": FORMAT,
+        "settings": json.dumps(settings),
+        "position": asdict(position),
+        "parameters": algorithm.get_parameters(),
+        "counters": {name: getattr(algorithm, name) for name in ("num_timesteps", "_n_updates", "_episode_num")},
+        "random": _random_state(),
+        "worlds": _worlds(algorithm),
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(folder / "resume.pt", buffer.getvalue())
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return what `save_checkpoint` wrote, or None when there is none; never unpickles anything but plain data and tensors."""
+    path = folder / "resume.pt"
+    if not path.is_file():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: damaged, or not a checkpoint of this program; choose another --run or delete it") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path}: a checkpoint of another version; choose another --run")
+    return content
+
+
+def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm) -> Position:
+    """Put the algorithm, its environments and the random generators back; return the position.
+
+    Environments that cannot be restored begin fresh episodes.
+    """
+    algorithm.set_parameters(content["parameters"], exact_match=True)
+    for name, value in content["counters"].items():
+        setattr(algorithm, name, value)
+    assert algorithm.env is not None
+    _restore_worlds(content["worlds"], algorithm)
+    _restore_random(content["random"])
+    return Position(**content["position"])
+
+
+def save_agent(folder: Path, settings: dict[str, Any], algorithm: BaseAlgorithm, about: dict[str, Any]) -> None:
+    """Write `agent.safetensors` and `agent.json`, which name each other by hash."""
+    weights = save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in _distinct(algorithm.policy).items()})
+    write_atomically(folder / "agent.safetensors", weights)
+    content = {"format": FORMAT, **about, "settings": settings, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    write_atomically(folder / "agent.json", json.dumps(content, indent=2) + "\n")
+
+
+def save_zip(folder: Path, algorithm: BaseAlgorithm) -> None:
+    """Write Stable-Baselines3's own file beside ours, for use elsewhere."""
+    buffer = io.BytesIO()
+    algorithm.save(buffer)
+    write_atomically(folder / "agent.zip", buffer.getvalue())
+
+
+def read_agent(folder: Path) -> dict[str, Any]:
+    """Return `agent.json`."""
+    path = folder / "agent.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no trained agent (no agent.json); name the --run of a train_agent.py")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); run the train_agent.py command again") from error
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path}: written by another version of this program")
+    return content
+
+
+def load_policy(folder: Path, algorithm: BaseAlgorithm) -> None:
+    """Load `agent.safetensors` into a fresh algorithm's policy."""
+    path = folder / "agent.safetensors"
+    expected = read_agent(folder)["weights_sha256"]
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise UserError(f"{path}: does not belong to agent.json beside it; run the train_agent.py command again")
+        tensors = load_safetensors(content)
+        if tensors.keys() != _distinct(algorithm.policy).keys():
+            raise RuntimeError("its tensors have other names")
+        algorithm.policy.load_state_dict(tensors, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{path}: cannot be read as this agent's weights: {' '.join(str(error).split())[:200]}") from error
+
+
+def _distinct(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a policy's tensors, each once: the CNN that actor and critic share goes by three names."""
+    distinct: dict[int, tuple[str, torch.Tensor]] = {}
+    for name, tensor in policy.state_dict().items():
+        distinct.setdefault(tensor.data_ptr(), (name, tensor))
+    return dict(distinct.values())
+
+
+def _worlds(algorithm: BaseAlgorithm) -> dict[str, Any]:
+    """Everything about the episodes that are under way, arrays as tensors."""
+    venv = algorithm.env
+    assert venv is not None
+    worlds = {
+        "observation": _tensors(algorithm._last_obs),
+        "episode_starts": _tensors(algorithm._last_episode_starts),
+        "layers": [[_tensors(state) for state in save_layers(env)] for env in bare_environments(venv)],
+    }
+    latent = _latent_layer(venv)
+    return worlds if latent is None else {**worlds, "encoder": dict(latent.encoder_state())}
+
+
+def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
+    venv = algorithm.env
+    assert venv is not None
+    environments = bare_environments(venv)
+    exact = all(can_restore(env) for env in environments)
+    if exact:
+        # a reset first: environments allocate in it
+        venv.reset()
+    for env, states in zip(environments, worlds["layers"], strict=True):
+        restore_layers(env, [_arrays(state) for state in states])
+    if not exact:
+        algorithm._last_obs = venv.reset()  # type: ignore[assignment]
+        algorithm._last_episode_starts = np.ones((venv.num_envs,), dtype=bool)
+        return
+    algorithm._last_obs = _arrays(worlds["observation"])
+    algorithm._last_episode_starts = _arrays(worlds["episode_starts"])
+    latent = _latent_layer(venv)
+    if latent is not None:
+        latent.restore_encoder_state(worlds["encoder"])
+
+
+def _latent_layer(venv: VecEnv) -> VecLatent | None:
+    layer: Any = venv
+    while layer is not None and not isinstance(layer, VecLatent):
+        layer = getattr(layer, "venv", None)
+    return layer
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tensors(one) for key, one in value.items()}
+    return torch.from_numpy(np.array(value))
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _arrays(one) for key, one in value.items()}
+    return value.numpy()
+
+
+def _random_state() -> dict[str, Any]:
+    # Stable-Baselines3 shuffles with numpy's global generator
+    drawn: Any = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": {"keys": torch.from_numpy(drawn[1].astype(np.int64)), "rest": (int(drawn[2]), int(drawn[3]), float(drawn[4]))},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    position, has_gauss, gauss = state["numpy"]["rest"]
+    keys = state["numpy"]["keys"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, position, has_gauss, gauss))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,199 @@
+"""What a run is: an encoder or a control, an environment, an algorithm, a seed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from agents.algorithms import PPOSettings
+from foundation.errors import UserError
+from foundation.presets import build, command_line, read_preset, to_dict
+
+CONTROLS = ("pixels", "untrained", "pca")
+Control = Literal["pixels", "untrained", "pca"]
+
+
+@dataclass
+class EnvironmentConfig:
+    """An environment and how an agent acts in it."""
+
+    name: str
+    """As `envs.make_env` knows it."""
+    options: dict[str, int | float | str | bool] = field(default_factory=dict)
+    """What `envs.make_env` takes beside the name."""
+    frame_skip: int = 4
+    """Game ticks an agent step."""
+    actions: str = "treechop"
+    """List of combined actions, for environments with MineRL's action dictionary."""
+    camera_degrees: float = 15.0
+    """One camera action turns by this."""
+    sticky_attack: int = 0
+    """Agent steps for which an attack is held."""
+    pitch_limit: float = 60.0
+    """Degrees up and down within which the view stays."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, frame_skip=self.frame_skip)
+
+
+@dataclass
+class EvaluationConfig:
+    """Episodes on worlds that training never sees; the same ones for every run and row."""
+
+    every: int = 10_000
+    """Training steps between two points of the learning curve."""
+    episodes: int = 8
+    """Episodes a point of the learning curve."""
+    final_episodes: int = 24
+    """Episodes after the last step; their mean return is the run's score."""
+    deterministic: bool = False
+    """Take the likeliest action instead of sampling, which is what PPO trains."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, every=self.every, episodes=self.episodes, final_episodes=self.final_episodes)
+
+
+@dataclass(kw_only=True)
+class TrainingConfig:
+    """What every run of a comparison shares."""
+
+    environment: EnvironmentConfig
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    algorithm: PPOSettings = field(default_factory=PPOSettings)
+    steps: int = 100_000
+    """Agent steps of training, over all parallel environments; only says when to stop."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where frames are encoded and picture policies run."""
+    threads: int = 1
+    """Torch threads a run; other numbers give other last bits."""
+    checkpoint_every: int = 10_000
+    """Agent steps between two checkpoints."""
+    store: Path | None = None
+    """Frames for the controls untrained and pca, when the store that the encoder names is gone."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, steps=self.steps, threads=self.threads, checkpoint_every=self.checkpoint_every)
+
+
+@dataclass(kw_only=True)
+class AgentRun(TrainingConfig):
+    """One agent: trained on the latents of `encoder`, or on those of a control that mirrors it, or on pixels."""
+
+    run: Path
+    """The run's folder; running the same command again resumes."""
+    encoder: Path | None = None
+    """An encoder's folder."""
+    control: Control | None = None
+    """pixels, or latents of the encoder's architecture untrained, or as many principal components."""
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raise `UserError` where the encoder and the control do not go together."""
+        if self.control == "pixels" and self.encoder is not None:
+            raise UserError("--control pixels uses no encoder; leave out --encoder")
+        if self.control != "pixels" and self.encoder is None:
+            what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
+            raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
+
+
+@dataclass(kw_only=True)
+class ComparisonConfig(TrainingConfig):
+    """A grid of encoders and controls x seeds."""
+
+    run: Path
+    """The comparison's folder; running the same command again runs only what is missing."""
+    encoders: tuple[Path, ...] = ()
+    """Encoder folders, one row each."""
+    controls: tuple[Control, ...] = ()
+    """Rows beside the encoders; untrained and pca mirror the first encoder."""
+    seeds: int = 5
+    """Agents a row, with seeds 0, 1, ..."""
+    workers: int | None = None
+    """Runs at the same time; default: one a CPU core."""
+
+    def check(self) -> None:
+        """Raise `UserError` where there is nothing to compare, or nothing for a control to mirror."""
+        _at_least(1, seeds=self.seeds, **({} if self.workers is None else {"workers": self.workers}))
+        if not self.encoders and not self.controls:
+            raise UserError("nothing to compare: add --encoders FOLDER ... or --controls pixels")
+        mirrors = [control for control in self.controls if control != "pixels"]
+        if mirrors and not self.encoders:
+            raise UserError(f"control '{mirrors[0]}' mirrors an encoder: add --encoders FOLDER")
+
+
+Config = TypeVar("Config", AgentRun, ComparisonConfig)
+
+
+def read_command(schema: type[Config], description: str, argv: Sequence[str], *, pixels: bool | None = None) -> Config:
+    """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--field value ...]`.
+
+    An agent preset holds an algorithm's settings, and under `pixels:` those that differ on pixels; `pixels` says which hold
+    (None: as `--control pixels` stands on the command line).
+    """
+    argv, agent = _without_option(list(argv), "--agent")
+    on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
+
+    def with_agent(values: dict[str, Any]) -> type[Config]:
+        values["algorithm"] = agent_settings(agent or values.get("agent", "ppo"), on_pixels)
+        values.pop("agent", None)
+        return schema
+
+    return _checked(command_line("env", with_agent, description, argv))
+
+
+def read_run(values: dict[str, Any]) -> AgentRun:
+    """Rebuild a run's settings from what `agent.json` or `config.yaml` holds."""
+    return _checked(build(AgentRun, values))
+
+
+def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
+    """Return the algorithm's settings of an agent preset, for pixels or for latents."""
+    values = read_preset("agent", preset)
+    special = values.pop("pixels", {})
+    if not isinstance(special, dict):
+        raise UserError(f"agent preset '{preset}': 'pixels' must hold a mapping of keys to values")
+    return {**values, **(special if pixels else {})}
+
+
+def environment_preset(preset: str) -> EnvironmentConfig:
+    """Return the environment of an environment preset."""
+    return build(EnvironmentConfig, read_preset("env", preset).get("environment"), "environment")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Return settings as mappings, lists and scalars."""
+    return to_dict(config)
+
+
+def _checked(config: Config) -> Config:
+    config.check()
+    return config
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise UserError(f"'{name}' must be at least {least}, got {value}")
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    for position, word in enumerate(argv):
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+        if word == name and position + 1 < len(argv):
+            return argv[position + 1]
+    return None
+
+
+def _without_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
+    value = _option(argv, name)
+    kept, skip = [], False
+    for word in argv:
+        if skip or word.startswith(f"{name}="):
+            skip = False
+            continue
+        if word == name:
+            skip = True
+            continue
+        kept.append(word)
+    return kept, value

@@ -1,0 +1,96 @@
+"""Episodes: which world each plays, and what it returned."""
+
+from collections.abc import Callable
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+
+from wrappers.flat_observation import PICTURE
+
+# Training seeds lie below, evaluation seeds at and above: no world is both trained and judged on.
+_EVALUATION = 2**30
+
+
+def training_seed(run_seed: int, environment: int, episode: int) -> int:
+    """Return the world's seed of a training episode: the same in every row of a comparison."""
+    return int(np.random.SeedSequence((run_seed, environment, episode)).generate_state(1)[0]) % _EVALUATION
+
+
+def evaluation_seed(episode: int) -> int:
+    """Return the world's seed of an evaluation episode: the same for every run."""
+    return _EVALUATION + episode
+
+
+class Episodes(gymnasium.Wrapper):
+    """Choose the seed of every episode, and put the episode's return into `info["episode"]`, as Stable-Baselines3's Monitor does.
+
+    `seed_of(k)` is the seed of this environment's k-th episode. Spaces do not change. `picture` holds the last picture seen.
+    """
+
+    def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int]) -> None:
+        super().__init__(env)
+        self.seed_of = seed_of
+        self.episode = 0
+        self.picture: np.ndarray | None = None
+        self._return = 0.0
+        self._length = 0
+
+    def start_over(self) -> None:
+        """Let the next reset begin the first episode again."""
+        self.episode = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options)
+        self.episode += 1
+        self._return, self._length = 0.0, 0
+        self._remember(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._return += float(reward)
+        self._length += 1
+        self._remember(observation)
+        if terminated or truncated:
+            info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}}
+        return observation, reward, terminated, truncated, info
+
+    def _remember(self, observation: Any) -> None:
+        self.picture = observation[PICTURE] if isinstance(observation, dict) else observation
+
+    def save_state(self) -> dict[str, np.ndarray]:
+        """Return which episode runs and what it has returned so far."""
+        return {"episode": np.array([self.episode]), "return": np.array([self._return]), "length": np.array([self._length])}
+
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `save_state` returned."""
+        self.episode = int(state["episode"][0])
+        self._return, self._length = float(state["return"][0]), int(state["length"][0])
+
+
+def save_layers(env: gymnasium.Env) -> list[dict[str, np.ndarray]]:
+    """Return the state of every layer of a wrapped environment that keeps one, outermost first."""
+    return [layer.save_state() for layer in _layers(env)]
+
+
+def restore_layers(env: gymnasium.Env, states: list[dict[str, np.ndarray]]) -> None:
+    """Go on from what `save_layers` returned."""
+    for layer, state in zip(_layers(env), states, strict=True):
+        layer.restore_state(state)
+
+
+def can_restore(env: gymnasium.Env) -> bool:
+    """Whether the environment itself, below its wrappers, can be put back into a saved state."""
+    return hasattr(env.unwrapped, "restore_state")
+
+
+def _layers(env: gymnasium.Env) -> list[Any]:
+    layers, layer = [], env
+    while True:
+        # on the class, since a wrapper may pass attributes on
+        if hasattr(type(layer), "save_state"):
+            layers.append(layer)
+        if not isinstance(layer, gymnasium.Wrapper):
+            return layers
+        layer = layer.env

@@ -1,0 +1,124 @@
+"""Fixed evaluation episodes: what a policy, the random policy or the scripted player returns on worlds never trained on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.config import EnvironmentConfig
+from agents.environment import evaluation_environments
+from agents.episodes import evaluation_seed
+from foundation.errors import UserError
+from wrappers import FrozenEncoder
+from wrappers.flat_observation import PICTURE
+
+_MOST_ENVIRONMENTS = 8
+
+Act = Callable[[Any], np.ndarray]
+"""Observations of all environments -> their actions."""
+
+
+@dataclass
+class Played:
+    """What episodes came to, by number of the episode: the same number is the same world in every row."""
+
+    returns: list[float]
+    lengths: list[int]
+    pictures: list[np.ndarray] = field(default_factory=list)
+    """The first episode's pictures, uint8 (H, W, 3)."""
+
+
+class Evaluation:
+    """Plays the same evaluation worlds as often as asked, in environments of its own."""
+
+    def __init__(self, environment: EnvironmentConfig, frozen: FrozenEncoder | None, episodes: int) -> None:
+        self.venv = evaluation_environments(environment, min(episodes, _MOST_ENVIRONMENTS), frozen)
+
+    def play(self, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
+        """Play evaluation episodes 0 to `episodes` - 1."""
+        self.venv.env_method("start_over")
+        return play_episodes(self.venv, act, episodes, keep_pictures)
+
+    def play_policy(self, policy: BasePolicy, episodes: int, deterministic: bool, seed: int, keep_pictures: bool = False) -> Played:
+        """Play with a policy; its sampled actions are seeded, and training's random numbers stay untouched."""
+
+        def act(observation: Any) -> np.ndarray:
+            return policy.predict(observation, deterministic=deterministic)[0]
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.play(act, episodes, keep_pictures)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.venv.close()
+
+
+def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
+    """Play from a reset until `episodes` episodes have ended; environment i of n plays number i, i + n, ...
+
+    An environment that has played its share steps on unrecorded, so that batches keep their composition.
+    """
+    count = venv.num_envs
+    ended: dict[int, dict[str, Any]] = {}
+    number = list(range(count))
+    pictures: list[np.ndarray] = []
+    observation = venv.reset()
+    while len(ended) < episodes:
+        if keep_pictures and number[0] == 0:
+            pictures.append(np.array(venv.get_attr("picture", 0)[0]))
+        observation, _, dones, infos = venv.step(act(observation))
+        for index in np.flatnonzero(dones):
+            if number[index] < episodes:
+                ended[number[index]] = infos[index]["episode"]
+            number[index] += count
+    in_order = [ended[one] for one in range(episodes)]
+    return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures)
+
+
+def play_random(environment: EnvironmentConfig, episodes: int, seed: int) -> Played:
+    """Play with uniformly random actions, from the same actions that agents choose from."""
+    evaluation = Evaluation(environment, None, episodes)
+    space = evaluation.venv.action_space
+    space.seed(seed)
+    try:
+        return evaluation.play(lambda _: np.stack([space.sample() for _ in range(evaluation.venv.num_envs)]), episodes, keep_pictures=True)
+    finally:
+        evaluation.close()
+
+
+def play_scripted(environment: EnvironmentConfig, episodes: int, seed: int) -> Played:
+    """Play with the scripted player: it acts every game tick and knows where things are, which no agent does."""
+    import envs
+
+    env = envs.make_env(environment.name, **environment.options)
+    player = envs.scripted_player(environment.name, noise=0.0, seed=seed)
+    played = Played([], [])
+    for episode in range(episodes):
+        observation, info = env.reset(seed=evaluation_seed(episode))
+        player.reset(seed + episode)
+        total, ticks, done = 0.0, 0, False
+        while not done:
+            if episode == 0 and ticks % environment.frame_skip == 0:
+                played.pictures.append(np.array(observation[PICTURE]))
+            observation, reward, terminated, truncated, info = env.step(player(observation, info))
+            total, ticks, done = total + float(reward), ticks + 1, terminated or truncated
+        played.returns.append(total)
+        played.lengths.append(-(-ticks // environment.frame_skip))
+    env.close()
+    return played
+
+
+def has_scripted_player(name: str) -> bool:
+    """Whether an environment has a scripted player."""
+    import envs
+
+    try:
+        envs.scripted_player(name)
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,42 @@
+"""What a run measured: JSON lines and TensorBoard, continued on resume without a step twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsFile:
+    """Appends to `metrics.jsonl` and TensorBoard from a checkpoint's position; what lies behind it is cut off."""
+
+    def __init__(self, folder: Path, size: int, steps: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        self.path.touch()
+        self._file = self.path.open("r+b")
+        self._file.truncate(size)
+        self._file.seek(size)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
+
+    def write(self, steps: int, numbers: dict[str, float], more: dict[str, Any] | None = None) -> None:
+        """Write a line of numbers at `steps`; `more` goes into the line only."""
+        self._file.write(json.dumps({"step": steps, **numbers, **(more or {})}).encode() + b"\n")
+        self._file.flush()
+        for name, value in numbers.items():
+            self._board.add_scalar(name, value, steps)
+
+    def flush(self) -> int:
+        """Return the size in bytes that a checkpoint has to remember."""
+        self._file.flush()
+        self._board.flush()
+        return self._file.tell()
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Return the learning curve so far: steps and evaluation returns."""
+        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
+        return [{"step": line["step"], "returns": line["evaluation/returns"]} for line in lines if "evaluation/returns" in line]
+
+    def close(self) -> None:
+        """Close both."""
+        self._file.close()
+        self._board.close()

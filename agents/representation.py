@@ -1,0 +1,58 @@
+"""What an agent sees: an encoder's latents, those of a control that mirrors the encoder, or pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from encoders import EncoderArtifact, load_encoder, prepare
+from encoders.artifact import FIT_FRAMES, StoreReference, read_info
+from encoders.encoder import Encoder
+from encoders.registry import make_architecture
+from foundation.errors import UserError
+
+# Statistics need fewer frames than components do
+_FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
+
+
+def control_artifact(control: str, mirrored: str | Path, folder: str | Path, seed: int, store: Path | None = None) -> EncoderArtifact:
+    """Load, or make and save in `folder`, the artifact of a control that mirrors the encoder in `mirrored`.
+
+    `untrained` has the encoder's architecture with new weights from `seed`; `pca` has as many components as the encoder has
+    latents. Both take their statistics from training frames of `store`, or of the store that the encoder names.
+    """
+    folder = Path(folder)
+    if (folder / "encoder.json").is_file():
+        return load_encoder(folder)
+    mirror = load_encoder(mirrored)
+    frames, reference = _training_frames(mirror, store, _FRAMES[control], seed)
+    return prepare(_control_model(control, mirror, seed), frames, folder, store=reference, seed=seed)
+
+
+def fingerprint(encoder: str | Path) -> str:
+    """Return what identifies an encoder's weights, wherever its folder lies."""
+    return read_info(encoder).weights_sha256
+
+
+def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if control == "pca":
+            size = int(np.prod(next(iter(mirror.model.latents.values()))))
+            return make_architecture("pca", {"latent_dim": size, "frame_shape": list(mirror.model.frame_shape)})
+        return make_architecture(mirror.info.name, mirror.info.hyperparameters)
+
+
+def _training_frames(mirror: EncoderArtifact, store: Path | None, count: int, seed: int) -> tuple[np.ndarray, StoreReference]:
+    from frames import FrameStore
+
+    path = store or Path(mirror.info.store.path)
+    if not path.exists():
+        raise UserError(f"{path}: the store that the encoder was trained on is gone; name one with --store STORE")
+    opened = FrameStore(path)
+    indices = np.asarray(opened.indices("train"))
+    chosen = np.sort(np.random.default_rng(seed).permutation(indices)[:count])
+    reference = StoreReference(
+        path=str(path), fingerprint=opened.fingerprint, frames_per_second=opened.frames_per_second, resize=mirror.info.resize
+    )
+    return opened.frames(chosen), reference

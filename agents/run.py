@@ -1,0 +1,276 @@
+"""One agent run in this process: train, evaluate, checkpoint at rollout boundaries, resume."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, save_agent, save_checkpoint, save_zip
+from agents.config import AgentRun, plain
+from agents.environment import training_environments
+from agents.evaluation import Evaluation, Played
+from agents.metrics import MetricsFile
+from agents.representation import control_artifact, fingerprint
+from encoders import EncoderArtifact, load_encoder
+from foundation.errors import UserError
+from foundation.files import exclusive_lock, write_atomically
+from foundation.pictures import in_rows, picture_grid, write_png
+from wrappers import FrozenEncoder
+
+Report = Callable[[int, str], bool]
+"""Called at every rollout boundary with the steps done and a note; returns whether to stop."""
+
+_MAY_DIFFER = ("steps", "device", "run", "checkpoint_every", "encoder", "store")
+_PICTURES_A_STRIP = 10
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
+    """Train, or go on training, the agent of `config` and return its result, as `result.json` holds it.
+
+    Raises `Stopped` when `report` asks to stop, and `UserError` where the folder holds a run with other settings, another
+    process works on it, the encoder is damaged or does not fit, or CUDA was asked for and is missing.
+    """
+    torch.set_num_threads(config.threads)
+    with exclusive_lock(config.run, "training an agent"):
+        artifact = _artifact(config)
+        settings = identity(config, artifact)
+        checkpoint = read_checkpoint(config.run)
+        if checkpoint is not None:
+            refuse_differences(json.loads(checkpoint["settings"]), settings, config.run)
+        result = read_result(config.run)
+        if result is not None and result["steps"] >= config.steps:
+            return result
+        write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+        return _Training(config, settings, artifact, checkpoint, report).run()
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return a finished run's result, or None."""
+    path = folder / "result.json"
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and run the command again") from error
+
+
+def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, Any]:
+    """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
+    settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
+    mirrored = fingerprint(config.encoder) if config.control and config.encoder else None
+    return {**settings, "encoder_sha256": None if artifact is None else artifact.info.weights_sha256, "mirrored_sha256": mirrored}
+
+
+def refuse_differences(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise `UserError` that names the first setting in which a run differs from the one in its folder."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            raise UserError(
+                f"{folder}: holds a run with {key} = {old.get(key)}, but {new.get(key)} was asked for; "
+                "only steps and device may change: choose another --run"
+            )
+
+
+class _Training:
+    """A run under way: what a rollout boundary reads and writes."""
+
+    def __init__(
+        self,
+        config: AgentRun,
+        settings: dict[str, Any],
+        artifact: EncoderArtifact | None,
+        checkpoint: dict[str, Any] | None,
+        report: Report,
+    ) -> None:
+        self.config, self.settings, self.report = config, settings, report
+        self.device = available_device(config.device)
+        self.frozen = None if artifact is None else FrozenEncoder(artifact, self.device)
+        self.position = Position()
+        self.saved_steps = 0
+        self.venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, self.frozen)
+        self.algorithm: BaseAlgorithm = config.algorithm.make(self.venv, config.seed, self.device)
+        if checkpoint is not None:
+            self.position = restore_checkpoint(checkpoint, self.algorithm)
+            self.saved_steps = self.position.steps
+        self.resumed = checkpoint is not None
+        episodes = config.evaluation.episodes, config.evaluation.final_episodes
+        self.evaluation = Evaluation(config.environment, self.frozen, max(episodes))
+        self.metrics = MetricsFile(config.run, self.position.metrics_bytes, self.position.steps)
+        self.clock = time.perf_counter()
+        self.seconds_before = self.position.seconds
+
+    def run(self) -> dict[str, Any]:
+        try:
+            missing = self.config.steps - self.position.steps
+            if missing > 0:
+                boundary = _Boundary(self)
+                # no log_interval: the metrics are read and cleared at each boundary
+                self.algorithm.learn(missing, boundary, log_interval=sys.maxsize, reset_num_timesteps=not self.resumed)
+                boundary.reached()
+            return self._finish()
+        finally:
+            self.metrics.close()
+            self.evaluation.close()
+            self.venv.close()
+
+    def boundary(self, episodes: list[dict[str, Any]]) -> None:
+        """Log the rollout that ended, evaluate and save where due, stop where asked."""
+        position, steps = self.position, int(self.algorithm.num_timesteps)
+        position.seconds += self._lap()
+        rate = (steps - position.steps) / max(position.seconds - self.seconds_before, 1e-9)
+        self.seconds_before = position.seconds
+        position.steps = steps
+        if steps > position.logged_steps:
+            position.episodes += len(episodes)
+            self.metrics.write(steps, {**_rollout_metrics(episodes, position), "steps_per_second": rate, **self._losses()})
+            position.logged_steps = steps
+        stop = self.report(steps, f"return {np.mean([one['r'] for one in episodes]):.2f}" if episodes else "")
+        every = self.config.evaluation.every
+        if not stop and steps // every > position.evaluated_steps // every and steps < self.config.steps:
+            self._evaluate(self.config.evaluation.episodes)
+            position.evaluated_steps = steps
+        if stop or steps - self.saved_steps >= self.config.checkpoint_every:
+            self._save()
+        if stop:
+            save_zip(self.config.run, self.algorithm)
+            raise Stopped
+
+    def _lap(self) -> float:
+        now = time.perf_counter()
+        elapsed, self.clock = now - self.clock, now
+        return elapsed
+
+    def _losses(self) -> dict[str, float]:
+        recorded = self.algorithm.logger.name_to_value
+        losses = {name: float(value) for name, value in recorded.items() if name.startswith("train/")}
+        recorded.clear()
+        return losses
+
+    def _evaluate(self, episodes: int, keep_pictures: bool = False) -> Played:
+        self._lap()
+        policy, evaluation = self.algorithm.policy, self.config.evaluation
+        played = self.evaluation.play_policy(policy, episodes, evaluation.deterministic, self.config.seed, keep_pictures)
+        self.position.evaluation_seconds += self._lap()
+        numbers = {"evaluation/return": float(np.mean(played.returns)), "evaluation/episode_steps": float(np.mean(played.lengths))}
+        self.metrics.write(self.position.steps, numbers, {"evaluation/returns": played.returns})
+        return played
+
+    def _save(self) -> None:
+        self.position.metrics_bytes = self.metrics.flush()
+        save_checkpoint(self.config.run, self.settings, self.position, self.algorithm)
+        save_agent(self.config.run, self.settings, self.algorithm, self._about())
+        self.saved_steps = self.position.steps
+        self._lap()
+
+    def _finish(self) -> dict[str, Any]:
+        self.report(self.position.steps, "final evaluation")
+        played = self._evaluate(self.config.evaluation.final_episodes, keep_pictures=True)
+        self.position.finished_steps = self.position.evaluated_steps = self.position.steps
+        write_episode_strip(self.config.run / "pictures" / "episode.png", played.pictures, self.frozen)
+        self._save()
+        save_zip(self.config.run, self.algorithm)
+        result = {
+            **self._about(),
+            "final_return": float(np.mean(played.returns)),
+            "final_returns": played.returns,
+            "curve": self.metrics.curve(),
+            "seconds": round(self.position.seconds, 1),
+            "evaluation_seconds": round(self.position.evaluation_seconds, 1),
+        }
+        write_atomically(self.config.run / "result.json", json.dumps(result, indent=2) + "\n")
+        return result
+
+    def _about(self) -> dict[str, Any]:
+        config, frozen = self.config, self.frozen
+        return {
+            "steps": self.position.steps,
+            "episodes": self.position.episodes,
+            "seed": config.seed,
+            "control": config.control,
+            "encoder": None if frozen is None else {"name": frozen.info.name, "latents": list(frozen.latent_shape)},
+            "encoder_folder": str(config.run / "encoder" if config.control else config.encoder) if frozen else None,
+            "encoder_parameters": 0 if frozen is None else frozen.parameter_count,
+            "policy_parameters": sum(parameter.numel() for parameter in self.algorithm.policy.parameters()),
+            "device": {"encoder": None if frozen is None else self.device, "policy": str(self.algorithm.device)},
+            "threads": config.threads,
+            "versions": {name: version(name) for name in ("torch", "stable-baselines3", "gymnasium", "numpy", "ray")},
+        }
+
+
+class _Boundary(BaseCallback):
+    """Stable-Baselines3's side of a rollout boundary: collects the episodes that ended, then calls the run."""
+
+    def __init__(self, training: _Training) -> None:
+        super().__init__()
+        self.training = training
+        self.episodes: list[dict[str, Any]] = []
+
+    def _on_rollout_start(self) -> None:
+        self.reached()
+
+    def _on_step(self) -> bool:
+        self.episodes.extend(info["episode"] for info in self.locals["infos"] if "episode" in info)
+        return True
+
+    def reached(self) -> None:
+        episodes, self.episodes = self.episodes, []
+        self.training.boundary(episodes)
+
+
+def available_device(wanted: str) -> str:
+    """Turn auto into cuda where there is one; raise `UserError` for cuda where there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def write_episode_strip(path: Path, pictures: list[np.ndarray], frozen: FrozenEncoder | None) -> None:
+    """Write a few of an episode's pictures as PNG, over their reconstructions where there is an encoder."""
+    chosen = np.linspace(0, len(pictures) - 1, min(_PICTURES_A_STRIP, len(pictures))).round().astype(int)
+    frames = np.stack([pictures[index] for index in chosen])
+    rows = [frames] if frozen is None else [frames, reconstructed(frozen, frames)]
+    write_png(path, picture_grid([part for row in rows for part in in_rows(row, _PICTURES_A_STRIP)], scale=2))
+
+
+@torch.inference_mode()
+def reconstructed(frozen: FrozenEncoder, frames: np.ndarray) -> np.ndarray:
+    """Return the encoder's reconstructions of uint8 frames (N, H, W, C), as uint8 of the encoder's frame size."""
+    rows = torch.from_numpy(frames).to(frozen.device).movedim(-1, 1).float().div(255)
+    pictures = frozen.model.reconstruct(rows[:, None])[:, 0].clamp(0, 1).mul(255).round().to(torch.uint8)
+    return pictures.movedim(1, -1).cpu().numpy()
+
+
+def _artifact(config: AgentRun) -> EncoderArtifact | None:
+    if config.control == "pixels":
+        return None
+    assert config.encoder is not None
+    if config.control is None:
+        return load_encoder(config.encoder)
+    return control_artifact(config.control, config.encoder, config.run / "encoder", config.seed, config.store)
+
+
+def _rollout_metrics(episodes: list[dict[str, Any]], position: Position) -> dict[str, float]:
+    numbers: dict[str, float] = {"episodes": position.episodes, "seconds": round(position.seconds, 2)}
+    if episodes:
+        numbers["rollout/return"] = float(np.mean([one["r"] for one in episodes]))
+        numbers["rollout/episode_steps"] = float(np.mean([one["l"] for one in episodes]))
+    return numbers
+
+
+def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(settings, dict):
+        return [(where, settings)]
+    return [pair for key, value in settings.items() for pair in _flat(value, f"{where}.{key}" if where else key)]
