@@ -1,7 +1,21 @@
 """Frame stores: recordings and rollouts in, frames, clips and batches out."""
 
+from frames.batches import FrameBatch, FrameBatches, in_order
 from frames.building import BuildSummary, build_store
 from frames.format import Episode
+from frames.resize import resize_frames
+from frames.rollouts import RandomPlayer, record
 from frames.store import FrameStore
 
-__all__ = ["BuildSummary", "Episode", "FrameStore", "build_store"]
+__all__ = [
+    "BuildSummary",
+    "Episode",
+    "FrameBatch",
+    "FrameBatches",
+    "FrameStore",
+    "RandomPlayer",
+    "build_store",
+    "in_order",
+    "record",
+    "resize_frames",
+]

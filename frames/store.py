@@ -124,7 +124,7 @@ class FrameStore:
     @property
     def action_size(self) -> int:
         """How many numbers an action has: the A of `action_windows`; 0 without actions."""
-        arrays = next((e.arrays for e in self.episodes if e.ordered), {})
+        arrays = next((e.arrays for e in self.episodes if e.ordered and e.length > 1), {})
         return sum(_width(arrays[name].shape) for name in self.action_names or ())
 
     def _numbers(self, episode: Episode, name: str) -> np.ndarray:
@@ -182,11 +182,11 @@ def _episodes(path: Path, meta: dict[str, Any]) -> list[Episode]:
 
 
 def _common_actions(episodes: list[Episode]) -> tuple[str, ...] | None:
-    """The sorted names of the action arrays, when every ordered episode has the same of the same width."""
+    """The sorted names of the action arrays, when every ordered episode of more than a frame has the same of the same width."""
     layouts = {
         tuple(sorted((name, _width(info.shape)) for name, info in episode.arrays.items() if name.startswith("action")))
         for episode in episodes
-        if episode.ordered
+        if episode.ordered and episode.length > 1
     }
     layout = layouts.pop() if len(layouts) == 1 else ()
     return tuple(name for name, _ in layout) or None
