@@ -1,0 +1,1 @@
+"""The embedded voxel world: a seeded stand-in for Minecraft that runs on a fresh machine."""

@@ -1,0 +1,147 @@
+"""A scripted player for the voxel tasks: it knows where the target is, and wanders as people do."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from envs.registry import VOXEL_IDS
+from foundation.errors import UserError, nearest
+
+_EYE = 1.62
+_REACH = 4.3
+_TURN = 12.0
+"""Degrees a tick that the player turns at most."""
+
+
+class Player(Protocol):
+    """Someone who plays one environment, one tick at a time."""
+
+    def reset(self, seed: int) -> None:
+        """Start an episode; the same seed and observations give the same actions."""
+
+    def __call__(self, observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+        """Return the action for the next tick."""
+
+
+def scripted_player(name: str, noise: float = 0.2, seed: int = 0) -> Player:
+    """Make a player for a voxel task that heads for the target in `info`.
+
+    `noise` in [0, 1] is the share of ticks spent on something else: looking about, at the sky or the ground, strolling,
+    jumping, hacking at what is in front. Raises `UserError` for another task.
+    """
+    if name not in VOXEL_IDS:
+        raise UserError(f"no scripted player for '{name}': {nearest(name, VOXEL_IDS)}")
+    if not 0 <= noise <= 1:
+        raise UserError(f"noise={noise}: must be a share from 0 to 1")
+    player = ScriptedPlayer(chops="Treechop" in name, noise=noise)
+    player.reset(seed)
+    return player
+
+
+class ScriptedPlayer:
+    """Walks to the target, digs through what it gets stuck at, chops logs; interrupted by whims."""
+
+    def __init__(self, chops: bool, noise: float) -> None:
+        self.chops = chops
+        self.noise = noise
+
+    def reset(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._whim: dict[str, Any] = {}
+        self._whim_left = 0
+        self._detour_left = 0
+        self._detour_turn = 0.0
+        self._stuck = 0
+        self._near = 0
+        self._last_position: np.ndarray | None = None
+        self._best = np.inf
+        self._since_best = 0
+
+    def __call__(self, observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+        self._notice_progress(info)
+        if self._whim_left == 0 and self._random.random() < self.noise / 25:
+            self._whim, self._whim_left = self._new_whim(), int(self._random.integers(8, 43))
+        if self._whim_left > 0:
+            self._whim_left -= 1
+            return self._follow_whim(info)
+        return self._work(info)
+
+    def _notice_progress(self, info: dict[str, Any]) -> None:
+        """Count the ticks without movement, and those without getting nearer to the target."""
+        moved = np.inf if self._last_position is None else float(np.hypot(*(info["position"] - self._last_position)[[0, 2]]))
+        self._last_position = info["position"]
+        self._stuck = self._stuck + 1 if moved < 0.03 else 0
+        if info["target_distance"] < self._best - 0.3 or info["target_distance"] > self._best + 6:
+            self._best, self._since_best = info["target_distance"], 0
+        self._since_best += 1
+
+    def _work(self, info: dict[str, Any]) -> dict[str, Any]:
+        if not np.isfinite(info["target_distance"]):
+            return self._action(camera=(0.0, 3.0))
+        if self._since_best > (90 if self.chops else 160) and self._detour_left == 0:
+            self._detour_left, self._since_best = int(self._random.integers(15, 45)), 0
+            self._detour_turn = float(self._random.choice([-1, 1]) * self._random.uniform(50, 120))
+            self._best = np.inf
+        if self._detour_left > 0:
+            self._detour_left -= 1
+            return self._walk(info, info["target_bearing"] + self._detour_turn, pitch=15.0)
+        if self.chops and info["target_distance"] < _REACH + 0.3:
+            return self._chop(info)
+        return self._walk(info, info["target_bearing"], pitch=10.0 if self.chops else 5.0)
+
+    def _chop(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Face the log and hack at whatever is on the crosshair; close in while it is out of reach."""
+        pitch = self._pitch_to(info)
+        turn = self._turn(info["target_bearing"], pitch - info["pitch"])
+        facing = abs(info["target_bearing"]) < 8 and abs(pitch - info["pitch"]) < 8
+        closing = info["target_distance"] > 2.6 and self._ground_distance(info) > 0.7
+        blocked = closing and self._stuck > 6
+        return self._action(camera=turn, attack=facing, forward=closing, jump=blocked and self._stuck % 12 < 4)
+
+    def _walk(self, info: dict[str, Any], bearing: float, pitch: float) -> dict[str, Any]:
+        """Walk in a direction; jump at what is in the way, and dig when that does not help."""
+        digging = self._stuck > 14 and info["aimed_block"] != "air"
+        if digging:
+            # down at the feet and back up, so that a wall two blocks high is opened
+            pitch = 35.0 if self._stuck // 40 % 2 == 0 else 0.0
+        turn = self._turn(bearing, pitch - info["pitch"] + self._random.normal(0, 1.0))
+        forward = abs(bearing) < 60
+        jump = 2 < self._stuck < 200 and not (digging and self._stuck % 30 < 22)
+        sprint = not self.chops and abs(bearing) < 20
+        return self._action(camera=turn, forward=forward, jump=jump, sprint=sprint, attack=digging)
+
+    def _turn(self, bearing: float, elevation: float) -> tuple[float, float]:
+        """Turn part of the way, as a hand on a mouse does."""
+        bearing = (bearing + 180) % 360 - 180
+        return float(np.clip(0.5 * elevation, -_TURN, _TURN)), float(np.clip(0.5 * bearing, -_TURN, _TURN))
+
+    def _pitch_to(self, info: dict[str, Any]) -> float:
+        rise = info["target_position"][1] - info["position"][1] - _EYE
+        return float(-np.degrees(np.arctan2(rise, max(self._ground_distance(info), 0.05))))
+
+    def _ground_distance(self, info: dict[str, Any]) -> float:
+        return float(np.hypot(*(info["target_position"] - info["position"])[[0, 2]]))
+
+    def _new_whim(self) -> dict[str, Any]:
+        """Choose what to do for a while: keys to hold, a turning rate, a pitch to look at."""
+        random = self._random
+        kind = random.choice(["look", "sky", "ground", "stroll", "jump", "hack", "turn"])
+        pitch = {"sky": random.uniform(-85, -25), "ground": random.uniform(30, 85)}.get(kind, random.normal(0, 18))
+        rate = random.normal(0, 7) if kind in ("turn", "look") else random.normal(0, 2)
+        keys = {
+            "stroll": {random.choice(["forward", "back", "left", "right"]): 1, "forward": int(random.random() < 0.7)},
+            "jump": {"jump": 1, "forward": 1, "sprint": int(random.random() < 0.4)},
+            "hack": {"attack": 1, "forward": int(random.random() < 0.5)},
+            "turn": {"forward": int(random.random() < 0.4)},
+        }.get(kind, {"attack": int(random.random() < 0.25), "sneak": int(random.random() < 0.15)})
+        return {"pitch": pitch, "rate": rate, "keys": keys}
+
+    def _follow_whim(self, info: dict[str, Any]) -> dict[str, Any]:
+        pitch = float(np.clip(0.25 * (self._whim["pitch"] - info["pitch"]), -_TURN, _TURN))
+        return self._action(camera=(pitch, self._whim["rate"] + self._random.normal(0, 1)), **self._whim["keys"])
+
+    def _action(self, camera: tuple[float, float], **keys: Any) -> dict[str, Any]:
+        names = ("attack", "back", "forward", "jump", "left", "right", "sneak", "sprint")
+        action: dict[str, Any] = {name: int(keys.get(name, 0)) for name in names}
+        action["camera"] = np.array(camera, np.float32)
+        return action if self.chops else {**action, "place": 1}

@@ -1,0 +1,232 @@
+"""The voxel world as a gymnasium environment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.voxel import blocks, kernels, tasks, terrain, textures
+from foundation.errors import UserError, nearest
+
+Observation = dict[str, Any]
+_MAX_FRAME = 1024
+
+
+class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
+    """A task in the seeded voxel world: a stand-in for Minecraft with MineRL's spaces, 20 ticks a second.
+
+    `frame_size` is the side of the pov in pixels; `episode_ticks` shortens the episode (default: MineRL's). An episode
+    is terminated by success (64 logs, or touching the goal) and truncated by its length. `info` tells what an agent must
+    not see: position, view, and where the nearest log or the goal is.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(
+        self, task: str = "VoxelTreechop-v0", frame_size: int = 64, episode_ticks: int | None = None, render_mode: str | None = None
+    ) -> None:
+        if not isinstance(frame_size, int) or not 8 <= frame_size <= _MAX_FRAME:
+            raise UserError(f"frame_size={frame_size}: must be a whole number of pixels from 8 to {_MAX_FRAME}")
+        if episode_ticks is not None and (not isinstance(episode_ticks, int) or episode_ticks < 1):
+            raise UserError(f"episode_ticks={episode_ticks}: must be a whole number of ticks, 1 or more")
+        if render_mode not in (None, "rgb_array"):
+            raise UserError(f"render_mode='{render_mode}': only 'rgb_array' is drawn")
+        self.task = tasks.TASKS[task]
+        self.episode_ticks = self.task.ticks if episode_ticks is None else episode_ticks
+        self.render_mode = render_mode
+        self.frame_size = frame_size
+        self.observation_space = tasks.observation_space(self.task, frame_size)
+        self.action_space = tasks.action_space(self.task)
+        self._known_keys = frozenset(self.action_space.keys())
+        self._break_ticks = blocks.break_ticks(self.task.axe)
+        self._keys = np.zeros(kernels.KEYS, np.int64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Make a new world (from `seed` when given) and return its first observation and info."""
+        super().reset(seed=seed)
+        self._enter(terrain.generate(self.task.landscape, self.np_random))
+        self._player = np.zeros(kernels.PLAYER_SIZE)
+        self._player[[kernels.X, kernels.Y, kernels.Z]] = self._world.start
+        self._player[kernels.YAW] = self.np_random.uniform(-180, 180)
+        self._player[kernels.ON_GROUND] = 1
+        self._ticks = 0
+        kernels.aim(self._world.cells, self._player)
+        self._goal_away = self._goal_distance()
+        return self._observe(), self._info()
+
+    def step(self, action: Mapping[str, Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Advance by one tick."""
+        return self.step_ticks(action, 1)
+
+    def step_ticks(self, action: Mapping[str, Any], ticks: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Repeat an action for up to `ticks` ticks, camera included; sum the rewards and draw the last tick only."""
+        pitch, yaw = self._read(action)
+        reward, terminated, truncated = 0.0, False, False
+        for _ in range(ticks):
+            gained, terminated = self._tick(pitch, yaw)
+            reward += gained
+            truncated = self._ticks >= self.episode_ticks and not terminated
+            if terminated or truncated:
+                break
+        return self._observe(), reward, terminated, truncated, self._info()
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """Return the current frame, uint8 (H, W, 3)."""
+        return self._frame.copy()
+
+    def save_state(self) -> dict[str, np.ndarray]:
+        """Return everything the future depends on, as arrays by name; give it to `restore_state` of the same task."""
+        world = self._world
+        return {
+            "cells": world.cells.copy(),
+            "top": world.top.copy(),
+            "logs": world.logs.copy(),
+            "sky": world.sky.copy(),
+            "tint": world.tint.copy(),
+            "start": world.start.copy(),
+            "goal": np.empty(0) if world.goal is None else world.goal.copy(),
+            "player": self._player.copy(),
+            "ticks": np.array([self._ticks]),
+            "goal_away": np.array([self._goal_away]),
+            "random": _random_state(self.np_random),
+        }
+
+    def restore_state(self, state: Mapping[str, np.ndarray]) -> tuple[Observation, dict[str, Any]]:
+        """Go back to a saved state; return the observation and info of that moment."""
+        wanted = {"cells", "top", "logs", "sky", "tint", "start", "goal", "player", "ticks", "goal_away", "random"}
+        shape = (self.task.landscape.size, self.task.landscape.size, terrain.HEIGHT)
+        if not wanted <= state.keys() or state["cells"].shape != shape or (state["goal"].size > 0) != self.task.has_goal:
+            raise UserError(f"the saved state is not one of {self.task.name}: restore it into the task that it was saved from")
+        arrays = {name: np.array(state[name]) for name in wanted}
+        goal = arrays["goal"] if self.task.has_goal else None
+        fields = (arrays[name] for name in ("cells", "top", "logs", "sky", "tint", "start"))
+        self._enter(terrain.World(*fields, goal))
+        self._player = arrays["player"]
+        self._ticks = int(arrays["ticks"][0])
+        self._goal_away = float(arrays["goal_away"][0])
+        self.np_random = _random_from(arrays["random"])
+        return self._observe(), self._info()
+
+    def _enter(self, world: terrain.World) -> None:
+        self._world = world
+        self._atlas = textures.tinted_atlas(world.tint)
+        self._day_sky = world.sky.copy()
+
+    def _read(self, action: Mapping[str, Any]) -> tuple[float, float]:
+        """Put an action's keys into `_keys`; keys left out are not pressed. Return the camera's (pitch, yaw)."""
+        if not action.keys() <= self._known_keys:
+            unknown = next(key for key in action if key not in self._known_keys)
+            raise UserError(f"unknown action '{unknown}': {nearest(unknown, self._known_keys)}")
+        get, keys = action.get, self._keys
+        keys[kernels.FORWARD] = int(get("forward", 0)) - int(get("back", 0))
+        keys[kernels.STRAFE] = int(get("right", 0)) - int(get("left", 0))
+        keys[kernels.JUMP] = int(get("jump", 0))
+        keys[kernels.SNEAK] = int(get("sneak", 0))
+        keys[kernels.SPRINT] = int(get("sprint", 0))
+        keys[kernels.ATTACK] = int(get("attack", 0))
+        keys[kernels.PLACE] = tasks.place_choice(get("place", "none"))
+        pitch, yaw = get("camera", (0.0, 0.0))
+        if not (np.isfinite(pitch) and np.isfinite(yaw)):
+            raise UserError(f"camera=({pitch}, {yaw}): must be two finite numbers of degrees")
+        return float(pitch), float(yaw)
+
+    def _tick(self, pitch: float, yaw: float) -> tuple[float, bool]:
+        """Advance one tick; return the reward and whether the task is done."""
+        player, world = self._player, self._world
+        logs_before = player[kernels.LOGS]
+        kernels.tick(world.cells, world.top, player, self._break_ticks, self._keys, pitch, yaw)
+        self._ticks += 1
+        if not self.task.has_goal:
+            return float(player[kernels.LOGS] - logs_before), bool(player[kernels.LOGS] >= tasks.LOGS_TO_WIN)
+        touched = bool(player[kernels.TOUCHED])
+        reward = tasks.GOAL_REWARD if touched else 0.0
+        if self.task.dense:
+            away = self._goal_distance()
+            reward += self._goal_away - away
+            self._goal_away = away
+        return reward, touched
+
+    def _goal_distance(self) -> float:
+        """Return the distance to the goal over the ground, in blocks."""
+        if self._world.goal is None:
+            return 0.0
+        away = self._away(self._world.goal)
+        return float(np.hypot(away[0], away[2]))
+
+    def _away(self, place: np.ndarray) -> tuple[float, float, float]:
+        """Return how far a place lies from the eye (x, y, z), by the shortest way around the torus."""
+        size, player = self.task.landscape.size, self._player
+        half = size / 2
+        dx = (place[0] - player[kernels.X] + half) % size - half
+        dz = (place[2] - player[kernels.Z] + half) % size - half
+        return float(dx), float(place[1] - player[kernels.Y] - kernels.EYE), float(dz)
+
+    def _observe(self) -> Observation:
+        player, world = self._player, self._world
+        frame = np.empty((self.frame_size, self.frame_size, 3), np.uint8)
+        self._day_sky[kernels.DRIFT] = world.sky[kernels.DRIFT] + 0.05 * self._ticks
+        kernels.render(
+            world.cells,
+            world.top,
+            player,
+            self._atlas,
+            textures.tile_table(),
+            textures.cracks(),
+            textures.clouds(),
+            self._day_sky,
+            frame,
+        )
+        self._frame = frame
+        if not self.task.has_goal:
+            return {"pov": frame}
+        angle = np.array(self._bearing(self._away(world.goal)), np.float32)
+        return {"pov": frame, "compass": {"angle": angle}, "inventory": {"dirt": np.array(int(player[kernels.DIRT_HELD]))}}
+
+    def _bearing(self, away: tuple[float, float, float]) -> float:
+        """Return the angle from the view to a place, in degrees, positive to the right."""
+        towards = np.degrees(np.arctan2(-away[0], away[2]))
+        return float((towards - self._player[kernels.YAW] + 180.0) % 360.0 - 180.0)
+
+    def _target(self) -> np.ndarray | None:
+        """Return the centre of the goal, or of the nearest log that stands."""
+        if self._world.goal is not None:
+            return self._world.goal
+        row = kernels.nearest_log(self._world.cells, self._world.logs, self._player)
+        return None if row < 0 else self._world.logs[row] + 0.5
+
+    def _info(self) -> dict[str, Any]:
+        player, target = self._player, self._target()
+        away = (np.inf, 0.0, 0.0) if target is None else self._away(target)
+        position = player[[kernels.X, kernels.Y, kernels.Z]]
+        return {
+            "position": position,
+            "yaw": float(player[kernels.YAW]),
+            "pitch": float(player[kernels.PITCH]),
+            "on_ground": bool(player[kernels.ON_GROUND]),
+            "target_distance": float(np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)),
+            "target_bearing": 0.0 if target is None else self._bearing(away),
+            "target_position": position + away + np.array([0.0, kernels.EYE, 0.0]),
+            "aimed_block": blocks.NAMES[int(player[kernels.AIM_BLOCK])],
+            "aimed_distance": float(player[kernels.AIM_DISTANCE]),
+            "logs": int(player[kernels.LOGS]),
+            "dirt": int(player[kernels.DIRT_HELD]),
+            "ticks": self._ticks,
+        }
+
+
+def _random_state(random: np.random.Generator) -> np.ndarray:
+    """Return a PCG64 generator's state as uint64 (6,): state and increment as halves, and the spare 32 bits."""
+    state: Any = random.bit_generator.state
+    low = (1 << 64) - 1
+    numbers = (state["state"]["state"], state["state"]["inc"])
+    halves = [half for number in numbers for half in (number >> 64, number & low)]
+    return np.array([*halves, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def _random_from(halves: np.ndarray) -> np.random.Generator:
+    """Rebuild the generator that `_random_state` described."""
+    a, b, c, d, has, spare = (int(half) for half in halves)
+    bits = np.random.PCG64()
+    bits.state = {"bit_generator": "PCG64", "state": {"state": a << 64 | b, "inc": c << 64 | d}, "has_uint32": has, "uinteger": spare}
+    return np.random.Generator(bits)
