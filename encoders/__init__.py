@@ -1,0 +1,39 @@
+"""Encoders: the contract, the models, the training loop and the artifact."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from encoders.artifact import EncoderArtifact as EncoderArtifact
+    from encoders.artifact import StoreReference as StoreReference
+    from encoders.artifact import load_encoder as load_encoder
+    from encoders.artifact import prepare as prepare
+    from encoders.artifact import save_encoder as save_encoder
+    from encoders.contract import check_encoder as check_encoder
+    from encoders.encoder import Batch as Batch
+    from encoders.encoder import Encoder as Encoder
+    from encoders.registry import encoder_names as encoder_names
+    from encoders.registry import make_encoder as make_encoder
+    from encoders.training.loop import train as train
+
+_HOME = {
+    "Batch": "encoder",
+    "Encoder": "encoder",
+    "EncoderArtifact": "artifact",
+    "StoreReference": "artifact",
+    "check_encoder": "contract",
+    "encoder_names": "registry",
+    "load_encoder": "artifact",
+    "make_encoder": "registry",
+    "prepare": "artifact",
+    "save_encoder": "artifact",
+    "train": "training.loop",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import: only those who use it pay
+    if name not in _HOME:
+        raise AttributeError(f"module 'encoders' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"encoders.{_HOME[name]}"), name)

@@ -70,6 +70,13 @@ class Encoder(nn.Module):
         """Draw frames from the prior: float (count, T, C, H, W) in [0, 1]."""
         raise NotImplementedError
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the mean frames (B, C, H, W) in [0, 1] of the first reading's latents (B, *shape).
+
+        Optional, for traversals: a model whose first reading does not determine a frame leaves it out.
+        """
+        raise NotImplementedError
+
     def fit(self, frames: Tensor) -> None:
         """Set what is computed rather than trained from float frames (N, C, H, W); most models have nothing."""
 

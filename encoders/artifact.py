@@ -1,0 +1,227 @@
+"""The encoder as two files: `encoder.safetensors` (weights and statistics) and `encoder.json` (what they are).
+
+Nothing in them is executed: the model is found by name in the registry and built from its hyperparameters.
+Shapes: N clips, T frames of a clip (1 for image models), C channels, H height, W width.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from encoders.encoder import Encoder, to_float
+from encoders.registry import make_architecture, registered_name
+from foundation.errors import UserError
+from foundation.files import write_atomically
+from foundation.presets import build, to_dict
+
+FORMAT = 1
+WEIGHTS_FILE, INFO_FILE = "encoder.safetensors", "encoder.json"
+STATISTICS_FRAMES = 16_384
+FIT_FRAMES = 8_192
+DEVIATION_FLOOR = 0.05
+_CHUNK = 32
+
+Statistics = dict[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class StoreReference:
+    """The frame store an encoder learned from: where it was, what was in it, how its frames were made."""
+
+    path: str
+    fingerprint: str
+    frames_per_second: float
+    resize: str
+
+
+@dataclass(frozen=True)
+class EncoderInfo:
+    """The content of `encoder.json`."""
+
+    name: str
+    """The architecture's name in the registry."""
+    hyperparameters: dict[str, Any]
+    frame_shape: tuple[int, int, int]
+    latents: dict[str, list[int]]
+    """The readings by name and shape, the first the default."""
+    store: StoreReference
+    steps: int
+    """Optimizer steps trained; 0 for what is computed or left untrained."""
+    validation: dict[str, float]
+    """Metrics on held-out recordings at the step whose weights these are; empty when nothing was validated."""
+    weights_sha256: str
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.store.frames_per_second
+
+    @property
+    def resize(self) -> str:
+        return self.store.resize
+
+
+@dataclass(frozen=True)
+class EncoderArtifact:
+    """A saved encoder: the model in evaluation mode on the CPU, what it is, and (mean, deviation) of each reading."""
+
+    model: Encoder
+    info: EncoderInfo
+    statistics: Statistics
+
+
+def save_encoder(
+    folder: str | Path,
+    model: Encoder,
+    statistics: Statistics,
+    store: StoreReference,
+    *,
+    steps: int = 0,
+    validation: Mapping[str, float] | None = None,
+) -> EncoderArtifact:
+    """Write a model and its statistics to `folder`, each file in one step, and return them as `load_encoder` would."""
+    tensors = {f"weights.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    for reading, (mean, deviation) in statistics.items():
+        tensors[f"statistics.{reading}.mean"] = mean.contiguous()
+        tensors[f"statistics.{reading}.deviation"] = deviation.contiguous()
+    content = safetensors.torch.save(tensors)
+    info = EncoderInfo(
+        name=registered_name(model),
+        hyperparameters=to_dict(model.hyperparameters),
+        frame_shape=tuple(model.frame_shape),
+        latents={name: list(shape) for name, shape in model.latents.items()},
+        store=store,
+        steps=steps,
+        validation=dict(validation or {}),
+        weights_sha256=hashlib.sha256(content).hexdigest(),
+        versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "safetensors")}},
+    )
+    folder = Path(folder)
+    write_atomically(folder / WEIGHTS_FILE, content)
+    write_atomically(folder / INFO_FILE, json.dumps(to_dict(info), indent=2) + "\n")
+    return load_encoder(folder)
+
+
+def load_encoder(folder: str | Path) -> EncoderArtifact:
+    """Load an encoder by its folder.
+
+    Raises `UserError` for a folder without an encoder, files that are damaged or belong to different saves, and an
+    architecture that is not installed.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    content = _read(folder / WEIGHTS_FILE)
+    if hashlib.sha256(content).hexdigest() != info.weights_sha256:
+        raise UserError(f"{folder / WEIGHTS_FILE}: is not the file that {INFO_FILE} describes (damaged, or of another save); copy both again")
+    try:
+        tensors = safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS_FILE}: is no safetensors file ({error}); weights in other formats are not read") from error
+    model = make_architecture(info.name, info.hyperparameters)
+    weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
+    try:
+        model.load_state_dict(weights)
+        statistics = {name: (tensors[f"statistics.{name}.mean"], tensors[f"statistics.{name}.deviation"]) for name in model.latents}
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder}: its weights do not fit a '{info.name}' with its hyperparameters: {reason}") from error
+    return EncoderArtifact(model.eval().requires_grad_(False), info, statistics)
+
+
+def read_info(folder: str | Path) -> EncoderInfo:
+    """Read `encoder.json` alone; raise `UserError` where it is missing or damaged."""
+    path = Path(folder) / INFO_FILE
+    content = _read(path)
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON ({error}); copy the encoder again") from error
+    if isinstance(values, dict) and values.get("format") != FORMAT:
+        raise UserError(f"{path}: has format {values.get('format')}, this version reads {FORMAT}; use the version that wrote it")
+    return build(EncoderInfo, values, str(path))
+
+
+def prepare(
+    model: Encoder,
+    frames: np.ndarray,
+    folder: str | Path,
+    *,
+    store: StoreReference,
+    seed: int = 0,
+) -> EncoderArtifact:
+    """Make an artifact without training: fit what is computed from frames, take the statistics, save.
+
+    `frames` is uint8 (N, H, W, C), or (N, T, H, W, C) for models with memory; of more than 16,384 a sample drawn with `seed` is used.
+    """
+    check_frames(model, frames)
+    frames = draw(frames, STATISTICS_FRAMES, seed)
+    model.eval()
+    fitting = draw(frames, FIT_FRAMES, seed)
+    try:
+        model.fit(to_float(torch.from_numpy(fitting.reshape(-1, *model.frame_shape))))
+    except ValueError as error:
+        raise UserError(f"{store.path}: {error}") from error
+    return save_encoder(folder, model, reading_statistics(model, frames), store)
+
+
+@torch.inference_mode()
+def reading_statistics(model: Encoder, frames: np.ndarray) -> Statistics:
+    """Return mean and deviation of every reading over frames uint8 (N, H, W, C) or clips (N, T, H, W, C), float32.
+
+    The deviation is floored at 0.05 of the reading's largest, so that standardising does not blow collapsed units up into noise.
+    """
+    clips = frames if frames.ndim == 5 else frames[:, None]
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return {name: _statistics_of(model, clips, name, device) for name in model.latents}
+
+
+def draw(frames: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return at most `count` of the entries of `frames`, in order, drawn with `seed`."""
+    if len(frames) <= count:
+        return frames
+    chosen = np.random.default_rng(seed).choice(len(frames), count, replace=False)
+    return frames[np.sort(chosen)]
+
+
+def check_frames(model: Encoder, frames: np.ndarray) -> None:
+    """Raise `UserError` unless `frames` are uint8 (..., H, W, C) of the model's frame shape."""
+    if frames.dtype != np.uint8 or frames.shape[-3:] != tuple(model.frame_shape) or not len(frames):
+        got = f"{frames.dtype} of shape {frames.shape}"
+        raise UserError(f"this encoder takes uint8 frames of shape {tuple(model.frame_shape)}, got {got}; build the store at that size")
+
+
+def _statistics_of(model: Encoder, clips: np.ndarray, reading: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    total = torch.zeros(model.latents[reading], dtype=torch.float64)
+    squares, count = total.clone(), 0
+    for start in range(0, len(clips), _CHUNK):
+        chunk = to_float(torch.from_numpy(np.ascontiguousarray(clips[start : start + _CHUNK])).to(device))
+        state = model.initial_state(len(chunk))
+        for index in range(chunk.shape[1]):
+            latent, state = model.encode(chunk[:, index], state, latents=reading)
+            latent = latent.double().cpu()
+            total, squares, count = total + latent.sum(0), squares + latent.square().sum(0), count + len(latent)
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+    if deviation.max() <= 1e-6 * mean.abs().max():
+        # a reading that never changes but for rounding has nothing to scale by
+        return mean.float(), torch.ones_like(mean).float()
+    return mean.float(), deviation.clamp_min(DEVIATION_FLOOR * deviation.max()).float()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a trained encoder") from error

@@ -1,0 +1,86 @@
+"""Encoders by name: presets, built-in architectures, and those of other packages."""
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from encoders.encoder import Encoder
+from foundation.errors import UserError, nearest
+from foundation.presets import build, preset_names, read_preset
+
+GROUP = "minerl_perception.encoders"
+BUILT_IN = {
+    "conv_vae": "encoders.conv_vae:ConvVAE",
+    "pca": "encoders.pca:PCA",
+}
+
+
+def make_encoder(name: str, **hyperparameters: Any) -> Encoder:
+    """Make a new encoder from a preset, a YAML file or an architecture's name; `hyperparameters` override the preset's.
+
+    Raises `UserError` for an unknown name or hyperparameter and for values the model cannot take.
+    """
+    if name in preset_names("encoder") or name.endswith((".yaml", ".yml")):
+        preset = read_preset("encoder", name)
+        return make_architecture(preset_architecture(preset, name), {**preset.get("model", {}), **hyperparameters})
+    if name not in architectures():
+        raise UserError(f"no encoder named '{name}': {nearest(name, encoder_names())}")
+    return make_architecture(name, hyperparameters)
+
+
+def encoder_names() -> list[str]:
+    """List what `make_encoder` takes: presets, and architectures of this and other packages."""
+    return sorted({*preset_names("encoder"), *architectures()})
+
+
+def make_architecture(name: str, hyperparameters: dict[str, Any]) -> Encoder:
+    """Make a new encoder from a registered architecture's name and its hyperparameters; no preset is read."""
+    kind = encoder_class(name)
+    values = build(kind.Hyperparameters, hyperparameters, "model")
+    try:
+        return kind(values)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+
+
+def encoder_class(name: str) -> type[Encoder]:
+    """Return the class registered under `name`; raise `UserError` where there is none."""
+    known = architectures()
+    if name not in known:
+        raise UserError(f"no encoder architecture named '{name}': {nearest(name, known)}; if a package adds it, install that package")
+    entry = known[name]
+    try:
+        loaded = _load_built_in(entry) if isinstance(entry, str) else entry.load()
+    except ImportError as error:
+        raise UserError(f"the package that adds the encoder '{name}' cannot be imported: {error}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Encoder)):
+        raise UserError(f"the entry point '{name}' of {GROUP} is no subclass of encoders.Encoder")
+    return loaded
+
+
+def architectures() -> dict[str, str | EntryPoint]:
+    """Return the registered architectures by name; a built-in one cannot be replaced."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)} | BUILT_IN
+
+
+def registered_name(model: Encoder) -> str:
+    """Return the name under which the model's class is registered; raise `UserError` where it is not."""
+    kind = type(model)
+    for name, entry in architectures().items():
+        target = entry if isinstance(entry, str) else entry.value
+        if target == f"{kind.__module__}:{kind.__qualname__}":
+            return name
+    raise UserError(f"{kind.__qualname__} is registered under no name: add it to the entry points of your package")
+
+
+def preset_architecture(preset: dict[str, Any], where: str) -> str:
+    """Return the architecture that a preset names."""
+    name = preset.get("encoder")
+    if not isinstance(name, str):
+        raise UserError(f"{where}: missing key 'encoder': the name of an architecture ({', '.join(architectures())})")
+    return name
+
+
+def _load_built_in(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,59 @@
+"""The `training:` part of a preset."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. Everything is counted in optimizer steps, and nothing depends on when the run is told to stop."""
+
+    batch_size: int = 32
+    """Clips a step."""
+    learning_rate: float = 1e-3
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises linearly from 0."""
+    decay_steps: int | None = None
+    """The step at which a half cosine has brought the learning rate down to `final_learning_rate`; null: it stays."""
+    final_learning_rate: float = 0.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    """Decoupled from the gradient (AdamW)."""
+    gradient_clip: float | None = None
+    """The largest gradient norm over all parameters; the loss is a sum over pixels, and its gradient as large."""
+    ema_decay: float = 0.0
+    """Of the running average of the weights, which is what is validated and kept; 0 keeps the weights themselves."""
+    seed: int = 0
+    """Of the initial weights, the order of the frames and the noise of the latents."""
+    validation_every: int = 1000
+    validation_frames: int = 2048
+    checkpoint_every: int = 1000
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "validation_every", "validation_frames", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be 1 or more")
+        if self.learning_rate <= 0:
+            raise ValueError("training.learning_rate must be greater than 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError("training.ema_decay must be at least 0 and below 1")
+        if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
+            raise ValueError("training.decay_steps must be greater than training.warmup_steps")
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Return the learning rate of optimizer step `step`, counted from 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.decay_steps is None:
+        return config.learning_rate
+    progress = min(1.0, (step - config.warmup_steps) / (config.decay_steps - config.warmup_steps))
+    span = config.learning_rate - config.final_learning_rate
+    return config.final_learning_rate + span * (1 + math.cos(math.pi * progress)) / 2
+
+
+def ema_decay(config: TrainingConfig, step: int) -> float:
+    """Return the decay of the weights' average after step `step`: shorter in the beginning, when the weights still run."""
+    return min(config.ema_decay, (1 + step) / (10 + step))

@@ -1,0 +1,221 @@
+"""The training loop of all encoders: rerunning it resumes, bit for bit on the CPU."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.artifact import INFO_FILE, EncoderArtifact, StoreReference, load_encoder, read_info, reading_statistics, save_encoder
+from encoders.encoder import Encoder
+from encoders.registry import registered_name
+from encoders.training.config import TrainingConfig, learning_rate
+from encoders.training.devices import available_threads, choose_device
+from encoders.training.metrics import MetricsLog
+from encoders.training.pictures import reconstructions, spread_clips, write_pictures
+from encoders.training.run_record import agree, recorded
+from encoders.training.signals import stop_requests
+from encoders.training.state import RESUME_FILE, TrainingState, gradient_norm
+from encoders.training.validation import Validation, collapse_verdict, to_batch, validate
+from foundation.errors import UserError
+from foundation.files import exclusive_lock
+from foundation.pictures import write_png
+from foundation.presets import to_dict
+from foundation.progress import Advance, console, progress_bar
+
+_SEED_STRIDE = 1_000_003
+_SKIPS_IN_A_ROW = 100
+_SHOWN = ("loss", "kl", "beta")
+
+
+class Batches(Protocol):
+    """An endless iterator with a saved position, over batches with `.frames` uint8 (B, T, H, W, C) and `.actions` or None."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def train(
+    model: Encoder,
+    batches: Batches,
+    validation: Callable[[], Iterable[Any]],
+    folder: str | Path,
+    config: TrainingConfig,
+    *,
+    steps: int,
+    sample: Callable[[], np.ndarray],
+    store: StoreReference,
+    device: str = "auto",
+    threads: int | None = None,
+) -> EncoderArtifact:
+    """Train `model` until `steps` optimizer steps are done in all, and write the best averaged weights as an artifact.
+
+    `validation()` gives the finite batches of held-out recordings; `sample()` training frames uint8 (N, H, W, C), or clips, for the
+    statistics of the readings. With a run in `folder`, it goes on from its last checkpoint.
+
+    Raises `UserError` when the run in `folder` was started with other settings or another process is at it, and
+    `SystemExit` (128 + n) after saving when signal n asked to stop.
+    """
+    folder = Path(folder)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"a '{registered_name(model)}' is computed, not trained: use encoders.prepare")
+    with exclusive_lock(folder, "training"):
+        chosen = choose_device(device)
+        threads = threads or recorded(folder, "threads") or available_threads()
+        settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
+        agree(folder, settings | {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)})
+        torch.set_num_threads(threads)
+        return _Run(model, batches, validation, folder, config, sample, store, chosen).until(steps)
+
+
+class _Run:
+    def __init__(
+        self,
+        model: Encoder,
+        batches: Batches,
+        validation: Callable[[], Iterable[Any]],
+        folder: Path,
+        config: TrainingConfig,
+        sample: Callable[[], np.ndarray],
+        store: StoreReference,
+        device: torch.device,
+    ) -> None:
+        self.batches, self.validation, self.folder, self.config = batches, validation, folder, config
+        self.sample, self.store, self.device = sample, store, device
+        self.state = TrainingState(model, config, device)
+        self.position = 0
+        if (folder / RESUME_FILE).exists():
+            self.position, batches_state = self.state.load(folder)
+            batches.load_state_dict(batches_state)
+        self.last_validation: Validation | None = None
+        self.skips_in_a_row = 0
+        self.started = time.monotonic() - self.state.seconds
+
+    def until(self, steps: int) -> EncoderArtifact:
+        state = self.state
+        if state.step >= steps and self._is_closed():
+            console.print(f"{self.folder}: already trained for {state.step} steps; give more --steps to go on")
+            return load_encoder(self.folder)
+        if state.step:
+            console.print(f"{self.folder}: resumed at step {state.step}")
+        self.log = MetricsLog(self.folder, state.step, self.position)
+        try:
+            with stop_requests() as stop, progress_bar("training", steps, done=state.step) as advance:
+                while state.step < steps:
+                    self._step_and_record(advance)
+                    if stop.number is not None:
+                        self._checkpoint()
+                        console.print(f"{self.folder}: stopped and saved at step {state.step}; the same command goes on from there")
+                        raise SystemExit(128 + stop.number)
+                self._checkpoint()
+            return self._close()
+        finally:
+            self.log.close()
+
+    def _step_and_record(self, advance: Advance) -> None:
+        terms = self._step()
+        state, config = self.state, self.config
+        record: dict[str, float] = {}
+        if state.step % config.log_every == 0:
+            record = {f"train/{name}": float(value) for name, value in terms.items()}
+            record["train/learning_rate"] = learning_rate(config, state.step - 1)
+        if state.step % config.validation_every == 0:
+            record |= self._validate()
+        if record:
+            state.seconds = time.monotonic() - self.started
+            bookkeeping = {"skipped": state.skipped, "session": state.session, "seconds": state.seconds}
+            self.log.write(state.step, record | bookkeeping)
+        if state.step % config.checkpoint_every == 0:
+            self._checkpoint()
+        advance(1, self._note(terms) if state.step % 10 == 0 else None)
+
+    def _step(self) -> dict[str, Tensor]:
+        state, config = self.state, self.config
+        # noise is a function of seed and step, so that neither validation nor a resumption changes it
+        torch.manual_seed(config.seed * _SEED_STRIDE + state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, state.step)
+        batch = to_batch(next(self.batches), self.device)
+        state.model.train()
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            terms = state.model.loss(batch, state.step)
+        state.optimizer.zero_grad()
+        terms["loss"].backward()
+        terms = {name: value.detach() for name, value in terms.items()}
+        terms["gradient_norm"] = gradient_norm(state.model, config.gradient_clip)
+        if bool(torch.isfinite(terms["loss"]) & torch.isfinite(terms["gradient_norm"])):
+            state.optimizer.step()
+            self.skips_in_a_row = 0
+        else:
+            self._skip()
+        state.step += 1
+        state.average()
+        return terms
+
+    def _skip(self) -> None:
+        self.state.skipped += 1
+        self.skips_in_a_row += 1
+        if self.skips_in_a_row >= _SKIPS_IN_A_ROW:
+            raise UserError(
+                f"{self.folder}: the loss or its gradient was not finite for {_SKIPS_IN_A_ROW} steps in a row, up to step {self.state.step}; "
+                "start again with a lower training.learning_rate or a training.gradient_clip"
+            )
+
+    def _validate(self) -> dict[str, float]:
+        state = self.state
+        self.last_validation = found = validate(state.averaged, self.validation(), state.step, self.device)
+        best = state.consider(found.metrics())
+        picture = reconstructions(state.averaged, spread_clips(self.validation()), self.device)
+        write_png(self.folder / "pictures" / "reconstructions.png", picture)
+        self.log.picture(state.step, "reconstructions", picture)
+        kl = ", ".join(f"{name} {values.sum():.1f} nats" for name, values in found.kl_per_unit.items())
+        active = ", ".join(f"{found.metrics()[f'active_units_{name}']} of {values.size}" for name, values in found.kl_per_unit.items())
+        console.print(
+            f"step {state.step}: validation negative ELBO {found.terms['negative_elbo']:.1f} nats{' (best)' if best else ''}, KL {kl}, active units {active}"
+        )
+        return {f"validation/{name}": value for name, value in found.metrics().items()}
+
+    def _checkpoint(self) -> None:
+        self.state.seconds = time.monotonic() - self.started
+        self.state.save(self.folder, self.log.position, self.batches.state_dict())
+
+    def _close(self) -> EncoderArtifact:
+        """Judge the last weights too, and write the best as the artifact.
+
+        What happens here is not in the checkpoint: a run that goes on later equals one that was never told to stop.
+        """
+        state = self.state
+        if state.step % self.config.validation_every:
+            record = self._validate()
+            self.log.write(state.step, record | {"skipped": state.skipped, "session": state.session, "seconds": state.seconds})
+        assert state.best is not None
+        best = state.averaged
+        best.load_state_dict(state.best.weights)
+        statistics = reading_statistics(best, self.sample())
+        clips = spread_clips(self.validation())
+        write_pictures(self.folder / "pictures", best, clips, statistics, self.device)
+        kl = validate(best, self.validation(), state.best.step, self.device).kl_per_unit
+        metrics = {"step": float(state.best.step), **state.best.metrics}
+        artifact = save_encoder(self.folder, best, statistics, self.store, steps=state.step, validation=metrics)
+        console.print(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
+        if state.skipped:
+            console.print(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")
+        console.print(collapse_verdict(kl))
+        return artifact
+
+    def _is_closed(self) -> bool:
+        try:
+            return (self.folder / INFO_FILE).exists() and read_info(self.folder).steps == self.state.step
+        except UserError:
+            return False
+
+    def _note(self, terms: dict[str, Tensor]) -> str:
+        parts = [f"{name} {float(terms[name]):.4g}" for name in _SHOWN if name in terms]
+        if self.state.skipped:
+            parts.append(f"skipped {self.state.skipped}")
+        return "  ".join(parts)

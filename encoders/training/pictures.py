@@ -1,0 +1,94 @@
+"""What a person looks at: originals over reconstructions, samples, traversals.
+
+Shapes: N frames, T frames of a clip, C channels, H height, W width.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.encoder import Encoder, to_float
+from foundation.pictures import in_rows, picture_grid, write_png
+
+_COLUMNS = 10
+_ROWS = 3
+_UNITS = 8
+_SCALE = 2
+
+
+def spread_clips(batches: Iterable[Any], count: int = _COLUMNS * _ROWS) -> np.ndarray:
+    """Choose `count` clips uint8 (N, T, H, W, C) at equal distances from finite batches."""
+    clips = np.concatenate([batch.frames[::4] for batch in batches])
+    return clips[np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
+
+
+@torch.no_grad()
+def reconstructions(model: Encoder, clips: np.ndarray, device: torch.device) -> np.ndarray:
+    """Return a picture with rows of originals, each over its reconstructions (the middle frame of each clip)."""
+    restored = model.reconstruct(to_float(torch.from_numpy(clips).to(device)))
+    middle = clips.shape[1] // 2
+    pairs = zip(in_rows(clips[:, middle], _COLUMNS), in_rows(to_uint8(restored[:, middle]), _COLUMNS), strict=True)
+    rows = [row for pair in pairs for row in pair]
+    return picture_grid(rows, ["frames over their reconstructions"], scale=_SCALE)
+
+
+@torch.no_grad()
+def samples(model: Encoder, seed: int = 0) -> np.ndarray:
+    """Return a picture of frames drawn from the prior."""
+    torch.manual_seed(seed)
+    drawn = model.sample(_COLUMNS * _ROWS)
+    return picture_grid(in_rows(to_uint8(drawn[:, drawn.shape[1] // 2]), _COLUMNS), ["samples from the prior"], scale=_SCALE)
+
+
+@torch.no_grad()
+def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device) -> np.ndarray | None:
+    """Return a picture with a row for each of the units that carry most: one frame (H, W, C), that unit from -3 to 3 deviations.
+
+    None for a model that cannot decode its latents.
+    """
+    x_1CHW = to_float(torch.from_numpy(np.ascontiguousarray(frame)[None]).to(device))
+    latent, _ = model.encode(x_1CHW, model.initial_state(1))
+    reading, kl = next(iter(model.kl_per_unit(x_1CHW[:, None]).items()))
+    units = kl.flatten().argsort(descending=True)[:_UNITS].tolist()
+    mean, deviation = (statistic.flatten().to(device) for statistic in statistics[reading])
+    rows, labels = [], []
+    for unit in units:
+        varied = latent.flatten(1).repeat(_COLUMNS, 1)
+        varied[:, unit] = mean[unit] + deviation[unit] * torch.linspace(-3, 3, _COLUMNS, device=device)
+        try:
+            rows.append(to_uint8(model.decode(varied.view(-1, *latent.shape[1:]))))
+        except NotImplementedError:
+            return None
+        labels.append(f"unit {unit} from -3 to 3 deviations (KL {float(kl.flatten()[unit]):.1f} nats for this frame)")
+    return picture_grid(rows, labels, scale=_SCALE)
+
+
+def write_pictures(
+    folder: Path, model: Encoder, clips: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
+) -> list[Path]:
+    """Write all pictures of a model as PNG into `folder` and return their paths."""
+    return list(_write_all(folder, model, clips, statistics, device))
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """Turn float frames (N, C, H, W) in [0, 1] into uint8 (N, H, W, C)."""
+    return frames.float().clamp(0, 1).mul(255).round().byte().movedim(1, -1).cpu().numpy()
+
+
+def _write_all(
+    folder: Path, model: Encoder, clips: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
+) -> Iterator[Path]:
+    frame = clips[len(clips) // 2, clips.shape[1] // 2]
+    pictures = {
+        "reconstructions": reconstructions(model, clips, device),
+        "samples": samples(model),
+        "traversals": traversals(model, frame, statistics, device),
+    }
+    for name, picture in pictures.items():
+        if picture is not None:
+            write_png(folder / f"{name}.png", picture)
+            yield folder / f"{name}.png"

@@ -1,0 +1,117 @@
+"""Everything a run needs to go on: weights, their average, the optimizer, the best so far; saved as `resume.pt`."""
+
+import copy
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from encoders.encoder import Encoder
+from encoders.training.config import TrainingConfig, ema_decay
+from foundation.errors import UserError
+from foundation.files import atomic_write
+
+RESUME_FILE = "resume.pt"
+_FORMAT = 1
+
+
+@dataclass
+class Best:
+    """The averaged weights with the lowest validation negative ELBO so far."""
+
+    step: int
+    metrics: dict[str, float]
+    weights: dict[str, Tensor]
+
+
+class TrainingState:
+    """The moving parts of a run. `step` counts optimizer steps done, `session` the times the run was started."""
+
+    def __init__(self, model: Encoder, config: TrainingConfig, device: torch.device) -> None:
+        # channels_last is up to 1.4 times as fast on the CPU, and what tensor cores want
+        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            betas=config.adam_betas,
+            eps=config.adam_epsilon,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.config = config
+        self.device = device
+        self.step = 0
+        self.session = 1
+        self.skipped = 0
+        self.seconds = 0.0
+        self.best: Best | None = None
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the averaged weights towards the model's; buffers are copied."""
+        weight = 1 - ema_decay(self.config, self.step)
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), weight)
+        for averaged, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            averaged.copy_(current)
+
+    def consider(self, metrics: dict[str, float]) -> bool:
+        """Keep the averaged weights if `metrics` are the best so far; return whether they are."""
+        if self.best is not None and not metrics["negative_elbo"] < self.best.metrics["negative_elbo"]:
+            return False
+        weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
+        self.best = Best(self.step, metrics, weights)
+        return True
+
+    def save(self, folder: Path, position: int, batches: dict[str, Any]) -> None:
+        """Write `resume.pt` in one step, with the position of the metrics and of the batches."""
+        content = {
+            "format": _FORMAT,
+            "step": self.step,
+            "session": self.session,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+            "position": position,
+            "batches": batches,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": None if self.best is None else vars(self.best),
+        }
+        with atomic_write(folder / RESUME_FILE) as file:
+            torch.save(content, file)
+
+    def load(self, folder: Path) -> tuple[int, dict[str, Any]]:
+        """Go back to `resume.pt`; return the position of the metrics and of the batches."""
+        content = read_resume(folder, self.device)
+        try:
+            self.model.load_state_dict(content["model"])
+            self.averaged.load_state_dict(content["averaged"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.step, self.skipped, self.seconds = content["step"], content["skipped"], content["seconds"]
+            self.session = content["session"] + 1
+            self.best = None if content["best"] is None else Best(**content["best"])
+            return content["position"], content["batches"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder / RESUME_FILE}: does not fit this run ({reason}); remove the folder to start over") from error
+
+
+def read_resume(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read `resume.pt`, tensors and plain values only; raise `UserError` where it is damaged or of another kind."""
+    path = folder / RESUME_FILE
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a checkpoint; remove the folder to start over") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise UserError(f"{path}: is no checkpoint of this version; remove the folder to start over")
+    return content
+
+
+def gradient_norm(model: nn.Module, limit: float | None) -> Tensor:
+    """Clip the gradients to `limit` over all parameters, if there is one; return the norm they had."""
+    return torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf") if limit is None else limit)

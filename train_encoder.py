@@ -1,0 +1,91 @@
+"""A frame store -> an encoder: python train_encoder.py PRESET --store STORE --run RUN [--steps N] [OPTIONS]"""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import frames
+from encoders import Encoder, StoreReference, make_encoder, prepare, train
+from encoders.artifact import STATISTICS_FRAMES, draw
+from encoders.registry import encoder_class, preset_architecture
+from encoders.training.config import TrainingConfig
+from foundation.command import run
+from foundation.errors import UserError
+from foundation.presets import command_line, to_dict
+from foundation.progress import console
+
+DESCRIPTION = "Train an encoder on the frames of a store. Rerunning the same command resumes."
+
+
+def main() -> None:
+    options = command_line("encoder", options_of, DESCRIPTION)
+    store = frames.FrameStore(options.store)
+    torch.manual_seed(options.training.seed)
+    model = make_encoder(options.encoder, **to_dict(options.model))
+    check_size(model, store)
+    reference = StoreReference(str(options.store), store.fingerprint, store.frames_per_second, store.meta["resize"])
+    if next(model.parameters(), None) is None:
+        prepare(model, sample(store, options.training.seed), options.run, store=reference, seed=options.training.seed)
+    else:
+        train_on(store, model, reference, options)
+    console.print(f"wrote {options.run}; next: python evaluate_encoder.py {options.run} --store {options.store}")
+
+
+def options_of(preset: dict[str, Any]) -> type:
+    """Return the dataclass of all options for a preset: those of its model and of the training loop."""
+    architecture = preset_architecture(preset, "the preset")
+    hyperparameters = encoder_class(architecture).Hyperparameters
+    fields: list[Any] = [
+        ("store", Path),
+        ("run", Path),
+        ("steps", int),
+        ("encoder", str, architecture),
+        ("model", hyperparameters, dataclasses.field(default_factory=hyperparameters)),
+        ("training", TrainingConfig, dataclasses.field(default_factory=TrainingConfig)),
+        ("device", str, "auto"),
+        ("threads", int | None, None),
+    ]
+    return dataclasses.make_dataclass("Options", fields)
+
+
+def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:
+    """Train on the store's `train` split and validate on its `val` split."""
+    config = options.training
+    batches = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed)
+
+    def validation() -> Iterable[Any]:
+        return frames.in_order(store, "val", config.batch_size, model.clip_length, config.validation_frames)
+
+    train(
+        model,
+        batches,
+        validation,
+        options.run,
+        config,
+        steps=options.steps,
+        sample=lambda: sample(store, config.seed),
+        store=reference,
+        device=options.device,
+        threads=options.threads,
+    )
+
+
+def sample(store: frames.FrameStore, seed: int) -> Any:
+    """Return at most 16,384 training frames uint8 (N, H, W, C) drawn with `seed`."""
+    return store.frames(draw(store.indices("train"), STATISTICS_FRAMES, seed))
+
+
+def check_size(model: Encoder, store: frames.FrameStore) -> None:
+    """Raise `UserError` unless the store's frames are as large as the model's."""
+    if tuple(store.frame_shape) != tuple(model.frame_shape):
+        raise UserError(
+            f"{store.path}: its frames are {tuple(store.frame_shape)}, the encoder takes {tuple(model.frame_shape)}; "
+            "give --model.frame-shape, or build the store at that size"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
