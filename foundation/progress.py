@@ -11,6 +11,11 @@ from rich.text import Text
 console = Console(stderr=True, highlight=False)
 
 
+def say(text: str) -> None:
+    """Print a line on standard error, above the bar if one is shown; never wrapped, brackets as they are."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
 class Advance(Protocol):
     """Report progress: `advance(n)` more units are done; `note` replaces the text at the end of the bar."""
 
