@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-import envs
 import frames
 from foundation.command import run
 from foundation.errors import UserError
@@ -111,7 +110,10 @@ def _from_recordings(config: Build) -> frames.BuildSummary:
 
 def _from_environment(config: Build) -> frames.BuildSummary:
     """Record three players in turn: two scripted ones, a steady and a wayward one, and a random one."""
-    players = [*(envs.scripted_player(config.source, noise=noise) for noise in _NOISES), None]
+    # here, for its compiled code takes a second to load
+    import envs
+
+    players: list[frames.Player | None] = [*(envs.scripted_player(config.source, noise=noise) for noise in _NOISES), None]
     return frames.record(
         lambda: envs.make_env(config.source),
         players,
@@ -175,12 +177,14 @@ def _split_table(store: frames.FrameStore) -> Table:
 
 def _episode_table(store: frames.FrameStore, most: int) -> Table:
     """List the longest episodes: first a reader sees what the store mostly holds."""
-    table = Table("episode", "split", *(_right(name) for name in ("frames", "frames/s", "brightness", "dark", "frozen")), "arrays", box=None)
+    figures = ("frames", "frames/s", "brightness", "dark", "frozen")
+    table = Table("episode", "split", *(_right(name) for name in figures), "arrays", box=None)
     for episode in sorted(store.episodes, key=lambda episode: -episode.length)[:most]:
         seen = look(store, [episode], sample=256)
-        figures = (f"{episode.length:,}", f"{episode.frames_per_second:g}", f"{seen.brightness:.0f}", f"{seen.dark:.0%}", f"{seen.frozen:.0%}")
+        shares = (f"{seen.brightness:.0f}", f"{seen.dark:.0%}", f"{seen.frozen:.0%}")
         kinds = sorted({name.split(".")[0] for name in episode.arrays})
-        table.add_row(escape(_printable(episode.name)), episode.split, *figures, ", ".join(kinds) or "none")
+        name, held = escape(_printable(episode.name)), ", ".join(kinds) or "none"
+        table.add_row(name, episode.split, f"{episode.length:,}", f"{episode.frames_per_second:g}", *shares, held)
     if len(store.episodes) > most:
         table.caption = f"the longest {most} of {len(store.episodes):,}; --episodes shows more"
         table.caption_justify = "left"

@@ -4,7 +4,7 @@ from frames.batches import FrameBatch, FrameBatches, in_order
 from frames.building import BuildSummary, build_store
 from frames.format import Episode
 from frames.resize import resize_frames
-from frames.rollouts import RandomPlayer, record
+from frames.rollouts import Player, RandomPlayer, record
 from frames.store import FrameStore
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "FrameBatch",
     "FrameBatches",
     "FrameStore",
+    "Player",
     "RandomPlayer",
     "build_store",
     "in_order",

@@ -15,7 +15,6 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.progress import Advance, progress_bar
-from frames.format import Episode
 from frames.recordings import PictureFolder, Recording, find_recordings
 from frames.resize import ResizeMode, resize_frames
 from frames.splits import BY_RECORDING, assign_splits
@@ -85,8 +84,8 @@ def build_store(
         left_out = _decode_all(writer, recordings, partial(_decode, writer, frame_size, resize), workers or len(os.sched_getaffinity(0)))
         if not writer.committed:
             writer.abandon()
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
-            raise UserError(f"{source}: none of {len(recordings)} recordings could be read ({reasons}{'; ...' if len(left_out) > 3 else ''})")
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
+            raise UserError(f"{source}: none of {len(recordings)} recordings could be read ({reasons})")
         return close_summary(writer, kept, left_out, began, partial(assign_splits, split=split, val=val, test=test), resize)
 
 

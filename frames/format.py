@@ -15,6 +15,7 @@ VERSION = 1
 CODEC = "raw"
 META_KEY = b"meta"
 PLAN_KEY = b"plan"
+NAME_BYTES = 16
 CHUNK_FRAMES = 32
 CHUNK_BYTES = 512 * 1024
 
@@ -113,4 +114,4 @@ def encode_json(value: Any) -> bytes:
 
 
 def _short(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=NAME_BYTES).digest()

@@ -14,6 +14,8 @@ from frames import format
 
 _MAGIC = 0xBEEFC0DE
 _META_PAGE = 152
+_UNFINISHED = "still being written; run the command that builds it again"
+_FOREIGN = "an LMDB of another program, not a frame store"
 _PAGE_SIZE_AT, _LAST_PAGE_AT = 40, 136
 
 # one environment per file and process: LMDB forbids a second one
@@ -28,6 +30,12 @@ def _forget_inherited() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_inherited)
+
+
+def working_folder(path: Path) -> Path:
+    """Where the store at `path` is built before it is renamed into place."""
+    path = path.absolute()
+    return path.with_name(path.name + ".building")
 
 
 def environment_key(path: Path) -> tuple[int, int]:
@@ -63,8 +71,7 @@ def read_meta(path: Path, environment: lmdb.Environment) -> dict[str, Any]:
     except lmdb.Error as error:
         raise UserError(f"{path}: damaged ({' '.join(str(error).split())}); build the store again") from error
     if content is None:
-        reason = "still being written; run the command that builds it again" if building else "an LMDB of another program, not a frame store"
-        raise UserError(f"{path}: {reason}")
+        raise UserError(f"{path}: {_UNFINISHED if building else _FOREIGN}")
     try:
         meta = json.loads(content)
         known = meta["format"] == format.FORMAT
@@ -72,7 +79,7 @@ def read_meta(path: Path, environment: lmdb.Environment) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         known, version = False, 0
     if not known:
-        raise UserError(f"{path}: an LMDB of another program, not a frame store")
+        raise UserError(f"{path}: {_FOREIGN}")
     if version != format.VERSION or meta["codec"] != format.CODEC:
         newer = f"format {version}, codec '{meta.get('codec')}'; this version reads format {format.VERSION}, codec '{format.CODEC}'"
         raise UserError(f"{path}: a frame store of {newer}; update this program")
@@ -116,8 +123,8 @@ def _check_size(data: Path) -> None:
 
 
 def _missing(path: Path) -> str:
-    if path.with_name(path.name + ".building").exists():
-        return f"{path}: still being written; run the command that builds it again"
+    if working_folder(path).exists():
+        return f"{path}: {_UNFINISHED}"
     if not path.exists():
         return f"{path}: no such frame store; make one with: python make_frames.py build --source FOLDER --store {path}"
     return f"{path}: not a frame store (it holds no data.mdb)"

@@ -55,7 +55,7 @@ class RandomPlayer:
 
 def record(
     make_env: Callable[[], gymnasium.Env],
-    player: Player | None | Sequence[Player | None],
+    player: Player | Sequence[Player | None] | None,
     path: str | Path,
     *,
     frames: int = 20_000,

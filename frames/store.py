@@ -144,7 +144,7 @@ class FrameStore:
         order = np.argsort(wanted[begins], kind="stable")
         begins, ends = begins[order], ends[order]
         runs = zip(begins.tolist(), ends.tolist(), *(values[begins].tolist() for values in (episodes, chunks, offsets)), strict=True)
-        size, target = self._frame_bytes, memoryview(output.reshape(-1))
+        size, target = self._frame_bytes, output.reshape(-1).data
         with self._environment().begin(buffers=True) as transaction:
             for begin, end, episode, chunk, offset in runs:
                 content = transaction.get(format.chunk_key(self._prefixes[episode], chunk))

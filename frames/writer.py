@@ -18,7 +18,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from frames import format
 from frames.format import ArrayInfo, Episode, Split
-from frames.opening import pages_end
+from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
 
 _FLUSH_BYTES = 16 << 20
@@ -36,6 +36,9 @@ def finished_store(path: Path, plan: Mapping[str, Any]) -> FrameStore | None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     store = FrameStore(path)
+    if not (working_folder(path) / "store").exists():
+        # left by a kill right after the rename
+        shutil.rmtree(working_folder(path), ignore_errors=True)
     _check_plan(path, store.meta["plan"], plan, "another store path")
     return store
 
@@ -55,10 +58,6 @@ def store_writer(path: Path, plan: Mapping[str, Any], frame_shape: tuple[int, in
             writer.close()
             if writer.finished or writer.abandoned:
                 shutil.rmtree(working, ignore_errors=True)
-
-
-def working_folder(path: Path) -> Path:
-    return path.with_name(path.name + ".building")
 
 
 class StoreWriter:
@@ -114,11 +113,11 @@ class StoreWriter:
     def discard(self, name: str) -> None:
         """Drop an episode of an earlier run whose source has changed."""
         self.committed.pop(name)
-        with self._env.begin(write=True) as transaction:
-            transaction.delete(format.record_key(name))
+        self._delete(format.record_key(name))
 
     def finish(self, splitter: Splitter, meta: Mapping[str, Any]) -> None:
         """Write the meta record over all committed episodes and rename the store into place."""
+        self._sweep()
         names = sorted(self.committed)
         splits = splitter(names)
         episodes = [replace(self.committed[name], split=splits[name]) for name in names]
@@ -201,13 +200,23 @@ class StoreWriter:
 
     def _clear(self, prefix: bytes) -> None:
         """Remove the chunks that an interrupted run left of an episode."""
-        with self._lock, self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
+        with self._lock, _disk_errors(self.path), self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
                 found = cursor.delete()
 
+    def _sweep(self) -> None:
+        """Remove what interrupted and unreadable recordings left."""
+        kept = {format.chunk_prefix(name)[1:] for name in self.committed}
+        with self._lock, _disk_errors(self.path), self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
+            for kind in (b"a", b"f"):
+                found = cursor.set_range(kind)
+                while found and cursor.key().startswith(kind):
+                    stray = cursor.key()[1 : 1 + format.NAME_BYTES] not in kept
+                    found = cursor.delete() if stray else cursor.next()
+
     def _delete(self, key: bytes) -> None:
-        with self._lock, self._env.begin(write=True) as transaction:
+        with self._lock, _disk_errors(self.path), self._env.begin(write=True) as transaction:
             transaction.delete(key)
 
     def _write(self, items: list[tuple[bytes, Any]]) -> None:
