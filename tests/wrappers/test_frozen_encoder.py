@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import make_encoder, prepare
-from encoders.training import StoreReference
+from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from wrappers import FrozenEncoder
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.env_checker import check_env
 
-from encoders import make_encoder, prepare
-from encoders.training import StoreReference
+from encoders import StoreReference, make_encoder, prepare
 from envs import make_env
 from wrappers import DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, LatentObservation
 
