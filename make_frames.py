@@ -109,11 +109,13 @@ def _from_recordings(config: Build) -> frames.BuildSummary:
 
 
 def _from_environment(config: Build) -> frames.BuildSummary:
-    """Record three players in turn: two scripted ones, a steady and a wayward one, and a random one."""
+    """Record three players in turn: two scripted ones, a steady and a wayward one, and a random one, or that alone."""
     # here, for its compiled code takes a second to load
     import envs
 
-    players: list[frames.Player | None] = [*(envs.scripted_player(config.source, noise=noise) for noise in _NOISES), None]
+    players: list[frames.Player | None] = [None]
+    if config.source.startswith("Voxel"):
+        players = [*(envs.scripted_player(config.source, noise=noise) for noise in _NOISES), None]
     return frames.record(
         lambda: envs.make_env(config.source),
         players,

@@ -14,6 +14,7 @@ from frames.video import VIDEO_SUFFIXES, BadRecording, read_rate, read_video
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MINERL_FILES = ("recording.mp4", "rendered.npz", "metadata.json")
+_KINDS = ("reward", "action", "observation")
 
 
 @dataclass
@@ -47,20 +48,13 @@ class MineRLRecording(Recording):
 
     def arrays(self) -> dict[str, np.ndarray]:
         content = _read_npz(self.path / MINERL_FILES[1])
-        if "reward" not in content:
-            raise BadRecording(f"{MINERL_FILES[1]} has no 'reward'")
-        ticks = len(content["reward"])
-        if ticks == 0 or not np.isfinite(content["reward"].astype(np.float64)).all():
-            raise BadRecording(f"{MINERL_FILES[1]}: the rewards are {'empty' if ticks == 0 else 'not all numbers'}")
-        arrays = {}
-        for key, values in content.items():
-            kind = key.split("$")[0]
-            if kind not in ("reward", "action", "observation"):
-                continue
-            if len(values) != ticks and not (kind == "observation" and len(values) == ticks + 1):
-                raise BadRecording(f"{MINERL_FILES[1]}: '{key}' has {len(values)} entries for {ticks} rewards")
-            arrays[key.replace("$", ".")] = values
-        return arrays
+        rewards = content.get("reward", np.empty(0))
+        if rewards.ndim != 1 or rewards.dtype.kind not in "biuf" or len(rewards) == 0 or not np.isfinite(rewards).all():
+            raise BadRecording(f"{MINERL_FILES[1]}: 'reward' must give a number for every tick")
+        named = {key.replace("$", "."): values for key, values in content.items() if key.split("$")[0] in _KINDS}
+        for name, values in named.items():
+            _check_array(name, values, len(rewards))
+        return named
 
     def frames_per_second(self) -> float:
         return read_rate(self.path / MINERL_FILES[0])
@@ -153,6 +147,16 @@ def _name(source: Path, path: Path) -> str:
 
 def _size(paths: list[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def _check_array(name: str, values: np.ndarray, ticks: int) -> None:
+    """Raise `BadRecording` unless an array has an entry for each of the T ticks, or an observation for each of the T+1 states."""
+    lengths = {ticks, ticks + 1} if name.startswith("observation") else {ticks}
+    entries = len(values) if values.ndim else 1
+    if values.ndim == 0 or entries not in lengths:
+        raise BadRecording(f"{MINERL_FILES[1]}: '{name}' has {entries} entries for {ticks} rewards")
+    if values.dtype.kind not in "biufU":
+        raise BadRecording(f"{MINERL_FILES[1]}: '{name}' is of type {values.dtype}, neither numbers nor text")
 
 
 def _video_frame_count(metadata: Path) -> int:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# FFmpeg's own complaints would stand between our lines; we list what does not decode
+# their own complaints would stand between our lines; we list what does not decode
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 import numpy as np
+
+cv2.setLogLevel(2)
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".gif", ".mkv", ".webm", ".mov", ".m4v")
 _USUAL_RATE = 20.0
@@ -34,9 +36,6 @@ def read_rate(path: Path) -> float:
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """Yield a video's frames as uint8 RGB (H, W, 3); raise `BadRecording` when it does not decode, or not to its end."""
-    complaint = truncation(path)
-    if complaint:
-        raise BadRecording(complaint)
     capture = _open(path)
     announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     decoded = 0
@@ -78,6 +77,9 @@ def truncation(path: Path) -> str | None:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
+    complaint = truncation(path)
+    if complaint:
+        raise BadRecording(complaint)
     # absolute: FFmpeg takes a name with a colon for a protocol
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():

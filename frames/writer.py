@@ -1,6 +1,5 @@
 """Writing a store: episode by episode into a working folder, and by one rename into place."""
 
-import errno
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from frames.store import FrameStore
 
 _FLUSH_BYTES = 16 << 20
 _FIRST_MAP = 64 << 20
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = ("Read-only", "Permission denied", "Not a directory", "File exists")
 
 Splitter = Callable[[Iterable[str]], Mapping[str, Split]]
 
@@ -265,10 +264,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into a `UserError`; what was committed before stays."""
     try:
         yield
-    except (lmdb.DiskError, OSError, lmdb.Error) as error:
-        code = getattr(error, "errno", None)
+    except (OSError, lmdb.Error) as error:
         text = " ".join(str(error).split())
-        if code in _FULL or "No space left" in text or "File too large" in text or isinstance(error, lmdb.DiskError):
-            raise UserError(f"{path}: the disk is full ({text}); free some space and run the same command again: it goes on") from error
-        raise UserError(f"{path}: cannot be written ({text}); choose another folder") from error
-
+        if any(reason in text for reason in _FORBIDDEN):
+            raise UserError(f"{path}: cannot be written ({text}); choose another folder") from error
+        # LMDB reports a write that a full disk cut short as an input/output error
+        problem = "the disk is full or failing"
+        raise UserError(f"{path}: {problem} ({text}); free some space and run the same command again: it goes on") from error
