@@ -1,22 +1,29 @@
 """The commands `train_agent.py`, `compare_encoders.py` and `play_agent.py`, behind their thin scripts."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from agents.config import AgentRun, read_command
-from agents.run import available_device, read_result, train_agent
+from agents.comparison import Comparison
+from agents.config import AgentRun, ComparisonConfig, read_command
+from agents.report import print_table, write_report
+from agents.run import available_device, finished_result, train_agent
 from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
 from foundation.errors import UserError
 from foundation.progress import Advance, console, progress_bar
 
 TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes."""
+COMPARE = """Compare encoders and controls by episode return, over seeds. Running the command again runs only what is missing."""
 
 
 def train(argv: Sequence[str]) -> int:
     """Train one agent in one Ray worker; return the exit status."""
     config = read_command(AgentRun, TRAIN, argv)
-    before = read_result(config.run)
-    started = before["steps"] if before else 0
+    result = finished_result(config)
+    if result is not None:
+        print(f"{config.run} is finished already, at {result['steps']:,} steps; more --steps go on from there")
+        _show_trained(config, result)
+        return 0
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
     with local_ray(cpus=1), progress_bar(f"training {config.run.name}", config.steps) as advance:
@@ -26,15 +33,41 @@ def train(argv: Sequence[str]) -> int:
         console.print(f"stopped; {config.run} holds the checkpoint: run the same command again to go on", soft_wrap=True)
         return 128 + received
     _raise_failure(outcomes[0])
-    _show_trained(config, outcomes[0].value, finished_before=started >= config.steps)
+    _show_trained(config, outcomes[0].value)
     return 0
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Run what is missing of a comparison and write its report; return the exit status: 1 where a run failed."""
+    config = read_command(ComparisonConfig, COMPARE, argv, pixels=False)
+    on_pixels = read_command(ComparisonConfig, COMPARE, argv, pixels=True)
+    comparison = Comparison(config, on_pixels.algorithm)
+    console.print(f"{len(comparison.rows)} rows x {config.seeds} seeds; finished runs are not repeated", soft_wrap=True)
+    done = comparison.steps_done()
+    with progress_bar(f"comparing on {config.environment.name}", comparison.steps, done=done) as advance:
+        received = comparison.run(_show_outcome, _Total(advance))
+    if received is not None:
+        console.print(f"stopped; {config.run} holds what is done: run the same command again to go on", soft_wrap=True)
+        return 128 + received
+    summaries = write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv]))
+    print_table(comparison, summaries)
+    print(f"wrote {config.run}: report.html, comparison.json, comparison.csv, intervals.png, curves.png, runs/")
+    print(f"next: open {config.run / 'report.html'} in a browser")
+    return 1 if any(one.failures for one in summaries) else 0
+
+
+def _show_outcome(outcome: Outcome) -> None:
+    if outcome.status == "failed":
+        console.print(f"failed: {outcome.key}: {outcome.message}", style="red", soft_wrap=True, markup=False)
+    elif outcome.status == "finished":
+        console.print(f"{outcome.key}: mean return {outcome.value['final_return']:.2f}", soft_wrap=True)
 
 
 class _Total:
     """Shows the steps of all jobs in one bar."""
 
-    def __init__(self, advance: Advance, done: int = 0) -> None:
-        self.advance, self.shown = advance, done
+    def __init__(self, advance: Advance) -> None:
+        self.advance, self.shown = advance, 0
 
     def __call__(self, progress: Progress) -> None:
         total = sum(progress.steps.values())
@@ -51,9 +84,7 @@ def _raise_failure(outcome: Outcome) -> None:
         raise RuntimeError(outcome.details or outcome.message)
 
 
-def _show_trained(config: AgentRun, result: dict[str, Any], finished_before: bool) -> None:
-    if finished_before:
-        print(f"{config.run} is finished already, at {result['steps']:,} steps; more --steps go on from there")
+def _show_trained(config: AgentRun, result: dict[str, Any]) -> None:
     device = result["device"]
     what = config.control or result["encoder"]["name"]
     print(

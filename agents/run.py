@@ -45,16 +45,26 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
     """
     torch.set_num_threads(config.threads)
     with exclusive_lock(config.run, "training an agent"):
+        result = finished_result(config)
+        if result is not None:
+            return result
         artifact = _artifact(config)
         settings = identity(config, artifact)
         checkpoint = read_checkpoint(config.run)
         if checkpoint is not None:
             refuse_differences(json.loads(checkpoint["settings"]), settings, config.run)
-        result = read_result(config.run)
-        if result is not None and result["steps"] >= config.steps:
-            return result
+        training = _Training(config, settings, artifact, checkpoint, report)
         write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
-        return _Training(config, settings, artifact, checkpoint, report).run()
+        return training.run()
+
+
+def finished_result(config: AgentRun) -> dict[str, Any] | None:
+    """Return the result when the run has all its steps, None while it has not; refuse a run with other settings."""
+    result, checkpoint = read_result(config.run), read_checkpoint(config.run)
+    if result is None or checkpoint is None or result["steps"] < config.steps:
+        return None
+    refuse_differences(json.loads(checkpoint["settings"]), identity(config, _artifact(config)), config.run)
+    return result
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
