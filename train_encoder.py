@@ -15,7 +15,7 @@ from encoders.training.config import TrainingConfig
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.presets import command_line, to_dict
-from foundation.progress import console
+from foundation.progress import say
 
 DESCRIPTION = "Train an encoder on the frames of a store. Rerunning the same command resumes."
 
@@ -31,7 +31,7 @@ def main() -> None:
         prepare(model, sample(store, options.training.seed), options.run, store=reference, seed=options.training.seed)
     else:
         train_on(store, model, reference, options)
-    console.print(f"wrote {options.run}; next: python evaluate_encoder.py {options.run} --store {options.store}")
+    say(f"wrote {options.run}; next: python evaluate_encoder.py {options.run} --store {options.store}")
 
 
 def options_of(preset: dict[str, Any]) -> type:

@@ -100,7 +100,7 @@ def save_encoder(
     info = EncoderInfo(
         name=registered_name(model),
         hyperparameters=to_dict(model.hyperparameters),
-        frame_shape=tuple(model.frame_shape),
+        frame_shape=model.frame_shape,
         latents={name: list(shape) for name, shape in model.latents.items()},
         store=store,
         steps=steps,
@@ -124,7 +124,7 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     info = read_info(folder)
     content = _read(folder / WEIGHTS_FILE)
     if hashlib.sha256(content).hexdigest() != info.weights_sha256:
-        raise UserError(f"{folder / WEIGHTS_FILE}: is not the file that {INFO_FILE} describes (damaged, or of another save); copy both again")
+        raise UserError(f"{folder / WEIGHTS_FILE}: is not the file {INFO_FILE} describes (damaged, or of another save); copy both again")
     try:
         tensors = safetensors.torch.load(content)
     except SafetensorError as error:
@@ -206,7 +206,7 @@ def _statistics_of(model: Encoder, clips: np.ndarray, reading: str, device: torc
     total = torch.zeros(model.latents[reading], dtype=torch.float64)
     squares, count = total.clone(), 0
     for start in range(0, len(clips), _CHUNK):
-        chunk = to_float(torch.from_numpy(np.ascontiguousarray(clips[start : start + _CHUNK])).to(device))
+        chunk = to_float(torch.from_numpy(np.array(clips[start : start + _CHUNK])).to(device))
         state = model.initial_state(len(chunk))
         for index in range(chunk.shape[1]):
             latent, state = model.encode(chunk[:, index], state, latents=reading)

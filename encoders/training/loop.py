@@ -19,12 +19,12 @@ from encoders.training.pictures import reconstructions, spread_clips, write_pict
 from encoders.training.run_record import agree, recorded
 from encoders.training.signals import stop_requests
 from encoders.training.state import RESUME_FILE, TrainingState, gradient_norm
-from encoders.training.validation import Validation, collapse_verdict, to_batch, validate
+from encoders.training.validation import Validation, active_units, collapse_verdict, to_batch, validate
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.pictures import write_png
 from foundation.presets import to_dict
-from foundation.progress import Advance, console, progress_bar
+from foundation.progress import Advance, progress_bar, say
 
 _SEED_STRIDE = 1_000_003
 _SKIPS_IN_A_ROW = 100
@@ -92,40 +92,44 @@ class _Run:
         if (folder / RESUME_FILE).exists():
             self.position, batches_state = self.state.load(folder)
             batches.load_state_dict(batches_state)
-        self.last_validation: Validation | None = None
+        self.validated: tuple[int, Validation] | None = None
         self.skips_in_a_row = 0
         self.started = time.monotonic() - self.state.seconds
 
     def until(self, steps: int) -> EncoderArtifact:
         state = self.state
         if state.step >= steps and self._is_closed():
-            console.print(f"{self.folder}: already trained for {state.step} steps; give more --steps to go on")
+            say(f"{self.folder}: already trained for {state.step} steps; give more --steps to go on")
             return load_encoder(self.folder)
         if state.step:
-            console.print(f"{self.folder}: resumed at step {state.step}")
+            say(f"{self.folder}: resumed at step {state.step}")
         self.log = MetricsLog(self.folder, state.step, self.position)
         try:
             with stop_requests() as stop, progress_bar("training", steps, done=state.step) as advance:
                 while state.step < steps:
-                    self._step_and_record(advance)
+                    self._step_and_record(advance, last=state.step == steps - 1)
                     if stop.number is not None:
                         self._checkpoint()
-                        console.print(f"{self.folder}: stopped and saved at step {state.step}; the same command goes on from there")
+                        say(f"{self.folder}: stopped and saved at step {state.step}; the same command goes on from there")
                         raise SystemExit(128 + stop.number)
                 self._checkpoint()
             return self._close()
         finally:
             self.log.close()
 
-    def _step_and_record(self, advance: Advance) -> None:
+    def _step_and_record(self, advance: Advance, last: bool) -> None:
         terms = self._step()
         state, config = self.state, self.config
         record: dict[str, float] = {}
         if state.step % config.log_every == 0:
             record = {f"train/{name}": float(value) for name, value in terms.items()}
             record["train/learning_rate"] = learning_rate(config, state.step - 1)
-        if state.step % config.validation_every == 0:
-            record |= self._validate()
+        due = state.step % config.validation_every == 0
+        if due or last:
+            found = self._validate()
+            record |= {f"validation/{name}": value for name, value in found.metrics().items()}
+            if due:
+                state.consider(found.metrics())
         if record:
             state.seconds = time.monotonic() - self.started
             bookkeeping = {"skipped": state.skipped, "session": state.session, "seconds": state.seconds}
@@ -162,23 +166,24 @@ class _Run:
         self.skips_in_a_row += 1
         if self.skips_in_a_row >= _SKIPS_IN_A_ROW:
             raise UserError(
-                f"{self.folder}: the loss or its gradient was not finite for {_SKIPS_IN_A_ROW} steps in a row, up to step {self.state.step}; "
-                "start again with a lower training.learning_rate or a training.gradient_clip"
+                f"{self.folder}: the loss or its gradient was not finite for {_SKIPS_IN_A_ROW} steps in a row, "
+                f"up to step {self.state.step}; start again with a lower training.learning_rate or a training.gradient_clip"
             )
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> Validation:
         state = self.state
-        self.last_validation = found = validate(state.averaged, self.validation(), state.step, self.device)
-        best = state.consider(found.metrics())
+        if self.validated is not None and self.validated[0] == state.step:
+            return self.validated[1]
+        found = validate(state.averaged, self.validation(), state.step, self.device)
+        self.validated = (state.step, found)
         picture = reconstructions(state.averaged, spread_clips(self.validation()), self.device)
         write_png(self.folder / "pictures" / "reconstructions.png", picture)
         self.log.picture(state.step, "reconstructions", picture)
-        kl = ", ".join(f"{name} {values.sum():.1f} nats" for name, values in found.kl_per_unit.items())
-        active = ", ".join(f"{found.metrics()[f'active_units_{name}']} of {values.size}" for name, values in found.kl_per_unit.items())
-        console.print(
-            f"step {state.step}: validation negative ELBO {found.terms['negative_elbo']:.1f} nats{' (best)' if best else ''}, KL {kl}, active units {active}"
+        units = ", ".join(
+            f"KL {kl.sum():.1f} nats and {active_units(kl)} of {kl.size} units active in '{name}'" for name, kl in found.kl_per_unit.items()
         )
-        return {f"validation/{name}": value for name, value in found.metrics().items()}
+        say(f"step {state.step}: validation negative ELBO {found.terms['negative_elbo']:.1f} nats, {units}")
+        return found
 
     def _checkpoint(self) -> None:
         self.state.seconds = time.monotonic() - self.started
@@ -191,9 +196,9 @@ class _Run:
         """
         state = self.state
         if state.step % self.config.validation_every:
-            record = self._validate()
-            self.log.write(state.step, record | {"skipped": state.skipped, "session": state.session, "seconds": state.seconds})
-        assert state.best is not None
+            state.consider(self._validate().metrics())
+        if state.best is None:
+            raise UserError(f"{self.folder}: no validation gave a finite negative ELBO; start again with a lower training.learning_rate")
         best = state.averaged
         best.load_state_dict(state.best.weights)
         statistics = reading_statistics(best, self.sample())
@@ -202,10 +207,10 @@ class _Run:
         kl = validate(best, self.validation(), state.best.step, self.device).kl_per_unit
         metrics = {"step": float(state.best.step), **state.best.metrics}
         artifact = save_encoder(self.folder, best, statistics, self.store, steps=state.step, validation=metrics)
-        console.print(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
+        say(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
         if state.skipped:
-            console.print(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")
-        console.print(collapse_verdict(kl))
+            say(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")
+        say(collapse_verdict(kl))
         return artifact
 
     def _is_closed(self) -> bool:

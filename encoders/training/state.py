@@ -1,6 +1,7 @@
 """Everything a run needs to go on: weights, their average, the optimizer, the best so far; saved as `resume.pt`."""
 
 import copy
+import math
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,13 @@ class TrainingState:
         for averaged, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             averaged.copy_(current)
 
-    def consider(self, metrics: dict[str, float]) -> bool:
-        """Keep the averaged weights if `metrics` are the best so far; return whether they are."""
-        if self.best is not None and not metrics["negative_elbo"] < self.best.metrics["negative_elbo"]:
-            return False
+    def consider(self, metrics: dict[str, float]) -> None:
+        """Keep the averaged weights if `metrics` are the best so far."""
+        value = metrics["negative_elbo"]
+        if not math.isfinite(value) or (self.best is not None and value >= self.best.metrics["negative_elbo"]):
+            return
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         self.best = Best(self.step, metrics, weights)
-        return True
 
     def save(self, folder: Path, position: int, batches: dict[str, Any]) -> None:
         """Write `resume.pt` in one step, with the position of the metrics and of the batches."""

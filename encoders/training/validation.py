@@ -74,8 +74,8 @@ def is_collapsed(kl_per_unit: dict[str, np.ndarray]) -> bool:
 
 def _verdict(name: str, kl: np.ndarray) -> str:
     active = active_units(kl)
-    bits = kl.sum() / math.log(2)
-    counted = f"{active} of {kl.size} units of '{name}' are active (mean KL above {ACTIVE_NATS} nats); KL {kl.sum():.1f} nats ({bits:.0f} bits) a frame"
+    amount = f"KL {kl.sum():.1f} nats ({kl.sum() / math.log(2):.0f} bits) a frame"
+    counted = f"{active} of {kl.size} units of '{name}' are active (mean KL above {ACTIVE_NATS} nats); {amount}"
     if active < _COLLAPSED_SHARE * kl.size:
         return f"COLLAPSED: only {counted}. An agent would see next to nothing: lower model.beta, or train longer."
     if active < kl.size / 2:

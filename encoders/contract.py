@@ -1,0 +1,109 @@
+"""The contract's tests for any encoder, of this or another package: `check_encoder(MyEncoder())`.
+
+Shapes: B batch, T frames of a clip, C channels, H height, W width.
+"""
+
+import dataclasses
+import json
+
+import torch
+from torch import Tensor
+
+from encoders.encoder import Batch, Encoder
+from foundation.presets import build, to_dict
+
+_BATCH = 3
+
+
+def check_encoder(model: Encoder) -> None:
+    """Hold `model` to what wrappers and the training loop rely on; raise `AssertionError` with the first promise it breaks."""
+    height, width, channels = model.frame_shape
+    frames = torch.rand(_BATCH, model.clip_length, channels, height, width, generator=torch.Generator().manual_seed(0))
+    _check_hyperparameters(model)
+    _check_loss(model.train(), frames)
+    model.eval()
+    with torch.no_grad():
+        _check_encode(model, frames[:, 0])
+        _check_memory(model, frames)
+        _check_pictures(model, frames)
+        _check_weights(model, frames[:, 0])
+
+
+def _check_hyperparameters(model: Encoder) -> None:
+    kind = type(model)
+    _require(dataclasses.is_dataclass(kind.Hyperparameters), "Hyperparameters must be a dataclass")
+    _require(isinstance(model.hyperparameters, kind.Hyperparameters), "self.hyperparameters must be an instance of Hyperparameters")
+    kind.Hyperparameters()
+    written = json.loads(json.dumps(to_dict(model.hyperparameters)))
+    _require(build(kind.Hyperparameters, written) == model.hyperparameters, "hyperparameters must survive JSON: plain types only")
+    _require(bool(model.latents), "latents must name at least one reading")
+
+
+def _check_loss(model: Encoder, frames: Tensor) -> None:
+    actions = torch.zeros(*frames.shape[:2], 2)
+    for batch in (Batch(frames), Batch(frames, actions)):
+        terms = model.loss(batch, 0)
+        for name in ("loss", "negative_elbo"):
+            _require(name in terms, f"loss() must return a term '{name}'")
+        for name, term in terms.items():
+            _require(term.ndim == 0 and bool(torch.isfinite(term)), f"the term '{name}' of loss() must be one finite number, got {term}")
+    if not list(model.parameters()):
+        return
+    model.zero_grad()
+    terms["loss"].backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    _require(not without, f"the loss does not depend on {', '.join(without)}")
+    model.zero_grad()
+
+
+def _check_encode(model: Encoder, x_BCHW: Tensor) -> None:
+    before = x_BCHW.clone()
+    for name, shape in model.latents.items():
+        latent = model.encode(x_BCHW, model.initial_state(_BATCH), latents=name)[0]
+        _require(latent.shape == (_BATCH, *shape), f"the reading '{name}' must have shape (B, {shape}), got {tuple(latent.shape)}")
+        _require(latent.dtype == torch.float32 and bool(torch.isfinite(latent).all()), f"the reading '{name}' must be finite float32")
+        again = model.encode(x_BCHW, model.initial_state(_BATCH), latents=name)[0]
+        _require(torch.equal(latent, again), f"the reading '{name}' must be deterministic")
+        alone = model.encode(x_BCHW[:1], model.initial_state(1), latents=name)[0]
+        _require(torch.allclose(alone, latent[:1], atol=1e-3, rtol=1e-3), f"a row of the reading '{name}' must not depend on other rows")
+    first = model.encode(x_BCHW, model.initial_state(_BATCH), latents=next(iter(model.latents)))[0]
+    _require(torch.equal(first, model.encode(x_BCHW, model.initial_state(_BATCH))[0]), "the default reading must be the first")
+    _require(torch.equal(before, x_BCHW), "encode() must not write into its frames")
+    try:
+        model.encode(x_BCHW, model.initial_state(_BATCH), latents="no such reading")
+    except ValueError:
+        return
+    raise AssertionError("encode() must raise ValueError for a reading it does not have (call self.reading)")
+
+
+def _check_memory(model: Encoder, frames: Tensor) -> None:
+    state = model.initial_state(_BATCH)
+    rows = {name: len(tensor) for name, tensor in state.items() if len(tensor) != _BATCH}
+    _require(not rows, f"every tensor of the state must be batch first, got {rows} for a batch of {_BATCH}")
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    _, following = model.encode(frames[:, 0], state)
+    _require(all(torch.equal(kept[name], state[name]) for name in kept), "encode() must return a new state, not write into the one given")
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    _require({name: tensor.shape for name, tensor in following.items()} == shapes, "the state must keep its names and shapes")
+
+
+def _check_pictures(model: Encoder, frames: Tensor) -> None:
+    for name, kl in model.kl_per_unit(frames).items():
+        _require(name in model.latents, f"kl_per_unit() must name readings, got '{name}'")
+        _require(bool((kl >= -1e-4).all()), f"the KL of '{name}' must not be negative")
+    drawn = model.sample(2)
+    for name, pictures, shape in (("reconstruct", model.reconstruct(frames), frames.shape), ("sample", drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))):
+        _require(pictures.shape == shape, f"{name}() must give shape {tuple(shape)}, got {tuple(pictures.shape)}")
+        _require(bool(((pictures >= 0) & (pictures <= 1)).all()), f"{name}() must stay in [0, 1]")
+
+
+def _check_weights(model: Encoder, x_BCHW: Tensor) -> None:
+    copy = type(model)(model.hyperparameters).eval()
+    copy.load_state_dict(model.state_dict())
+    latent, same = (encoder.encode(x_BCHW, encoder.initial_state(_BATCH))[0] for encoder in (model, copy))
+    _require(torch.equal(latent, same), "the state_dict must hold all that encode() depends on")
+
+
+def _require(condition: bool, promise: str) -> None:
+    if not condition:
+        raise AssertionError(promise)

@@ -1,0 +1,96 @@
+"""An encoder judged on a split of a store: pictures' quality beside the mean training frame's, KL, active units, a verdict.
+
+Shapes: B batch, T frames of a clip, N = B*T, C channels, H height, W width.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.artifact import EncoderArtifact
+from encoders.encoder import Encoder
+from encoders.training.quality import psnr, ssim
+from encoders.training.validation import active_units, collapse_verdict, is_collapsed, to_batch, validate
+from foundation.errors import UserError
+
+
+class _Quality:
+    """Squared error and SSIM of predictions, summed over frames."""
+
+    def __init__(self) -> None:
+        self.squared_error, self.similarity, self.frames = 0.0, 0.0, 0
+
+    def add(self, x_NCHW: Tensor, prediction_NCHW: Tensor) -> None:
+        self.squared_error += float((x_NCHW - prediction_NCHW).double().square().mean((1, 2, 3)).sum())
+        self.similarity += float(ssim(x_NCHW, prediction_NCHW).sum())
+        self.frames += len(x_NCHW)
+
+    def metrics(self) -> dict[str, float]:
+        error = self.squared_error / self.frames
+        return {"psnr_db": psnr(error), "mean_squared_error": error, "ssim": self.similarity / self.frames}
+
+
+def mean_frame(chunks: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the mean, float32 (H, W, C) in [0, 1], of chunks of uint8 frames (N, H, W, C)."""
+    sums, count = [], 0
+    for chunk in chunks:
+        sums.append(chunk.sum(0, dtype=np.int64))
+        count += len(chunk)
+    if not count:
+        raise UserError("there are no training frames to take the mean of; name a store that has a train split")
+    return (np.sum(sums, 0) / count / 255).astype(np.float32)
+
+
+def evaluate(artifact: EncoderArtifact, batches: list[Any] | Iterable[Any], baseline: np.ndarray, device: torch.device) -> dict[str, Any]:
+    """Judge an encoder on finite batches of frames, beside predicting `baseline` (H, W, C), the mean training frame, for all of them.
+
+    Returns what `evaluation.json` holds: PSNR (dB, squared error pooled over all frames), SSIM, the loss's terms and the KL of every
+    unit in nats, active units, and a verdict in words. Raises `UserError` when there is nothing to judge it on.
+    """
+    model = artifact.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    tee = _Pictures(model, batches, baseline, device)
+    found = validate(model, tee, artifact.info.steps, device)
+    quality, baseline_quality = tee.reconstructed.metrics(), tee.baseline.metrics()
+    gain = quality["psnr_db"] - baseline_quality["psnr_db"]
+    return {
+        "frames": tee.reconstructed.frames,
+        "reconstruction": quality,
+        "mean_training_frame": baseline_quality,
+        "gain_db": gain,
+        "terms": found.terms,
+        "kl_nats": {name: float(kl.sum()) for name, kl in found.kl_per_unit.items()},
+        "active_units": {name: active_units(kl) for name, kl in found.kl_per_unit.items()},
+        "units": {name: int(kl.size) for name, kl in found.kl_per_unit.items()},
+        "kl_per_unit": {name: [round(float(value), 5) for value in kl.ravel()] for name, kl in found.kl_per_unit.items()},
+        "collapsed": is_collapsed(found.kl_per_unit),
+        "verdict": f"{collapse_verdict(found.kl_per_unit)} {_judged(quality, gain)}",
+    }
+
+
+class _Pictures:
+    """Pass batches on to validation, and measure the reconstructions on the way: the store is read once."""
+
+    def __init__(self, model: Encoder, batches: Iterable[Any], baseline: np.ndarray, device: torch.device) -> None:
+        self.model, self.batches, self.device = model, batches, device
+        self.mean_frame_1CHW = torch.from_numpy(baseline).movedim(-1, 0)[None].to(device)
+        self.reconstructed, self.baseline = _Quality(), _Quality()
+
+    def __iter__(self) -> Any:
+        for batch in self.batches:
+            frames = to_batch(batch, self.device).frames
+            x_NCHW = frames.flatten(0, 1)
+            self.reconstructed.add(x_NCHW, self.model.reconstruct(frames).flatten(0, 1))
+            self.baseline.add(x_NCHW, self.mean_frame_1CHW.expand_as(x_NCHW))
+            yield batch
+        if not self.reconstructed.frames:
+            raise UserError("there are no frames in this split; name another with --split")
+
+
+def _judged(quality: dict[str, float], gain: float) -> str:
+    if gain < 1:
+        return f"It reconstructs hardly better than the mean training frame ({gain:+.1f} dB): train longer, or lower model.beta."
+    measured = f"{quality['psnr_db']:.2f} dB, {gain:.1f} dB above the mean training frame's, and SSIM {quality['ssim']:.3f}"
+    return f"Its reconstructions have {measured}."

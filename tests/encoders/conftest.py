@@ -1,0 +1,99 @@
+"""A fake of the frame store's batches, small enough to train on in a test."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import EncoderArtifact, StoreReference, make_encoder, train
+from encoders.training.config import TrainingConfig
+
+MODEL = {
+    "frame_shape": [16, 16, 3],
+    "latent_dim": 4,
+    "encoder": "4k4s2 8k4s2",
+    "decoder": "8 4k4s2 k4s2",
+    "linear_stem": False,
+    "beta": 0.1,
+}
+
+
+@dataclasses.dataclass
+class FakeBatch:
+    frames: np.ndarray
+    actions: np.ndarray | None = None
+
+
+class FakeBatches:
+    """Endless batches that are a function of the position."""
+
+    def __init__(self, frames: np.ndarray, batch_size: int) -> None:
+        self.frames, self.batch_size, self.position = frames, batch_size, 0
+
+    def __iter__(self) -> Iterator[FakeBatch]:
+        return self
+
+    def __next__(self) -> FakeBatch:
+        chosen = np.random.default_rng(self.position).integers(0, len(self.frames), self.batch_size)
+        self.position += 1
+        return FakeBatch(self.frames[chosen][:, None])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def store() -> StoreReference:
+    return StoreReference("some/store", "f1", 20.0, "squash")
+
+
+@pytest.fixture(scope="session")
+def frames() -> np.ndarray:
+    """Coloured squares on coloured grounds, uint8 (256, 16, 16, 3)."""
+    rng = np.random.default_rng(0)
+    frames = np.empty((256, 16, 16, 3), np.uint8)
+    frames[:] = rng.integers(0, 256, (256, 1, 1, 3))
+    for frame in frames:
+        row, column = rng.integers(0, 10, 2)
+        frame[row : row + 6, column : column + 6] = rng.integers(0, 256, 3)
+    return frames
+
+
+@pytest.fixture
+def small_config() -> TrainingConfig:
+    return TrainingConfig(batch_size=8, ema_decay=0.9, validation_every=10, checkpoint_every=5, log_every=1, warmup_steps=4, decay_steps=30)
+
+
+@pytest.fixture
+def train_small(frames: np.ndarray, store: StoreReference, small_config: TrainingConfig) -> Callable[..., EncoderArtifact]:
+    """Return a function that trains a tiny conv VAE in a folder."""
+
+    def run(folder: Path, steps: int, config: TrainingConfig = small_config, batches: Any = None, **options: Any) -> EncoderArtifact:
+        torch.manual_seed(config.seed)
+        model = make_encoder("conv_vae", **(MODEL | options.pop("model", {})))
+        return train(
+            model,
+            batches or FakeBatches(frames[:192], config.batch_size),
+            lambda: [FakeBatch(frames[start : start + 16][:, None]) for start in range(192, 256, 16)],
+            folder,
+            config,
+            steps=steps,
+            sample=lambda: frames[:192],
+            store=options.pop("store", store),
+            threads=options.pop("threads", 1),
+            **{"device": "cpu"} | options,
+        )
+
+    return run
