@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -94,14 +95,10 @@ def record(
     finished = finished_store(path, plan)
     if finished is not None:
         return finished_summary(finished)
-    with store_writer(path, plan, (*frame_size, 3)) as writer:
+    with closing(make_env()) as env, store_writer(path, plan, (*frame_size, 3)) as writer:
         kept = len(writer.committed)
-        env = make_env()
-        try:
-            rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize))
-            _fill(writer, rollouts, frames, episode_frames, f"{name}, ", frames_per_second)
-        finally:
-            env.close()
+        rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize))
+        _fill(writer, rollouts, frames, episode_frames, f"{name}, ", frames_per_second)
         return close_summary(writer, kept, [], began, partial(assign_splits, split=split, val=val, test=test), resize)
 
 

@@ -1,0 +1,144 @@
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from foundation.errors import UserError
+from frames import FrameStore, RandomPlayer, record
+from frames.inspecting import verify
+
+
+class Corridor(gymnasium.Env):
+    """Walk along a corridor whose pictures tell seed, tick and last action; it ends after `length` ticks."""
+
+    def __init__(self, length: int = 1000) -> None:
+        self.length = length
+        self.observation_space = gymnasium.spaces.Dict(
+            {"pov": gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8), "compass": gymnasium.spaces.Box(0, 1, ())}
+        )
+        self.action_space = gymnasium.spaces.Dict(
+            {"camera": gymnasium.spaces.Box(-180, 180, (2,)), "forward": gymnasium.spaces.Discrete(2)}
+        )
+        # one array for all pictures, as fast environments do
+        self.picture = np.zeros((8, 8, 3), np.uint8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.tick, self.shade = 0, int(self.np_random.integers(256))
+        return self.observe(0), {"tick": 0}
+
+    def step(self, action):
+        self.tick += 1
+        return self.observe(int(action["forward"])), float(self.tick), self.tick >= self.length, False, {"tick": self.tick}
+
+    def observe(self, forward: int) -> dict[str, Any]:
+        self.picture[:] = (self.shade, self.tick % 256, forward)
+        return {"pov": self.picture, "compass": {"angle": np.float32(self.tick)}}
+
+
+class Steady:
+    """Walks forward every other tick."""
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def __call__(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
+        return {"camera": np.array([info["tick"], 0], np.float32), "forward": info["tick"] % 2}
+
+
+def rollouts(path, player=None, make_env=Corridor, **options):
+    return record(make_env, player, path, **{"frames": 100, "episode_frames": 30, "frame_size": (8, 8), **options})
+
+
+def test_exactly_the_frames_asked_for_in_many_short_episodes(tmp_path):
+    summary = rollouts(tmp_path / "store")
+    store = FrameStore(tmp_path / "store")
+    assert summary.frames == len(store) == 100
+    assert [episode.length for episode in store.episodes] == [30, 30, 30, 10]
+    assert {episode.split for episode in store.episodes} == {"train", "val"}
+    assert verify(store) == []
+
+
+def test_each_frame_shows_the_action_stored_as_having_led_to_it(tmp_path):
+    rollouts(tmp_path / "store")
+    store = FrameStore(tmp_path / "store")
+    assert store.action_names == ("action.camera", "action.forward")
+    starts = store.starts("all", 30)
+    led = store.action_windows(starts, 30)[..., 2]
+    assert np.array_equal(store.windows(starts, 30)[:, :, 0, 0, 2], led)
+    assert 0 < led.mean() < 1
+
+
+def test_rewards_and_other_observations_are_kept(tmp_path):
+    rollouts(tmp_path / "store")
+    store = FrameStore(tmp_path / "store")
+    assert store.array(0, "reward").tolist() == list(range(1, 30))
+    assert store.array(0, "observation.compass.angle").tolist() == list(range(30))
+
+
+def test_the_same_seed_gives_the_same_store_and_another_seed_another(tmp_path):
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        rollouts(tmp_path / name, [Steady(), None], seed=seed)
+    one, same, other = (FrameStore(tmp_path / name) for name in ("one", "same", "other"))
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert one.episodes == same.episodes
+
+
+def test_players_take_turns(tmp_path):
+    rollouts(tmp_path / "store", [Steady(), None])
+    store = FrameStore(tmp_path / "store")
+    assert [episode.name.split()[-1] for episode in store.episodes] == ["Steady", "random", "Steady", "random"]
+    assert store.array(0, "action.forward").tolist() == [tick % 2 for tick in range(29)]
+
+
+def test_an_episode_that_ends_early_makes_room_for_another(tmp_path):
+    summary = rollouts(tmp_path / "store", make_env=lambda: Corridor(9))
+    assert [episode.length for episode in FrameStore(tmp_path / "store").episodes] == [10] * 10
+    assert summary.frames == 100
+
+
+def test_a_single_last_frame_does_not_cost_the_store_its_actions(tmp_path):
+    rollouts(tmp_path / "store", frames=61)
+    store = FrameStore(tmp_path / "store")
+    assert store.action_windows([0, 60], 1).shape == (2, 1, 3)
+
+
+def test_an_interrupted_recording_goes_on_and_gives_the_same_store(tmp_path):
+    class Tired(Steady):
+        name = "Steady"
+
+        def __call__(self, observation, info):
+            if np.array_equal(observation["pov"][0, 0, :1], worn_out):
+                raise KeyboardInterrupt
+            return super().__call__(observation, info)
+
+    rollouts(tmp_path / "whole", Steady())
+    whole = FrameStore(tmp_path / "whole")
+    worn_out = whole.frames([60])[0, 0, 0, :1]
+    with pytest.raises(KeyboardInterrupt):
+        rollouts(tmp_path / "store", Tired())
+    with pytest.raises(UserError, match="still being written"):
+        FrameStore(tmp_path / "store")
+    with pytest.raises(UserError, match="made with seed = 0, not 1"):
+        rollouts(tmp_path / "store", Steady(), seed=1)
+    summary = rollouts(tmp_path / "store", Steady())
+    assert (summary.kept, summary.decoded) == (2, 2)
+    assert FrameStore(tmp_path / "store").episodes == whole.episodes
+    assert rollouts(tmp_path / "store", Steady()).finished_before
+
+
+def test_frames_of_another_size_are_resized(tmp_path):
+    rollouts(tmp_path / "store", frame_size=(4, 4))
+    assert FrameStore(tmp_path / "store").frames([0]).shape == (1, 4, 4, 3)
+
+
+def test_random_actions_stick_and_turn_gently():
+    space = Corridor().action_space
+    player = RandomPlayer(space)
+    player.reset(0)
+    actions = [player(None, {}) for _ in range(4000)]
+    changes = sum(not np.array_equal(a["camera"], b["camera"]) for a, b in zip(actions, actions[1:], strict=False))
+    assert 300 < changes < 800
+    assert np.abs([action["camera"] for action in actions]).mean() < 10
+    assert all(space.contains(action) for action in actions)

@@ -1,0 +1,196 @@
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+
+import lmdb
+import numpy as np
+import pytest
+
+from foundation.errors import UserError
+from frames import FrameStore
+
+
+@pytest.fixture
+def episodes(noise):
+    return {"a": noise(70, seed=1), "b": noise(1, seed=2), "c": noise(33, seed=3), "d": noise(64, seed=4)}
+
+
+def test_frames_come_in_the_order_asked_for(episodes, write_store):
+    store = write_store(episodes)
+    everything = np.concatenate(list(episodes.values()))
+    assert len(store) == len(everything) == 168
+    indices = np.random.default_rng(0).integers(0, 168, 1000)
+    assert np.array_equal(store.frames(indices), everything[indices])
+    assert np.array_equal(store.frames(np.arange(168)), everything)
+    assert store.frames([]).shape == (0, 16, 16, 3)
+
+
+@pytest.mark.parametrize("index", [-1, 168])
+def test_a_frame_that_is_not_there_is_an_error(episodes, write_store, index):
+    with pytest.raises(IndexError, match="of a store with 168 frames"):
+        write_store(episodes).frames([0, index])
+
+
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (5, 1), (40, 1), (4, 3), (64, 1)])
+def test_windows_never_cross_an_episode_and_none_is_missing(episodes, write_store, length, stride):
+    store = write_store(episodes, split="train")
+    starts = store.starts("train", length, stride)
+    possible = [
+        clip[at : at + (length - 1) * stride + 1 : stride]
+        for clip in episodes.values()
+        for at in range(len(clip) - (length - 1) * stride)
+    ]
+    assert np.array_equal(store.windows(starts, length, stride), np.array(possible))
+
+
+def test_pictures_of_an_unordered_episode_make_no_clips(noise, write_store):
+    store = write_store({"stills": noise(20)}, ordered=False, split="train")
+    assert len(store.indices("train")) == 20
+    assert len(store.starts("train", 2)) == 0
+
+
+def test_splits_hold_whole_episodes_and_every_frame_once(episodes, write_store):
+    store = write_store(episodes, val=0.3)
+    indices = np.concatenate([store.indices(split) for split in ("train", "val", "test")])
+    assert sorted(indices.tolist()) == list(range(168)) == store.indices("all").tolist()
+    for episode in store.episodes:
+        held = np.isin(np.arange(episode.first, episode.first + episode.length), store.indices(episode.split))
+        assert held.all()
+    with pytest.raises(UserError, match="did you mean 'train'"):
+        store.indices("trian")
+
+
+def test_arrays_come_back_in_the_type_they_were_recorded(noise, write_store):
+    arrays = {"reward": np.arange(9, dtype=np.float32), "action.place": np.array(["none", "dirt", "none"] * 3)}
+    store = write_store({"a": noise(10)}, {"a": arrays})
+    for name, array in arrays.items():
+        for episode in (0, "a", store.episodes[0]):
+            assert np.array_equal(store.array(episode, name), array)
+            assert store.array(episode, name).dtype == array.dtype
+    with pytest.raises(KeyError, match="known: a"):
+        store.array("A", "reward")
+
+
+def test_action_windows_give_the_action_that_led_to_each_frame(noise, write_store):
+    def actions(ticks, place):
+        camera = np.arange(2 * ticks, dtype=np.float64).reshape(ticks, 2)
+        return {"action.camera": camera, "action.jump": np.arange(ticks) + 100, "action.place": np.array([place] * ticks)}
+
+    store = write_store({"a": noise(10), "b": noise(6)}, {"a": actions(9, "none"), "b": actions(5, "dirt")}, split="train")
+    assert store.action_names == ("action.camera", "action.jump", "action.place")
+    assert store.action_size == 4
+    windows = store.action_windows([0, 4, 10], 3)
+    assert windows.dtype == np.float32
+    assert windows[0].tolist() == [[0, 0, 0, 0], [0, 1, 100, 1], [2, 3, 101, 1]]
+    assert windows[1].tolist() == [[6, 7, 103, 1], [8, 9, 104, 1], [10, 11, 105, 1]]
+    assert windows[2].tolist() == [[0, 0, 0, 0], [0, 1, 100, 0], [2, 3, 101, 0]]
+    assert store.action_windows([0], 3, stride=4)[0].tolist() == [[0, 0, 0, 0], [6, 7, 103, 1], [14, 15, 107, 1]]
+
+
+def test_there_are_no_action_windows_unless_every_episode_has_actions(noise, write_store):
+    store = write_store({"a": noise(5), "b": noise(5)}, {"a": {"action.jump": np.zeros(4)}})
+    assert store.action_names is None
+    assert store.action_windows([0], 2) is None
+
+
+def test_the_fingerprint_is_of_the_frames_alone(episodes, write_store, tmp_path, noise):
+    renamed = {name + " again": frames for name, frames in reversed(episodes.items())}
+    stores = [write_store(content, path=tmp_path / str(n)) for n, content in enumerate([episodes, renamed, {"a": noise(70, seed=9)}])]
+    assert stores[0].fingerprint == stores[1].fingerprint != stores[2].fingerprint
+
+
+def test_a_forked_and_a_spawned_process_read_the_same_store(episodes, write_store):
+    store = write_store(episodes)
+    expected = store.frames([5, 100]).sum()
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply(read_sum, (store, [5, 100])) == expected
+    assert store.frames([5, 100]).sum() == expected
+
+
+def read_sum(store, indices):
+    return store.frames(indices).sum()
+
+
+def test_an_open_store_survives_a_fork_in_which_it_is_used(episodes, write_store):
+    store = write_store(episodes)
+    child = os.fork()
+    if child == 0:
+        good = np.array_equal(store.frames([3]), episodes["a"][3:4]) and len(FrameStore(store.path)) == 168
+        os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(store.frames([3]), episodes["a"][3:4])
+
+
+def test_a_store_can_be_open_twice_in_a_process(episodes, write_store):
+    store = write_store(episodes)
+    again = pickle.loads(pickle.dumps(store))
+    assert np.array_equal(store.frames([1]), again.frames([1]))
+
+
+def test_a_reader_keeps_its_store_when_another_takes_its_place(episodes, write_store, tmp_path, noise):
+    store = write_store(episodes)
+    newer = write_store({"n": noise(7)}, path=tmp_path / "newer")
+    os.rename(store.path, tmp_path / "older")
+    os.rename(newer.path, store.path)
+    assert len(FrameStore(store.path)) == 7
+    assert np.array_equal(store.frames([3]), episodes["a"][3:4])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_truncated_store_is_refused_before_it_is_mapped(episodes, write_store, tmp_path, share):
+    data = write_store(episodes).path / "data.mdb"
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "data.mdb").write_bytes(data.read_bytes()[: int(share * data.stat().st_size)])
+    with pytest.raises(UserError, match="truncated|not a frame store"):
+        FrameStore(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"version": 2}, "update this program"), ({"codec": "jpeg"}, "update this program"), ({"format": "x"}, "another program")],
+)
+def test_a_store_of_another_format_is_refused(episodes, write_store, tmp_path, change, message):
+    shutil.copytree(write_store(episodes).path, tmp_path / "other")
+    with lmdb.open(str(tmp_path / "other"), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        meta = json.loads(transaction.get(b"meta"))
+        transaction.put(b"meta", json.dumps({**meta, **change}).encode())
+    with pytest.raises(UserError, match=message):
+        FrameStore(tmp_path / "other")
+
+
+def test_a_damaged_episode_table_is_refused(episodes, write_store, tmp_path):
+    shutil.copytree(write_store(episodes).path, tmp_path / "other")
+    with lmdb.open(str(tmp_path / "other"), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        meta = json.loads(transaction.get(b"meta"))
+        del meta["episodes"][0]["length"]
+        transaction.put(b"meta", json.dumps(meta).encode())
+    with pytest.raises(UserError, match="damaged"):
+        FrameStore(tmp_path / "other")
+
+
+def test_an_lmdb_of_another_program_is_refused(tmp_path):
+    with lmdb.open(str(tmp_path / "other")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"key", b"value")
+    with pytest.raises(UserError, match="another program"):
+        FrameStore(tmp_path / "other")
+
+
+def test_what_is_no_store_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(UserError, match=r"make_frames\.py build"):
+        FrameStore(tmp_path / "nothing")
+    (tmp_path / "data.mdb").write_bytes(b"some text " * 1000)
+    with pytest.raises(UserError, match="not an LMDB file"):
+        FrameStore(tmp_path)
+
+
+def test_reading_leaves_a_read_only_store_untouched(episodes, write_store):
+    store = write_store(episodes)
+    data = store.path / "data.mdb"
+    data.chmod(0o444)
+    before = data.read_bytes()
+    store.frames([0, 100])
+    assert os.listdir(store.path) == ["data.mdb"]
+    assert data.read_bytes() == before
