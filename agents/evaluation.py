@@ -93,24 +93,30 @@ def play_random(environment: EnvironmentConfig, episodes: int, seed: int) -> Pla
 
 def play_scripted(environment: EnvironmentConfig, episodes: int, seed: int) -> Played:
     """Play with the scripted player: it acts every game tick and knows where things are, which no agent does."""
+    played = Played([], [])
+    for number in range(episodes):
+        pictures, total, ticks = scripted_episode(environment, number, seed + number)
+        played.pictures = played.pictures or pictures[:: environment.frame_skip]
+        played.returns.append(total)
+        played.lengths.append(-(-ticks // environment.frame_skip))
+    return played
+
+
+def scripted_episode(environment: EnvironmentConfig, number: int, seed: int) -> tuple[list[np.ndarray], float, int]:
+    """Play evaluation episode `number` with the scripted player; return the picture of every tick, the return and the ticks."""
     import envs
 
     env = envs.make_env(environment.name, **environment.options)
-    player = envs.scripted_player(environment.name, noise=0.0, seed=seed)
-    played = Played([], [])
-    for episode in range(episodes):
-        observation, info = env.reset(seed=evaluation_seed(episode))
-        player.reset(seed + episode)
-        total, ticks, done = 0.0, 0, False
-        while not done:
-            if episode == 0 and ticks % environment.frame_skip == 0:
-                played.pictures.append(np.array(observation[PICTURE]))
-            observation, reward, terminated, truncated, info = env.step(player(observation, info))
-            total, ticks, done = total + float(reward), ticks + 1, terminated or truncated
-        played.returns.append(total)
-        played.lengths.append(-(-ticks // environment.frame_skip))
+    player = envs.scripted_player(environment.name, noise=0.0)
+    player.reset(seed)
+    observation, info = env.reset(seed=evaluation_seed(number))
+    pictures, total, done = [], 0.0, False
+    while not done:
+        pictures.append(np.array(observation[PICTURE]))
+        observation, reward, terminated, truncated, info = env.step(player(observation, info))
+        total, done = total + float(reward), terminated or truncated
     env.close()
-    return played
+    return pictures, total, len(pictures)
 
 
 def has_scripted_player(name: str) -> bool:

@@ -1,0 +1,178 @@
+"""Play a trained agent, or a player that does not learn, and film what it saw."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+
+from agents.algorithms import PPOSettings
+from agents.checkpoint import load_policy, read_agent
+from agents.config import EnvironmentConfig, environment_preset
+from agents.environment import bare_environments, evaluation_environments
+from agents.episodes import Episodes, evaluation_seed
+from agents.evaluation import scripted_episode
+from agents.run import available_device, reconstructed
+from foundation.errors import UserError
+from foundation.presets import build, parse, preset_names
+from foundation.progress import progress_bar
+from wrappers import FrozenEncoder
+
+PLAY = """Play a trained agent and print its returns: python play_agent.py RUN --episodes 1 --video episode.mp4
+
+RUN is the folder of a train_agent.py run, or an environment preset with --player random or scripted."""
+
+_SCALE = 6
+_TICKS_A_SECOND = 20.0
+_CODECS = ("vp09", "mp4v")
+"""Browsers play the first; which of them there are depends on the build of OpenCV."""
+
+
+@dataclass(kw_only=True)
+class PlayConfig:
+    """How a trained agent is watched."""
+
+    episodes: int = 1
+    video: Path | None = None
+    """An mp4 of what the agent saw, with the encoder's reconstruction beside it."""
+    seed: int = 0
+    """Number of the first evaluation world; also seeds the sampled actions."""
+    player: Literal["random", "scripted"] | None = None
+    """Play this instead of an agent; RUN is then an environment preset."""
+    encoder: Path | None = None
+    """The agent's encoder, when its folder has moved."""
+    deterministic: bool = False
+    """Take the likeliest action instead of sampling."""
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+
+
+@dataclass
+class Film:
+    """One episode: its pictures uint8 (H, W, 3), how many there are a second of game time, and its return."""
+
+    pictures: list[np.ndarray]
+    frames_per_second: float
+    episode_return: float
+
+
+def play(argv: Sequence[str]) -> int:
+    """Play episodes, print their returns and write the video; return the exit status."""
+    if not argv or argv[0].startswith("-"):
+        if argv and argv[0] in ("-h", "--help"):
+            parse(PlayConfig, PLAY, ["--help"], program="play_agent.py RUN")
+        raise UserError("name the folder of a trained agent first: python play_agent.py RUN [--episodes N] [--video FILE]")
+    config = parse(PlayConfig, PLAY, argv[1:], program=f"play_agent.py {argv[0]}")
+    if config.video is not None and config.video.suffix != ".mp4":
+        raise UserError(f"{config.video}: the video is an mp4; give it a name that ends in .mp4")
+    films, frozen = _player_films(argv[0], config) if config.player else _agent_films(Path(argv[0]), config)
+    for number, film in enumerate(films):
+        print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {len(film.pictures)} steps")
+    if len(films) > 1:
+        print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
+    if config.video is not None:
+        codec = write_video(config.video, films, frozen)
+        print(f"wrote {config.video} ({codec}, {films[0].frames_per_second:g} frames/s as the agent saw them)")
+    return 0
+
+
+def write_video(path: Path, films: Sequence[Film], frozen: FrozenEncoder | None) -> str:
+    """Write films one after another, enlarged, reconstructions on the right; return the codec. Whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.part.mp4")
+    frames = [frame for film in films for frame in _frames(film, frozen)]
+    height, width = frames[0].shape[:2]
+    try:
+        codec, writer = _open_writer(temporary, films[0].frames_per_second, (width, height))
+        for frame in frames:
+            writer.write(frame[..., ::-1])
+        writer.release()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return codec
+
+
+def _frames(film: Film, frozen: FrozenEncoder | None) -> list[np.ndarray]:
+    pictures = np.stack(film.pictures)
+    parts = [pictures] if frozen is None else [pictures, reconstructed(frozen, pictures)]
+    beside = np.concatenate(parts, axis=2)
+    return [np.ascontiguousarray(one) for one in beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)]
+
+
+def _open_writer(path: Path, rate: float, size: tuple[int, int]) -> tuple[str, cv2.VideoWriter]:
+    for codec in _CODECS:
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
+        if writer.isOpened():
+            return codec, writer
+    raise UserError(f"{path}: cannot be written as a video by this OpenCV, or its folder is not writable")
+
+
+def _agent_films(folder: Path, config: PlayConfig) -> tuple[list[Film], FrozenEncoder | None]:
+    """Play with the policy of a run's folder."""
+    about = read_agent(folder)
+    environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
+    settings = build(PPOSettings, about["settings"]["algorithm"], "algorithm")
+    device = available_device(config.device)
+    torch.set_num_threads(about["settings"]["threads"])
+    frozen = _agents_encoder(folder, about, config.encoder, device)
+    venv = evaluation_environments(environment, 1, frozen)
+    algorithm = settings.make(venv, config.seed, device)
+    load_policy(folder, algorithm)
+    torch.manual_seed(config.seed)
+    return _film(venv, lambda seen: algorithm.policy.predict(seen, deterministic=config.deterministic)[0], config), frozen
+
+
+def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, device: str) -> FrozenEncoder | None:
+    """Load the encoder the agent was trained with, and no other."""
+    expected = about["settings"]["encoder_sha256"]
+    if expected is None:
+        return None
+    own = folder / "encoder"
+    place = moved_to or (own if own.is_dir() else Path(about["encoder_folder"]))
+    if not place.is_dir():
+        raise UserError(f"{place}: the encoder this agent was trained with is gone; say where it is with --encoder FOLDER")
+    frozen = FrozenEncoder(place, device)
+    if frozen.info.weights_sha256 != expected:
+        raise UserError(f"{place}: not the encoder this agent was trained with (other weights); say where it is with --encoder FOLDER")
+    return frozen
+
+
+def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
+    """Play with a player that does not learn."""
+    if preset not in preset_names("env") and not preset.endswith((".yaml", ".yml")):
+        raise UserError(f"--player plays an environment preset ({', '.join(preset_names('env'))}), not '{preset}'")
+    environment = environment_preset(preset)
+    if config.player == "random":
+        venv = evaluation_environments(environment, 1, None)
+        venv.action_space.seed(config.seed)
+        return _film(venv, lambda _: np.array([venv.action_space.sample()]), config), None
+    films = []
+    with progress_bar("playing", config.episodes, "episodes") as advance:
+        for number in range(config.episodes):
+            pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
+            films.append(Film(pictures, _TICKS_A_SECOND, total))
+            advance()
+    return films, None
+
+
+def _film(venv: Any, act: Callable[[Any], np.ndarray], config: PlayConfig) -> list[Film]:
+    world = bare_environments(venv)[0]
+    assert isinstance(world, Episodes)
+    world.seed_of = lambda episode: evaluation_seed(config.seed + episode)
+    films = []
+    with progress_bar("playing", config.episodes, "episodes") as advance:
+        observation = venv.reset()
+        for _ in range(config.episodes):
+            pictures: list[np.ndarray] = []
+            done = False
+            while not done:
+                pictures.append(np.array(world.picture))
+                observation, _, dones, infos = venv.step(act(observation))
+                done = bool(dones[0])
+            films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), infos[0]["episode"]["r"]))
+            advance()
+    venv.close()
+    return films
