@@ -98,14 +98,19 @@ class StoreWriter:
     ) -> Episode:
         """Store an episode from single frames uint8 (H, W, C) of the store's shape, and its per-step arrays.
 
-        When `frames` raises, nothing of the episode counts, and the exception goes on.
+        The last chunks, the arrays and the record go in together. When `frames` raises, nothing of the episode counts, and the
+        exception goes on.
         """
         prefix = format.chunk_prefix(name)
         self._clear(prefix)
-        length, content = self._write_chunks(prefix, frames)
-        infos = {key: self._write_array(name, key, array) for key, array in (arrays or {}).items()}
+        length, content, waiting = self._write_chunks(prefix, frames)
+        infos = {}
+        for key, array in (arrays or {}).items():
+            waiting.append((format.array_key(name, key), np.ascontiguousarray(array).tobytes()))
+            infos[key] = _describe(array)
         episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin)
-        self._write([(format.record_key(name), format.encode_json(format.episode_to_json(episode)))])
+        waiting.append((format.record_key(name), format.encode_json(format.episode_to_json(episode))))
+        self._write(waiting)
         self.committed[name] = episode
         return episode
 
@@ -176,8 +181,8 @@ class StoreWriter:
                 episodes[episode.name] = episode
         return episodes
 
-    def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str]:
-        """Write frames in chunks, 16 MiB a transaction; return how many frames, and the hash of their bytes."""
+    def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str, list[tuple[bytes, Any]]]:
+        """Write frames in chunks, 16 MiB a transaction; return how many, the hash of their bytes, and the chunks not written yet."""
         digest = format.new_digest()
         waiting: list[tuple[bytes, Any]] = []
         length = 0
@@ -188,14 +193,7 @@ class StoreWriter:
             if len(waiting) * block.nbytes >= _FLUSH_BYTES:
                 self._write(waiting)
                 waiting = []
-        self._write(waiting)
-        return length, digest.hexdigest()
-
-    def _write_array(self, episode: str, name: str, array: np.ndarray) -> ArrayInfo:
-        content = np.ascontiguousarray(array).tobytes()
-        self._write([(format.array_key(episode, name), content)])
-        texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()
-        return ArrayInfo(array.dtype.str, array.shape, format.content_hash([content]), texts)
+        return length, digest.hexdigest(), waiting
 
     def _clear(self, prefix: bytes) -> None:
         """Remove the chunks that an interrupted run left of an episode."""
@@ -237,6 +235,11 @@ def usual_rate(episodes: Iterable[Episode]) -> float:
     for episode in episodes:
         frames[episode.frames_per_second] = frames.get(episode.frames_per_second, 0) + episode.length
     return max(frames, key=lambda rate: frames[rate])
+
+
+def _describe(array: np.ndarray) -> ArrayInfo:
+    texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()
+    return ArrayInfo(array.dtype.str, array.shape, format.content_hash([np.ascontiguousarray(array).tobytes()]), texts)
 
 
 def _blocks(frames: Iterable[np.ndarray], size: int, frame_shape: tuple[int, int, int]) -> Iterator[np.ndarray]:

@@ -100,7 +100,7 @@ def test_in_order_lays_clips_side_by_side(numbered):
 
 def test_an_empty_split_says_what_there_is(numbered):
     for use in (lambda: FrameBatches(numbered, "val", 4), lambda: in_order(numbered, "val", 4)):
-        with pytest.raises(UserError, match="no frames in split 'val' .87 in train"):
+        with pytest.raises(UserError, match=r"no frames in split 'val' \(87 in train"):
             use()
     with pytest.raises(UserError, match="no clips of 51 frames"):
         FrameBatches(numbered, "train", 4, clip_length=51)

@@ -142,7 +142,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_store(tmp_path, noise, write_
     whole, store = FrameStore(tmp_path / "whole"), FrameStore(tmp_path / "store")
     assert summary.kept >= 1
     assert summary.kept + summary.decoded == 12
-    assert store.episodes == [episode for episode in whole.episodes]
+    assert store.episodes == whole.episodes
     assert store.fingerprint == whole.fingerprint
     assert verify(store) == []
     assert not (tmp_path / "store.building").exists()

@@ -99,7 +99,7 @@ def test_minerl_metadata_without_a_frame_count_is_refused(tmp_path, noise, write
     if metadata is not None:
         (folder / "metadata.json").write_text(metadata)
     (recording,) = find_recordings(folder)
-    with pytest.raises(BadRecording, match="metadata.json"):
+    with pytest.raises(BadRecording, match=r"metadata\.json"):
         list(recording.frames())
 
 
