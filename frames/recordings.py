@@ -108,11 +108,17 @@ def find_recordings(source: Path) -> list[Recording]:
         if source.suffix.lower() not in VIDEO_SUFFIXES:
             raise UserError(f"{source}: not a video file ({', '.join(VIDEO_SUFFIXES)}); give a video or a folder")
         return [Recording(source.name, source, _size([source]))]
-    found = sorted(_walk(source), key=lambda recording: recording.name)
+    found = _without_stray_pictures(sorted(_walk(source), key=lambda recording: recording.name))
     if not found:
         known = f"MineRL folders ({' + '.join(MINERL_FILES)}), videos ({', '.join(VIDEO_SUFFIXES)}) or pictures"
         raise UserError(f"{source}: no recordings found; looked for {known} at any depth")
     return found
+
+
+def _without_stray_pictures(found: list[Recording]) -> list[Recording]:
+    """Drop pictures that lie beside or above other recordings: thumbnails and contact sheets, not data."""
+    above = {parent for recording in found if recording.ordered for parent in recording.path.parents}
+    return [recording for recording in found if recording.ordered or recording.path not in above]
 
 
 def _walk(source: Path) -> Iterator[Recording]:
@@ -137,7 +143,7 @@ def _in_folder(source: Path, folder: Path, files: list[str]) -> Iterator[Recordi
     for name in videos:
         yield Recording(_name(source, folder / name), folder / name, _size([folder / name]))
     pictures = [folder / name for name in files if name.lower().endswith(PICTURE_SUFFIXES)]
-    if pictures and not videos:
+    if pictures:
         yield PictureFolder(_name(source, folder), folder, _size(pictures), pictures)
 
 

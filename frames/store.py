@@ -1,7 +1,8 @@
 """Reading a store: frames by global index, clips, and the arrays recorded beside them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,13 @@ class FrameStore:
         """
         episode = self._find(episode)
         info = episode.arrays[name]
-        with self._environment().begin() as transaction:
-            content = transaction.get(format.array_key(episode.name, name))
-        if content is None:
-            raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing; build the store again")
-        return np.frombuffer(content, info.dtype).reshape(info.shape)
+        with self._reading() as transaction:
+            found = transaction.get(format.array_key(episode.name, name))
+            content = None if found is None else bytes(found)
+        try:
+            return np.frombuffer(content or b"", info.dtype).reshape(info.shape)
+        except ValueError as error:
+            raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing; build the store again") from error
 
     def action_windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray | None:
         """Return float32 (N, T, A): for each frame of the windows the action of the tick that led to it.
@@ -145,13 +148,22 @@ class FrameStore:
         begins, ends = begins[order], ends[order]
         runs = zip(begins.tolist(), ends.tolist(), *(values[begins].tolist() for values in (episodes, chunks, offsets)), strict=True)
         size, target = self._frame_bytes, output.reshape(-1).data
-        with self._environment().begin(buffers=True) as transaction:
+        with self._reading() as transaction:
             for begin, end, episode, chunk, offset in runs:
                 content = transaction.get(format.chunk_key(self._prefixes[episode], chunk))
                 if content is None or len(content) < (offset + end - begin) * size:
                     name = self.episodes[episode].name
                     raise UserError(f"{self.path}: damaged: frames of {name} are missing; build the store again")
                 target[begin * size : end * size] = content[offset * size : (offset + end - begin) * size]
+
+    @contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction]:
+        """One transaction, whose buffers end with it."""
+        try:
+            with self._environment().begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise UserError(f"{self.path}: damaged ({' '.join(str(error).split())}); build the store again") from error
 
     def _environment(self) -> lmdb.Environment:
         """Return the environment of this process: one opened before a fork is never used after it."""

@@ -126,6 +126,13 @@ def test_a_folder_of_pictures_is_one_unordered_recording(tmp_path, noise):
     assert recording.skipped == ["2b.png", "2c.png"]
 
 
+def test_a_thumbnail_above_the_recordings_is_no_recording(tmp_path, noise, write_video):
+    write_video(tmp_path / "films" / "a.avi", noise(3))
+    for folder in (tmp_path, tmp_path / "films"):
+        cv2.imwrite(str(folder / "thumbnail.png"), noise(1)[0])
+    assert [recording.name for recording in find_recordings(tmp_path)] == ["films/a.avi"]
+
+
 @pytest.mark.parametrize(("make", "message"), [(False, "no such folder"), (True, "no recordings found")])
 def test_a_wrong_folder_says_what_was_looked_for(tmp_path, make, message):
     folder: Path = tmp_path / "recordings"
