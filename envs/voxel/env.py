@@ -1,5 +1,6 @@
 """The voxel world as a gymnasium environment."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -127,9 +128,10 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         keys[kernels.ATTACK] = int(get("attack", 0))
         keys[kernels.PLACE] = tasks.place_choice(get("place", "none"))
         pitch, yaw = get("camera", (0.0, 0.0))
-        if not (np.isfinite(pitch) and np.isfinite(yaw)):
+        pitch, yaw = float(pitch), float(yaw)
+        if not math.isfinite(pitch + yaw):
             raise UserError(f"camera=({pitch}, {yaw}): must be two finite numbers of degrees")
-        return float(pitch), float(yaw)
+        return pitch, yaw
 
     def _tick(self, pitch: float, yaw: float) -> tuple[float, bool]:
         """Advance one tick; return the reward and whether the task is done."""
@@ -152,15 +154,15 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         if self._world.goal is None:
             return 0.0
         away = self._away(self._world.goal)
-        return float(np.hypot(away[0], away[2]))
+        return math.hypot(away[0], away[2])
 
     def _away(self, place: np.ndarray) -> tuple[float, float, float]:
         """Return how far a place lies from the eye (x, y, z), by the shortest way around the torus."""
-        size, player = self.task.landscape.size, self._player
+        size = self.task.landscape.size
         half = size / 2
-        dx = (place[0] - player[kernels.X] + half) % size - half
-        dz = (place[2] - player[kernels.Z] + half) % size - half
-        return float(dx), float(place[1] - player[kernels.Y] - kernels.EYE), float(dz)
+        x, y, z = self._player[kernels.X : kernels.Z + 1].tolist()
+        to_x, to_y, to_z = place.tolist()
+        return (to_x - x + half) % size - half, to_y - y - kernels.EYE, (to_z - z + half) % size - half
 
     def _observe(self) -> Observation:
         player, world = self._player, self._world
@@ -185,8 +187,8 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
 
     def _bearing(self, away: tuple[float, float, float]) -> float:
         """Return the angle from the view to a place, in degrees, positive to the right."""
-        towards = np.degrees(np.arctan2(-away[0], away[2]))
-        return float((towards - self._player[kernels.YAW] + 180.0) % 360.0 - 180.0)
+        towards = math.degrees(math.atan2(-away[0], away[2]))
+        return (towards - float(self._player[kernels.YAW]) + 180.0) % 360.0 - 180.0
 
     def _target(self) -> np.ndarray | None:
         """Return the centre of the goal, or of the nearest log that stands."""
@@ -196,19 +198,19 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         return None if row < 0 else self._world.logs[row] + 0.5
 
     def _info(self) -> dict[str, Any]:
-        player, target = self._player, self._target()
-        away = (np.inf, 0.0, 0.0) if target is None else self._away(target)
-        position = player[[kernels.X, kernels.Y, kernels.Z]]
+        player, target = self._player.tolist(), self._target()
+        away = (math.inf, 0.0, 0.0) if target is None else self._away(target)
+        x, y, z = player[kernels.X : kernels.Z + 1]
         return {
-            "position": position,
-            "yaw": float(player[kernels.YAW]),
-            "pitch": float(player[kernels.PITCH]),
+            "position": np.array((x, y, z)),
+            "yaw": player[kernels.YAW],
+            "pitch": player[kernels.PITCH],
             "on_ground": bool(player[kernels.ON_GROUND]),
-            "target_distance": float(np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)),
+            "target_distance": math.hypot(*away),
             "target_bearing": 0.0 if target is None else self._bearing(away),
-            "target_position": position + away + np.array([0.0, kernels.EYE, 0.0]),
+            "target_position": np.array((x + away[0], y + kernels.EYE + away[1], z + away[2])),
             "aimed_block": blocks.NAMES[int(player[kernels.AIM_BLOCK])],
-            "aimed_distance": float(player[kernels.AIM_DISTANCE]),
+            "aimed_distance": player[kernels.AIM_DISTANCE],
             "logs": int(player[kernels.LOGS]),
             "dirt": int(player[kernels.DIRT_HELD]),
             "ticks": self._ticks,

@@ -2,8 +2,10 @@
 
 One module, because numba's cache does not see edits in another file.
 
-The world is uint8 (X, Z, Y), a torus in x and z whose sides are powers of two. A cell below `AIR` holds a block; one
-above holds `AIR + d`, where every cell nearer than `d` (Chebyshev) is free, so that a ray crosses it in one stride.
+The world is uint8 (X, Z, Y), a torus in x and z whose sides are powers of two; Y is 32. A cell below `AIR` holds a block.
+A cell of air holds `AIR + 8 * (rise - 1) + (level - 1)`: how far around it all is free, so that a ray takes it in one stride.
+`rise` is for rays that climb (a box from the cell upwards), `level` for the others (the cell's own layer); both count
+cells to each side, the cell included, up to `STRIDE`.
 Axes are Minecraft's: x east, y up, z south; yaw 0 looks south and grows to the right, pitch grows downwards.
 """
 
@@ -13,9 +15,8 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-AIR = 32
+AIR = 128
 STRIDE = 8
-"""The largest free distance that a cell of air records."""
 
 WATER, OAK_LOG, LEAVES_OFFSET, BIRCH_LOG, DIAMOND, DIRT, GRASS = 5, 6, 1, 8, 10, 2, 1
 
@@ -36,6 +37,7 @@ PLACE_TICKS = 4
 BUILD_LIMIT = 6
 """Free layers below the top of the world, so that an eye never leaves it."""
 _EDGE = 1e-7
+_NUDGE = 1e-6
 _RADIANS = math.pi / 180
 
 _compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
@@ -151,6 +153,16 @@ def _walk(world, player, keys):
     player[VY] = (player[VY] - GRAVITY) * DRAG
 
 
+@_compiled("int64(float64, float64, float64, float64, float64, float64)")
+def _face(dx, dy, dz, tx, ty, tz):
+    """Return the face through which a ray came in, from where it last crossed each axis."""
+    if tx <= ty and tx <= tz:
+        return 1 if dx > 0 else 0
+    if ty <= tz:
+        return 3 if dy > 0 else 2
+    return 5 if dz > 0 else 4
+
+
 @_compiled(
     "Tuple((int64, int64, int64, int64, int64, float64))"
     "(uint8[:,:,::1], float64, float64, float64, float64, float64, float64, float64, boolean)"
@@ -160,36 +172,31 @@ def _cast(world, ox, oy, oz, dx, dy, dz, far, through_water):
 
     Faces: 0 east, 1 west, 2 top, 3 bottom, 4 south, 5 north. `ox` and `oz` are far enough from 0 for truncation to be a floor.
     """
-    mask, height = world.shape[0] - 1, world.shape[2]
-    dx = dx if abs(dx) > 1e-9 else 1e-9
-    dy = dy if abs(dy) > 1e-9 else 1e-9
-    dz = dz if abs(dz) > 1e-9 else 1e-9
-    ix, iy, iz = int(ox), int(oy), int(oz)
+    mask, height = world.shape[0] - 1, np.uint64(world.shape[2])
+    # a direction's least part is large enough for `_NUDGE` to move a ray off any boundary
+    dx = dx if abs(dx) > 1e-6 else 1e-6
+    dy = dy if abs(dy) > 1e-6 else 1e-6
+    dz = dz if abs(dz) > 1e-6 else 1e-6
     per_x, per_y, per_z = 1.0 / dx, 1.0 / dy, 1.0 / dz
-    distance, face = 0.0, 2
-    while distance < far and 0 <= iy < height:
-        cell = world[ix & mask, iz & mask, iy]
-        free = 1
-        if cell >= AIR:
-            free = cell - AIR
-        elif distance > 0.0 and not (through_water and cell == WATER):
-            return cell, ix, iy, iz, face, distance
-        tx = (ix + (free if dx > 0 else 1 - free) - ox) * per_x
-        ty = (iy + (free if dy > 0 else 1 - free) - oy) * per_y
-        tz = (iz + (free if dz > 0 else 1 - free) - oz) * per_z
-        if tx <= ty and tx <= tz:
-            distance, face = tx, 1 if dx > 0 else 0
-            ix = ix + free if dx > 0 else ix - free
-            iy, iz = int(oy + tx * dy), int(oz + tx * dz)
-        elif ty <= tz:
-            distance, face = ty, 3 if dy > 0 else 2
-            iy = iy + free if dy > 0 else iy - free
-            ix, iz = int(ox + ty * dx), int(oz + ty * dz)
-        else:
-            distance, face = tz, 5 if dz > 0 else 4
-            iz = iz + free if dz > 0 else iz - free
-            ix, iy = int(ox + tz * dx), int(oy + tz * dy)
-    return 0, ix, iy, iz, face, far
+    side_x, side_z, climbs = 1.0 if dx > 0 else 0.0, 1.0 if dz > 0 else 0.0, dy > 0
+    # which three bits of a cell of air count, and whether they count vertically too
+    shift, vertical = (3, 1.0) if climbs else (0, 0.0)
+    x, y, z = int(ox), int(oy), int(oz)
+    tx, ty, tz, distance = 0.0, 0.0, 0.0, 0.0
+    while distance < far and np.uint64(y) < height:
+        cell = np.int64(world[np.uint64(x & mask), np.uint64(z & mask), np.uint64(y)])
+        free = float((cell >> shift) & 7)
+        if cell < AIR:
+            if distance > 0.0 and not (through_water and cell == WATER):
+                return cell, x, y, z, _face(dx, dy, dz, tx, ty, tz), distance
+            free = 0.0
+        # no branch on the axis: this loop is what a frame costs
+        tx = (x + side_x - ox) * per_x + free * abs(per_x)
+        ty = (y + vertical - oy) * per_y + free * vertical * per_y
+        tz = (z + side_z - oz) * per_z + free * abs(per_z)
+        distance = min(min(tx, ty), tz) + _NUDGE
+        x, y, z = int(ox + distance * dx), int(math.floor(oy + distance * dy)), int(oz + distance * dz)
+    return 0, x, y, z, 2, far
 
 
 @_compiled("void(uint8[:,:,::1], float64[::1])")
@@ -211,32 +218,38 @@ def aim(world, player):
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], int64, int64, int64)")
 def _clear(world, top, x, y, z):
-    """Turn a block into air; its free distance follows from its neighbours'."""
+    """Turn a block into air; its free distances follow from its neighbours'."""
     mask, height = world.shape[0] - 1, world.shape[2]
-    free = STRIDE
+    rise, level = STRIDE, STRIDE
     for i in range(-1, 2):
         for k in range(-1, 2):
-            for j in range(max(y - 1, 0), min(y + 2, height)):
-                cell = world[(x + i) & mask, (z + k) & mask, j]
-                if i != 0 or k != 0 or j != y:
-                    free = min(free, (cell - AIR if cell >= AIR else 0) + 1)
-    world[x, z, y] = AIR + free
+            for j in range(y, min(y + 2, height)):
+                if i == 0 and k == 0 and j == y:
+                    continue
+                cell = np.int64(world[(x + i) & mask, (z + k) & mask, j])
+                rise = min(rise, 2 + ((cell >> 3) & 7) if cell >= AIR else 1)
+                if j == y:
+                    level = min(level, 2 + (cell & 7) if cell >= AIR else 1)
+    world[x, z, y] = AIR + 8 * (rise - 1) + level - 1
     while top[x, z] > 0 and world[x, z, top[x, z]] >= AIR:
         top[x, z] -= 1
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], int64, int64, int64, uint8)")
 def put_block(world, top, x, y, z, block):
-    """Put a block in place of air and shorten the strides around it."""
-    mask, height = world.shape[0] - 1, world.shape[2]
+    """Put a block in place of air and shorten the strides of the cells below and around it."""
+    mask = world.shape[0] - 1
     world[x & mask, z & mask, y] = block
     top[x & mask, z & mask] = max(top[x & mask, z & mask], y)
     for i in range(1 - STRIDE, STRIDE):
         for k in range(1 - STRIDE, STRIDE):
-            for j in range(max(y + 1 - STRIDE, 0), min(y + STRIDE, height)):
-                away = max(abs(i), abs(k), abs(j - y))
-                if world[(x + i) & mask, (z + k) & mask, j] > AIR + away > AIR:
-                    world[(x + i) & mask, (z + k) & mask, j] = AIR + away
+            side = max(abs(i), abs(k))
+            for j in range(max(y + 1 - STRIDE, 0), y + 1):
+                cell = np.int64(world[(x + i) & mask, (z + k) & mask, j])
+                if cell >= AIR:
+                    rise = min(1 + ((cell >> 3) & 7), max(side, y - j))
+                    level = min(1 + (cell & 7), side) if j == y else 1 + (cell & 7)
+                    world[(x + i) & mask, (z + k) & mask, j] = AIR + 8 * (rise - 1) + level - 1
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1])")
@@ -312,15 +325,13 @@ def tick(world, top, player, break_ticks, keys, pitch, yaw):
 def nearest_log(world, logs, player):
     """Return the row of `logs` (N, 3: x, y, z) nearest to the eye that still stands, or -1."""
     size = world.shape[0]
+    px, py, pz = player[X] % size - 0.5, player[Y] + EYE - 0.5, player[Z] % size - 0.5
     best, row = 1e18, -1
     for i in range(logs.shape[0]):
-        if world[logs[i, 0], logs[i, 2], logs[i, 1]] >= AIR:
-            continue
-        dx = (logs[i, 0] + 0.5 - player[X] + size / 2) % size - size / 2
-        dz = (logs[i, 2] + 0.5 - player[Z] + size / 2) % size - size / 2
-        dy = logs[i, 1] + 0.5 - player[Y] - EYE
+        dx, dz = abs(logs[i, 0] - px), abs(logs[i, 2] - pz)
+        dx, dy, dz = min(dx, size - dx), logs[i, 1] - py, min(dz, size - dz)
         distance = dx * dx + dy * dy + dz * dz
-        if distance < best:
+        if distance < best and world[logs[i, 0], logs[i, 2], logs[i, 1]] < AIR:
             best, row = distance, i
     return row
 
@@ -335,8 +346,8 @@ SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
 
 
-@_compiled("void(float64, float64, float64, float64, float64, uint8[:,::1], float64[::1], uint8[::1])")
-def _paint_sky(ox, oz, dx, dy, dz, clouds, sky, pixel):
+@_compiled("void(float64, float64, float64, float64, float64, uint8[:,::1], float64[::1], uint8[:,:,::1], int64, int64)")
+def _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j):
     """Colour a ray that met nothing: a gradient from horizon to zenith, and drifting clouds that fade with distance."""
     slope = dy / math.sqrt(dx * dx + dy * dy + dz * dz)
     rise = min(max(slope * 2.2, 0.0), 1.0)
@@ -348,7 +359,7 @@ def _paint_sky(ox, oz, dx, dy, dz, clouds, sky, pixel):
         cloud = clouds[column, row] * min((slope - 0.06) * 4.0, 0.8)
     for c in range(3):
         colour = sky[HORIZON + c] + (sky[ZENITH + c] - sky[HORIZON + c]) * rise
-        pixel[c] = int((colour + (236.0 - colour) * cloud) * sky[DAYLIGHT])
+        frame[i, j, c] = int((colour + (236.0 - colour) * cloud) * sky[DAYLIGHT])
 
 
 @_compiled("float64(uint8[:,::1], int64, int64, int64, int64)")
@@ -403,18 +414,18 @@ def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
             dz = cy * cp - sy * right + cy * sp * up
             block, x, y, z, face, distance = _cast(world, ox, oy, oz, dx, dy, dz, FAR, False)
             if block == 0:
-                _paint_sky(player[X], player[Z], dx, dy, dz, clouds, sky, frame[i, j])
+                _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j)
                 continue
             row, column = _texel(ox + distance * dx, oy + distance * dy, oz + distance * dz, face)
             light = _face_light(top, x, y, z, face)
             if stage >= 0 and y == player[AIM_Y] and x & (size - 1) == player[AIM_X] and z & (size - 1) == player[AIM_Z]:
                 light *= 1.0 - cracks[stage, row, column] / 255.0
             level = int(distance > detail) + int(distance > 2 * detail) + int(distance > 4 * detail)
-            texel = atlas[tiles[block, face], level, row, column]
+            tile = tiles[block, face]
             fog = min(max((distance - FOG_START) / (FAR - FOG_START), 0.0), 1.0)
             fog = fog * fog * (3.0 - 2.0 * fog)
             for c in range(3):
-                frame[i, j, c] = int((texel[c] * light * (1.0 - fog) + sky[HORIZON + c] * fog) * sky[DAYLIGHT])
+                frame[i, j, c] = int((atlas[tile, level, row, column, c] * light * (1.0 - fog) + sky[HORIZON + c] * fog) * sky[DAYLIGHT])
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1])")
@@ -424,7 +435,7 @@ def fill_terrain(world, top, heights, surface, filling):
         for z in range(world.shape[1]):
             ground = heights[x, z]
             column = world[x, z]
-            column[:] = AIR + 1
+            column[:] = AIR
             column[: max(ground - 3, 1)] = 3
             column[max(ground - 3, 1) : ground] = filling[x, z]
             column[ground] = surface[x, z]
@@ -481,42 +492,47 @@ def plant_trees(world, top, heights, candidates, gap, logs):
     return count
 
 
-@_compiled("void(uint8[:,:,::1], uint8[:,:,::1], int64, int64)")
-def _widen(source, target, step_x, step_z):
-    """Take, along x or z, the least over all shifts of the larger of the shift and the distance found so far."""
-    mask, height = source.shape[0] - 1, source.shape[2]
-    for x in range(source.shape[0]):
-        for z in range(source.shape[1]):
-            line = target[x, z]
-            line[:] = source[x, z]
-            for shift in range(1, STRIDE):
-                least = np.uint8(shift)
-                before = source[(x - shift * step_x) & mask, (z - shift * step_z) & mask]
-                after = source[(x + shift * step_x) & mask, (z + shift * step_z) & mask]
-                for y in range(height):
-                    nearer = before[y] if before[y] < after[y] else after[y]
-                    nearer = nearer if nearer > least else least
-                    line[y] = nearer if nearer < line[y] else line[y]
+@_compiled("void(uint32[:,::1], uint32[:,::1])")
+def _erode(free, spare):
+    """Keep of each column's free cells (a bit a cell) those that are free in all eight columns around too."""
+    mask = free.shape[0] - 1
+    for x in range(free.shape[0]):
+        before, after = free[(x - 1) & mask], free[(x + 1) & mask]
+        for z in range(free.shape[1]):
+            spare[x, z] = before[z] & free[x, z] & after[z]
+    for x in range(free.shape[0]):
+        for z in range(free.shape[1]):
+            free[x, z] = spare[x, (z - 1) & mask] & spare[x, z] & spare[x, (z + 1) & mask]
+
+
+@_compiled("void(uint8[:,:,::1], uint32[:,::1], uint8)")
+def _add_bits(world, free, amount):
+    """Add `amount` to every cell whose bit is set."""
+    for x in range(world.shape[0]):
+        for z in range(world.shape[1]):
+            column, bits = world[x, z], free[x, z]
+            if bits != 0:
+                for y in range(world.shape[2]):
+                    column[y] += np.uint8((bits >> np.uint32(y)) & np.uint32(1)) * amount
 
 
 @_compiled("void(uint8[:,:,::1])")
 def measure_free_distances(world):
-    """Write into each cell of air how far it is from the nearest block (Chebyshev, at most `STRIDE`), axis by axis."""
+    """Write into each cell of air how far the space around it is free, by eroding the free space layer by layer."""
     size, height = world.shape[0], world.shape[2]
-    along_y, along_x, free = np.empty_like(world), np.empty_like(world), np.empty_like(world)
-    for x in range(size):
-        for z in range(size):
-            last = STRIDE
-            for y in range(height - 1, -1, -1):
-                last = 0 if world[x, z, y] < AIR else min(last + 1, STRIDE)
-                along_y[x, z, y] = last
-            for y in range(height):
-                last = 0 if world[x, z, y] < AIR else min(last + 1, STRIDE)
-                along_y[x, z, y] = min(along_y[x, z, y], last)
-    _widen(along_y, along_x, 1, 0)
-    _widen(along_x, free, 0, 1)
+    level, spare = np.zeros((size, size), np.uint32), np.empty((size, size), np.uint32)
     for x in range(size):
         for z in range(size):
             for y in range(height):
-                if free[x, z, y] > 0:
-                    world[x, z, y] = AIR + free[x, z, y]
+                if world[x, z, y] >= AIR:
+                    level[x, z] |= np.uint32(1) << np.uint32(y)
+                    world[x, z, y] = AIR
+    rise = level.copy()
+    for _ in range(STRIDE - 1):
+        _erode(level, spare)
+        _add_bits(world, level, 1)
+        for x in range(size):
+            for z in range(size):
+                rise[x, z] &= (rise[x, z] >> np.uint32(1)) | np.uint32(0x80000000)
+        _erode(rise, spare)
+        _add_bits(world, rise, 8)
