@@ -92,7 +92,8 @@ def _check_pictures(model: Encoder, frames: Tensor) -> None:
         _require(name in model.latents, f"kl_per_unit() must name readings, got '{name}'")
         _require(bool((kl >= -1e-4).all()), f"the KL of '{name}' must not be negative")
     drawn = model.sample(2)
-    for name, pictures, shape in (("reconstruct", model.reconstruct(frames), frames.shape), ("sample", drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))):
+    wanted = {"reconstruct": (model.reconstruct(frames), frames.shape), "sample": (drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))}
+    for name, (pictures, shape) in wanted.items():
         _require(pictures.shape == shape, f"{name}() must give shape {tuple(shape)}, got {tuple(pictures.shape)}")
         _require(bool(((pictures >= 0) & (pictures <= 1)).all()), f"{name}() must stay in [0, 1]")
 

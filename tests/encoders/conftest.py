@@ -15,10 +15,13 @@ from encoders.training.config import TrainingConfig
 MODEL = {
     "frame_shape": [16, 16, 3],
     "latent_dim": 4,
-    "encoder": "4k4s2 8k4s2",
-    "decoder": "8 4k4s2 k4s2",
+    "encoder": "8k4s4 16k4s2",
+    "decoder": "16 8k4s2 k4s4",
     "linear_stem": False,
-    "beta": 0.1,
+    "beta": 0.01,
+    "beta_unit": "elbo",
+    "half_cycle_steps": None,
+    "freeze_steps": 0,
 }
 
 
@@ -49,6 +52,17 @@ class FakeBatches:
         self.position = state["position"]
 
 
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """Hyperparameters of a conv VAE for frames of 16x16."""
+    return dict(MODEL)
+
+
+@pytest.fixture(scope="session")
+def fake_batches() -> type[FakeBatches]:
+    return FakeBatches
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
@@ -73,7 +87,7 @@ def frames() -> np.ndarray:
 
 @pytest.fixture
 def small_config() -> TrainingConfig:
-    return TrainingConfig(batch_size=8, ema_decay=0.9, validation_every=10, checkpoint_every=5, log_every=1, warmup_steps=4, decay_steps=30)
+    return TrainingConfig(batch_size=8, ema_decay=0.9, validation_every=10, checkpoint_every=5, log_every=1, learning_rate=2e-2, decay_steps=30)
 
 
 @pytest.fixture

@@ -1,0 +1,138 @@
+"""A saved encoder comes back as it was, and nothing that is not one is loaded."""
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import StoreReference, load_encoder, make_encoder, prepare
+from encoders.artifact import INFO_FILE, WEIGHTS_FILE, reading_statistics
+from encoders.encoder import to_float
+from foundation.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, frames: np.ndarray, store: StoreReference, tiny: dict) -> Path:
+    torch.manual_seed(0)
+    prepare(make_encoder("conv_vae", **tiny), frames, tmp_path / "run", store=store)
+    return tmp_path / "run"
+
+
+def change_info(folder: Path, **values: object) -> None:
+    info = json.loads((folder / INFO_FILE).read_text())
+    (folder / INFO_FILE).write_text(json.dumps(info | values))
+
+
+@pytest.mark.parametrize("name", ["conv_vae", "pca"])
+def test_a_saved_encoder_encodes_as_before(tmp_path: Path, frames: np.ndarray, store: StoreReference, name: str, tiny: dict) -> None:
+    torch.manual_seed(0)
+    model = make_encoder(name, **(tiny if name == "conv_vae" else {"frame_shape": [16, 16, 3], "latent_dim": 4}))
+    saved = prepare(model, frames, tmp_path, store=store)
+    loaded = load_encoder(tmp_path)
+    x = to_float(torch.from_numpy(frames[:8]))
+    assert torch.equal(loaded.model.encode(x, {})[0], model.encode(x, {})[0])
+    assert loaded.info == saved.info
+    assert loaded.info.store == store
+    assert (loaded.info.name, loaded.info.frame_shape, loaded.info.steps) == (name, (16, 16, 3), 0)
+    assert not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+
+
+def test_standardised_latents_have_mean_0_and_deviation_1(folder: Path, frames: np.ndarray) -> None:
+    loaded = load_encoder(folder)
+    mean, deviation = loaded.statistics["mean"]
+    latents = (loaded.model.encode(to_float(torch.from_numpy(frames)), {})[0] - mean) / deviation
+    torch.testing.assert_close(latents.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_a_collapsed_unit_is_not_blown_up_into_noise(frames: np.ndarray, tiny: dict) -> None:
+    model = make_encoder("conv_vae", **tiny)
+    with torch.no_grad():
+        model.to_posterior.weight[1] *= 1e-4
+    _, deviation = reading_statistics(model.eval(), frames)["mean"]
+    assert deviation[1] == pytest.approx(0.05 * float(deviation.max()))
+
+
+def test_a_reading_that_never_changes_is_left_at_its_size(frames: np.ndarray, tiny: dict) -> None:
+    model = make_encoder("conv_vae", **tiny)
+    with torch.no_grad():
+        model.to_posterior.weight.zero_()
+    assert (reading_statistics(model.eval(), frames)["mean"][1] == 1).all()
+
+
+def test_a_damaged_weights_file_is_refused(folder: Path) -> None:
+    content = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    with pytest.raises(UserError, match=WEIGHTS_FILE):
+        load_encoder(folder)
+
+
+def test_halves_of_different_saves_are_refused(folder: Path, tmp_path: Path, frames: np.ndarray, store: StoreReference, tiny: dict) -> None:
+    torch.manual_seed(1)
+    prepare(make_encoder("conv_vae", **tiny), frames, tmp_path / "other", store=store)
+    (tmp_path / "other" / WEIGHTS_FILE).replace(folder / WEIGHTS_FILE)
+    with pytest.raises(UserError, match="another save"):
+        load_encoder(folder)
+
+
+def test_a_pickle_in_place_of_safetensors_is_refused_and_never_run(folder: Path, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    content = pickle.dumps({"weights": Bomb()})
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    change_info(folder, weights_sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(UserError, match="no safetensors file"):
+        load_encoder(folder)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "nvae"}, "no encoder architecture named 'nvae'"),
+        ({"name": "os:system"}, "no encoder architecture named 'os:system'"),
+        ({"name": "pca", "hyperparameters": {"frame_shape": [16, 16, 3], "latent_dim": 4}}, "do not fit a 'pca'"),
+        ({"hyperparameters": {"latent_dim": 5}}, "do not fit"),
+        ({"hyperparameters": {"latent": 5}}, "unknown key"),
+        ({"format": 99}, "format 99"),
+        ({"extra": 1}, "unknown key"),
+    ],
+)
+def test_an_artifact_of_another_model_or_format_is_refused(folder: Path, change: dict, said: str) -> None:
+    change_info(folder, **change)
+    with pytest.raises(UserError, match=said):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"encoder"'])
+def test_a_damaged_description_is_refused(folder: Path, content: str) -> None:
+    (folder / INFO_FILE).write_text(content)
+    with pytest.raises(UserError, match=INFO_FILE):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("missing", [INFO_FILE, WEIGHTS_FILE])
+def test_a_folder_without_an_encoder_is_named(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+    with pytest.raises(UserError, match=missing):
+        load_encoder(folder)
+
+
+def test_frames_of_another_size_are_refused_before_anything_is_written(tmp_path: Path, store: StoreReference, tiny: dict) -> None:
+    with pytest.raises(UserError, match=r"\(16, 16, 3\)"):
+        prepare(make_encoder("conv_vae", **tiny), np.zeros((4, 8, 8, 3), np.uint8), tmp_path / "run", store=store)
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_frames_for_the_components_are_refused(tmp_path: Path, frames: np.ndarray, store: StoreReference) -> None:
+    with pytest.raises(UserError, match="some/store: 64 components need more"):
+        prepare(make_encoder("pca", frame_shape=[16, 16, 3]), frames[:10], tmp_path / "run", store=store)
+    assert not (tmp_path / "run").exists()
