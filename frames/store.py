@@ -98,10 +98,10 @@ class FrameStore:
         info = episode.arrays[name]
         with self._reading() as transaction:
             found = transaction.get(format.array_key(episode.name, name))
-            content = None if found is None else bytes(found)
+            content = b"" if found is None else bytes(found)
         try:
-            return np.frombuffer(content or b"", info.dtype).reshape(info.shape)
-        except ValueError as error:
+            return np.ndarray(info.shape, info.dtype, content)
+        except TypeError as error:
             raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing; build the store again") from error
 
     def action_windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray | None:

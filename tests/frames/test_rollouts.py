@@ -103,6 +103,7 @@ def test_a_single_last_frame_does_not_cost_the_store_its_actions(tmp_path):
     rollouts(tmp_path / "store", frames=61)
     store = FrameStore(tmp_path / "store")
     assert store.action_windows([0, 60], 1).shape == (2, 1, 3)
+    assert store.array(2, "reward").shape == (0,)
 
 
 def test_an_interrupted_recording_goes_on_and_gives_the_same_store(tmp_path):
