@@ -87,7 +87,9 @@ def frames() -> np.ndarray:
 
 @pytest.fixture
 def small_config() -> TrainingConfig:
-    return TrainingConfig(batch_size=8, ema_decay=0.9, validation_every=10, checkpoint_every=5, log_every=1, learning_rate=2e-2, decay_steps=30)
+    return TrainingConfig(
+        batch_size=8, learning_rate=2e-2, decay_steps=30, ema_decay=0.9, validation_every=10, checkpoint_every=5, log_every=1
+    )
 
 
 @pytest.fixture

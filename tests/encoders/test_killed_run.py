@@ -41,9 +41,20 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(store: Path, run: Path) -> subprocess.Popen:
-    command = [sys.executable, "train_encoder.py", "debug", "--store", str(store), "--run", str(run), "--steps", str(STEPS), "--threads", "1"]
-    command += ["--training.checkpoint-every", str(CHECKPOINT_EVERY), "--training.batch-size", "2"]
-    command += ["--training.validation-every", "20", "--training.validation-frames", "8", "--training.log-every", "1"]
+    options = {
+        "store": store,
+        "run": run,
+        "steps": STEPS,
+        "threads": 1,
+        "training.batch-size": 2,
+        "training.checkpoint-every": CHECKPOINT_EVERY,
+        "training.validation-every": 20,
+        "training.validation-frames": 8,
+        "training.log-every": 1,
+    }
+    command = [sys.executable, "train_encoder.py", "debug"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
     return subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, text=True)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from encoders import EncoderArtifact, load_encoder, make_encoder
+from encoders import EncoderArtifact, load_encoder, make_encoder, train
 from encoders.training.config import TrainingConfig, ema_decay, learning_rate
 from encoders.training.state import read_resume
 from foundation.errors import UserError
@@ -228,12 +228,10 @@ def test_a_collapsed_encoder_is_called_collapsed(train_small: Train, tmp_path: P
     assert "COLLAPSED: only 0 of 4 units" in capsys.readouterr().err
 
 
-def test_pca_is_not_trained(train_small: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from encoders import train
-
+def test_pca_is_not_trained(tmp_path: Path) -> None:
     options: dict[str, Any] = {"steps": 1, "sample": lambda: None, "store": None}
     with pytest.raises(UserError, match="computed, not trained"):
-        train(make_encoder("pca"), None, lambda: [], tmp_path / "run", TrainingConfig(), **options)  # type: ignore[arg-type]
+        train(make_encoder("pca"), None, list, tmp_path / "run", TrainingConfig(), **options)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
