@@ -87,6 +87,8 @@ def build(config: Build) -> int:
         console.print(f"left out: {_printable(name)}: {reason}", markup=False)
     if summary.finished_before:
         console.print(f"{summary.path} was finished before: {summary.frames:,} frames of {summary.episodes} episodes; nothing to do")
+        if summary.left_out:
+            console.print("to try again what was left out, build into another store path")
     else:
         kept = f" ({summary.kept} from an earlier run)" if summary.kept else ""
         console.print(f"wrote {summary.path}: {summary.frames:,} frames of {summary.episodes} episodes{kept} in {summary.seconds:.0f} s")

@@ -65,8 +65,6 @@ def build_store(
     """
     source, path, began = Path(source), Path(path), time.monotonic()
     assign_splits([], split, val, test)
-    if min(frame_size) < 1:
-        raise UserError(f"frame size {frame_size}: height and width must be at least 1")
     recordings = find_recordings(source)[:limit]
     plan = {
         "source": str(source.resolve()),
@@ -81,7 +79,7 @@ def build_store(
         return finished_summary(finished)
     with store_writer(path, plan, (*frame_size, 3)) as writer:
         kept = _keep(writer, recordings)
-        left_out = _decode_all(writer, recordings, partial(_decode, writer, frame_size, resize), workers or len(os.sched_getaffinity(0)))
+        left_out = _decode_all(writer, recordings, partial(_decode, writer, frame_size, resize), workers or os.cpu_count() or 1)
         if not writer.committed:
             writer.abandon()
             reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")

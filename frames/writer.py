@@ -48,6 +48,8 @@ def store_writer(path: Path, plan: Mapping[str, Any], frame_shape: tuple[int, in
 
     A `plan` says what makes the store; a working folder of another plan is refused with a `UserError`.
     """
+    if min(frame_shape) < 1:
+        raise UserError(f"frame size {frame_shape[:2]}: height and width must be at least 1")
     working = working_folder(path)
     with exclusive_lock(working, "building a store"):
         writer = StoreWriter(path, working, plan, frame_shape)

@@ -101,6 +101,12 @@ def test_a_store_of_something_else_is_never_overwritten(tmp_path, source, noise,
         build(source, tmp_path / "notes")
 
 
+def test_a_frame_size_of_nothing_is_refused(tmp_path, source):
+    with pytest.raises(UserError, match="at least 1"):
+        build_store(source, tmp_path / "store", frame_size=(0, 64))
+    assert os.listdir(tmp_path) == ["source"]
+
+
 def test_two_processes_do_not_build_the_same_store(tmp_path, source):
     (tmp_path / "store.building").mkdir()
     with open(tmp_path / "store.building" / ".lock", "w") as lock:
