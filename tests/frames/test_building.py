@@ -131,7 +131,7 @@ def building_process(source: Path, path: Path) -> subprocess.Popen:
 @pytest.mark.parametrize("share", [0.2, 0.6])
 def test_a_killed_build_goes_on_and_gives_the_same_store(tmp_path, noise, write_video, share):
     for number in range(12):
-        write_video(tmp_path / "source" / f"{number}.avi", noise(700, seed=number))
+        write_video(tmp_path / "source" / f"{number}.avi", noise(400, seed=number))
     build(tmp_path / "source", tmp_path / "whole")
     data = tmp_path / "store.building" / "store" / "data.mdb"
     enough = share * (tmp_path / "whole" / "data.mdb").stat().st_size
