@@ -58,7 +58,8 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         if len(found) > 1:
             raise UserError(f"{self._name}: several pictures in its observation; choose picture= one of {', '.join(found)}")
         if not found:
-            raise UserError(f"{self._name}: no RGB picture, uint8 (H, W, 3), in its observation {space}; picture='render' takes the rendered one")
+            problem = f"no RGB picture, uint8 (H, W, 3), in its observation {space}"
+            raise UserError(f"{self._name}: {problem}; picture='render' takes the rendered one")
         return found[0]
 
     def _picture_space(self) -> spaces.Space:
@@ -75,13 +76,13 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         return picture
 
     def _convert(self, observation: Any) -> dict[str, Any]:
-        if self._rendered:
-            picture = self._render()
-        else:
-            picture = observation if self._key is None else observation[self._key]
+        seen = observation if self._key is None else observation[self._key]
+        picture = self._render() if self._rendered else seen
         return {POV: np.ascontiguousarray(picture), **{key: observation[key] for key in self._others}}
 
 
 def is_picture(space: spaces.Space) -> bool:
     """Say whether a space holds RGB pictures: uint8 (H, W, 3), at least 8 pixels a side."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[2] == 3 and min(space.shape[:2]) >= _LEAST_SIDE
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
+        return False
+    return space.shape[2] == 3 and min(space.shape[:2]) >= _LEAST_SIDE

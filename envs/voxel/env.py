@@ -51,6 +51,7 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         self._player[[kernels.X, kernels.Y, kernels.Z]] = self._world.start
         self._player[kernels.YAW] = self.np_random.uniform(-180, 180)
         self._player[kernels.ON_GROUND] = 1
+        self._player[kernels.VY] = -kernels.GRAVITY * kernels.DRAG  # at rest, so that the first tick can jump
         self._ticks = 0
         kernels.aim(self._world.cells, self._player)
         self._goal_away = self._goal_distance()
@@ -72,7 +73,7 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
                 break
         return self._observe(), reward, terminated, truncated, self._info()
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """Return the current frame, uint8 (H, W, 3)."""
         return self._frame.copy()
 
@@ -101,8 +102,8 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             raise UserError(f"the saved state is not one of {self.task.name}: restore it into the task that it was saved from")
         arrays = {name: np.array(state[name]) for name in wanted}
         goal = arrays["goal"] if self.task.has_goal else None
-        fields = (arrays[name] for name in ("cells", "top", "logs", "sky", "tint", "start"))
-        self._enter(terrain.World(*fields, goal))
+        fields = {name: arrays[name] for name in ("cells", "top", "logs", "sky", "tint", "start")}
+        self._enter(terrain.World(**fields, goal=goal))
         self._player = arrays["player"]
         self._ticks = int(arrays["ticks"][0])
         self._goal_away = float(arrays["goal_away"][0])
@@ -180,7 +181,7 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             frame,
         )
         self._frame = frame
-        if not self.task.has_goal:
+        if world.goal is None:
             return {"pov": frame}
         angle = np.array(self._bearing(self._away(world.goal)), np.float32)
         return {"pov": frame, "compass": {"angle": angle}, "inventory": {"dirt": np.array(int(player[kernels.DIRT_HELD]))}}

@@ -165,20 +165,22 @@ def _face(dx, dy, dz, tx, ty, tz):
 
 @_compiled(
     "Tuple((int64, int64, int64, int64, int64, float64))"
-    "(uint8[:,:,::1], float64, float64, float64, float64, float64, float64, float64, boolean)"
+    "(uint8[:,:,::1], float64, float64, float64, float64, float64, float64, float64, int64, boolean)"
 )
-def _cast(world, ox, oy, oz, dx, dy, dz, far, through_water):
+def _cast(world, ox, oy, oz, dx, dy, dz, far, ceiling, through_water):
     """Follow a ray through the grid to the first block: (block or 0, x, y, z, face, distance in lengths of the direction).
 
-    Faces: 0 east, 1 west, 2 top, 3 bottom, 4 south, 5 north. `ox` and `oz` are far enough from 0 for truncation to be a floor.
+    A ray that climbs above `ceiling` meets nothing. `ox` and `oz` are far enough from 0 for truncation to be a floor.
+    Faces: 0 east, 1 west, 2 top, 3 bottom, 4 south, 5 north.
     """
-    mask, height = world.shape[0] - 1, np.uint64(world.shape[2])
+    mask = world.shape[0] - 1
     # a direction's least part is large enough for `_NUDGE` to move a ray off any boundary
     dx = dx if abs(dx) > 1e-6 else 1e-6
     dy = dy if abs(dy) > 1e-6 else 1e-6
     dz = dz if abs(dz) > 1e-6 else 1e-6
     per_x, per_y, per_z = 1.0 / dx, 1.0 / dy, 1.0 / dz
     side_x, side_z, climbs = 1.0 if dx > 0 else 0.0, 1.0 if dz > 0 else 0.0, dy > 0
+    height = np.uint64(ceiling + 1 if climbs else world.shape[2])
     # which three bits of a cell of air count, and whether they count vertically too
     shift, vertical = (3, 1.0) if climbs else (0, 0.0)
     x, y, z = int(ox), int(oy), int(oz)
@@ -195,7 +197,7 @@ def _cast(world, ox, oy, oz, dx, dy, dz, far, through_water):
         ty = (y + vertical - oy) * per_y + free * vertical * per_y
         tz = (z + side_z - oz) * per_z + free * abs(per_z)
         distance = min(min(tx, ty), tz) + _NUDGE
-        x, y, z = int(ox + distance * dx), int(math.floor(oy + distance * dy)), int(oz + distance * dz)
+        x, y, z = int(ox + distance * dx), math.floor(oy + distance * dy), int(oz + distance * dz)
     return 0, x, y, z, 2, far
 
 
@@ -206,7 +208,7 @@ def aim(world, player):
     yaw, pitch = player[YAW] * _RADIANS, player[PITCH] * _RADIANS
     dx, dy, dz = -math.sin(yaw) * math.cos(pitch), -math.sin(pitch), math.cos(yaw) * math.cos(pitch)
     ox, oz = player[X] % size + size, player[Z] % size + size
-    block, x, y, z, face, distance = _cast(world, ox, player[Y] + EYE, oz, dx, dy, dz, REACH, True)
+    block, x, y, z, face, distance = _cast(world, ox, player[Y] + EYE, oz, dx, dy, dz, REACH, world.shape[2] - 1, True)
     x, z = x & (size - 1), z & (size - 1)
     if distance >= REACH:
         block = 0
@@ -220,7 +222,7 @@ def aim(world, player):
 def _clear(world, top, x, y, z):
     """Turn a block into air; its free distances follow from its neighbours'."""
     mask, height = world.shape[0] - 1, world.shape[2]
-    rise, level = STRIDE, STRIDE
+    rise = level = np.int64(STRIDE)
     for i in range(-1, 2):
         for k in range(-1, 2):
             for j in range(y, min(y + 2, height)):
@@ -261,9 +263,9 @@ def _attack(world, top, player, break_ticks):
     if player[PROGRESS] < 1.0 - _EDGE:
         return
     _clear(world, top, int(player[AIM_X]), int(player[AIM_Y]), int(player[AIM_Z]))
-    if block == OAK_LOG or block == BIRCH_LOG:
+    if block in (OAK_LOG, BIRCH_LOG):
         player[LOGS] += 1
-    elif block == DIRT or block == GRASS:
+    elif block in (DIRT, GRASS):
         player[DIRT_HELD] += 1
     aim(world, player)
     player[PROGRESS] = 0.0
@@ -340,7 +342,7 @@ def nearest_log(world, logs, player):
 DAYLIGHT, HORIZON, ZENITH, DRIFT = 0, 1, 4, 7
 SKY_SIZE = 8
 FIELD_OF_VIEW = 70.0
-FAR, FOG_START = 80.0, 24.0
+FAR, FOG_START = 72.0, 24.0
 CLOUD_HEIGHT, CLOUD_SIZE = 70.0, 9.0
 SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
@@ -404,6 +406,7 @@ def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
     ox, oy, oz = player[X] % size + size, player[Y] + EYE, player[Z] % size + size
     scale = math.tan(FIELD_OF_VIEW / 2 * _RADIANS)
     detail = 6.0 * height / 64.0
+    ceiling = max(np.int64(top.max()), np.int64(oy))
     stage = int(player[PROGRESS] * cracks.shape[0]) if player[PROGRESS] > 0 else -1
     for i in range(height):
         up = scale * (1.0 - (2 * i + 1) / height)
@@ -412,7 +415,7 @@ def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
             dx = -sy * cp - cy * right - sy * sp * up
             dy = -sp + cp * up
             dz = cy * cp - sy * right + cy * sp * up
-            block, x, y, z, face, distance = _cast(world, ox, oy, oz, dx, dy, dz, FAR, False)
+            block, x, y, z, face, distance = _cast(world, ox, oy, oz, dx, dy, dz, FAR, ceiling, False)
             if block == 0:
                 _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j)
                 continue
@@ -424,8 +427,9 @@ def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
             tile = tiles[block, face]
             fog = min(max((distance - FOG_START) / (FAR - FOG_START), 0.0), 1.0)
             fog = fog * fog * (3.0 - 2.0 * fog)
+            own, mist = light * (1.0 - fog) * sky[DAYLIGHT], fog * sky[DAYLIGHT]
             for c in range(3):
-                frame[i, j, c] = int((atlas[tile, level, row, column, c] * light * (1.0 - fog) + sky[HORIZON + c] * fog) * sky[DAYLIGHT])
+                frame[i, j, c] = int(atlas[tile, level, row, column, c] * own + sky[HORIZON + c] * mist)
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1])")

@@ -59,7 +59,7 @@ def cracks() -> np.ndarray:
             for _ in range(1 + step % 2):
                 row, column = place.astype(int) % _SIZE
                 picture[step:, row, column] = 170
-                place = np.clip(place + [np.sin(heading), np.cos(heading)], 0, 15)
+                place = np.clip(place + np.array([np.sin(heading), np.cos(heading)]), 0, 15)
     return picture
 
 
