@@ -1,11 +1,13 @@
 """PSNR and SSIM are the field's, and an encoder is judged beside the mean training frame."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from encoders import StoreReference, make_encoder, prepare
+from encoders import EncoderArtifact, StoreReference, make_encoder, prepare
 from encoders.encoder import to_float
 from encoders.training.evaluation import evaluate, mean_frame
 from encoders.training.pictures import reconstructions, samples, spread_clips, traversals
@@ -17,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def artifact(tmp_path, frames: np.ndarray, store: StoreReference):
+def artifact(tmp_path: Path, frames: np.ndarray, store: StoreReference) -> EncoderArtifact:
     return prepare(make_encoder("pca", frame_shape=[16, 16, 3], latent_dim=6), frames[:192], tmp_path, store=store)
 
 
@@ -41,13 +43,14 @@ def test_a_frame_is_perfectly_similar_to_itself_even_when_smaller_than_the_windo
     torch.testing.assert_close(ssim(x, x).float(), torch.ones(2))
 
 
-def test_psnr_pools_the_squared_error_over_all_frames(artifact, frames: np.ndarray, fake_batches: type) -> None:
+def test_psnr_pools_the_squared_error_over_all_frames(artifact: EncoderArtifact, frames: np.ndarray, fake_batches: type) -> None:
     held_out = frames[192:]
     report = evaluate(artifact, batches_of(held_out, fake_batches), mean_frame([frames[:192]]), CPU)
     x = to_float(torch.from_numpy(held_out))
     restored = artifact.model.reconstruct(x[:, None])[:, 0]
     assert report["frames"] == 64
-    assert report["reconstruction"]["psnr_db"] == pytest.approx(peak_signal_noise_ratio(x.numpy(), restored.numpy(), data_range=1), abs=1e-3)
+    pooled = peak_signal_noise_ratio(x.numpy(), restored.numpy(), data_range=1)
+    assert report["reconstruction"]["psnr_db"] == pytest.approx(pooled, abs=1e-3)
     assert report["reconstruction"]["ssim"] == pytest.approx(float(ssim(x, restored).mean()), abs=1e-5)
     baseline = np.broadcast_to(frames[:192].mean(0).transpose(2, 0, 1) / 255, x.shape)
     expected = peak_signal_noise_ratio(x.numpy(), baseline.astype(np.float32), data_range=1)
@@ -56,7 +59,9 @@ def test_psnr_pools_the_squared_error_over_all_frames(artifact, frames: np.ndarr
     assert f"{report['gain_db']:.1f} dB above the mean training frame's" in report["verdict"]
 
 
-def test_an_encoder_that_sees_nothing_is_told_so(frames: np.ndarray, fake_batches: type, tmp_path, tiny: dict, store: StoreReference) -> None:
+def test_an_encoder_that_sees_nothing_is_told_so(
+    frames: np.ndarray, fake_batches: type, tmp_path: Path, tiny: dict, store: StoreReference
+) -> None:
     model = make_encoder("conv_vae", **tiny)
     with torch.no_grad():
         model.to_posterior.weight.zero_()
@@ -67,7 +72,7 @@ def test_an_encoder_that_sees_nothing_is_told_so(frames: np.ndarray, fake_batche
     assert "hardly better than the mean training frame" in report["verdict"]
 
 
-def test_nothing_to_judge_on_is_an_error_in_words(artifact, frames: np.ndarray) -> None:
+def test_nothing_to_judge_on_is_an_error_in_words(artifact: EncoderArtifact, frames: np.ndarray) -> None:
     with pytest.raises(UserError, match="no frames"):
         evaluate(artifact, [], mean_frame([frames]), CPU)
     with pytest.raises(UserError, match="no training frames"):
@@ -80,7 +85,9 @@ def test_the_verdict_counts_units_above_a_hundredth_of_a_nat() -> None:
     assert collapse_verdict({"mean": np.zeros(20)}).startswith("COLLAPSED: only 0 of 20")
 
 
-def test_pictures_show_originals_over_reconstructions_samples_and_traversals(artifact, frames: np.ndarray, fake_batches: type) -> None:
+def test_pictures_show_originals_over_reconstructions_samples_and_traversals(
+    artifact: EncoderArtifact, frames: np.ndarray, fake_batches: type
+) -> None:
     clips = spread_clips(batches_of(frames, fake_batches))
     pairs = reconstructions(artifact.model, clips, CPU)
     assert (pairs[20:52, 2:34] == clips[0, 0].repeat(2, 0).repeat(2, 1)).all()

@@ -203,7 +203,7 @@ def test_cuda_without_cuda_is_refused_before_anything_is_written(train_small: Tr
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"\x80\x04K\x01."])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file"])
 def test_a_damaged_checkpoint_is_named(train_small: Train, tmp_path: Path, content: bytes) -> None:
     train_small(tmp_path, 5)
     (tmp_path / "resume.pt").write_bytes(content)
