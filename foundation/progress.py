@@ -51,7 +51,9 @@ def progress_bar(description: str, total: int | None, unit: str = "steps", done:
         task = progress.add_task(description, total=total, completed=done, note="")
 
         def advance(amount: int = 1, note: str | None = None) -> None:
-            progress.update(task, advance=amount, **({} if note is None else {"note": note}))
+            progress.update(task, advance=amount)
+            if note is not None:
+                progress.update(task, note=note)
 
         yield advance
 

@@ -36,7 +36,8 @@ class FrozenEncoder:
             self.reading = artifact.model.reading(latents)
         except ValueError as error:
             raise UserError(str(error)) from error
-        self.model = artifact.model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.model = artifact.model.to(self.device).eval().requires_grad_(False)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean, deviation = artifact.statistics[self.reading]
         self._mean, self._deviation = mean.to(self.device), deviation.to(self.device)
 
