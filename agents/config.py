@@ -141,11 +141,6 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     return _checked(command_line("env", with_agent, description, argv))
 
 
-def read_run(values: dict[str, Any]) -> AgentRun:
-    """Rebuild a run's settings from what `agent.json` or `config.yaml` holds."""
-    return _checked(build(AgentRun, values))
-
-
 def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
     """Return the algorithm's settings of an agent preset, for pixels or for latents."""
     values = read_preset("agent", preset)

@@ -25,7 +25,7 @@ PLAY = """Play a trained agent and print its returns: python play_agent.py RUN -
 
 RUN is the folder of a train_agent.py run, or an environment preset with --player random or scripted."""
 
-_SCALE = 6
+_SCALE = 4
 _TICKS_A_SECOND = 20.0
 _CODECS = ("vp09", "mp4v")
 """Browsers play the first; which of them there are depends on the build of OpenCV."""
@@ -153,7 +153,7 @@ def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
     with progress_bar("playing", config.episodes, "episodes") as advance:
         for number in range(config.episodes):
             pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
-            films.append(Film(pictures, _TICKS_A_SECOND, total))
+            films.append(Film(pictures[:: environment.frame_skip], _TICKS_A_SECOND / environment.frame_skip, total))
             advance()
     return films, None
 

@@ -29,8 +29,12 @@ def intervals_figure(comparison: Comparison, summaries: list[RowSummary]) -> byt
     colours = row_colours(summaries)
     figure = Figure(figsize=(8.4, 0.52 * len(summaries) + 1.5), layout="constrained")
     axes = figure.subplots()
+    limit = _limit(summaries)
     for height, one in enumerate(reversed(summaries)):
         colour = colours[one.row.key]
+        if limit is not None and one.iqm is not None and one.iqm > limit:
+            axes.text(0.99, height, f"{one.iqm:.1f} →", color=colour, va="center", ha="right", transform=axes.get_yaxis_transform())
+            continue
         if one.iqm is None or one.interval is None:
             axes.text(0.01, height, "failed: no result", color="#b00020", va="center", transform=axes.get_yaxis_transform())
             continue
@@ -40,6 +44,7 @@ def intervals_figure(comparison: Comparison, summaries: list[RowSummary]) -> byt
         axes.plot(one.scores, spread, "o", color=colour, markersize=3.6, markeredgecolor="white", markeredgewidth=0.5)
     axes.set_yticks(range(len(summaries)), [f"{one.label}\n({_seeds(len(one.scores))})" for one in reversed(summaries)], fontsize=9)
     axes.set_ylim(-0.6, len(summaries) - 0.4)
+    axes.set_xlim(right=limit)
     axes.set_xlabel("episode return" + _unit(comparison))
     episodes = comparison.config.evaluation.final_episodes
     axes.set_title(
@@ -57,10 +62,12 @@ def curves_figure(comparison: Comparison, summaries: list[RowSummary]) -> bytes:
     colours = row_colours(summaries)
     figure = Figure(figsize=(8.4, 4.6), layout="constrained")
     axes = figure.subplots()
+    limit = _limit(summaries)
     for one in summaries:
         colour = colours[one.row.key]
         if one.row.player and one.iqm is not None:
-            axes.axhline(one.iqm, color=colour, linestyle=_DASHES[one.row.player], linewidth=1.4, label=f"{one.label} (does not learn)")
+            where = f"{one.iqm:.1f}, above the axis" if limit is not None and one.iqm > limit else "does not learn"
+            axes.axhline(one.iqm, color=colour, linestyle=_DASHES[one.row.player], linewidth=1.4, label=f"{one.label} ({where})")
         curve = one.curve()
         if not curve:
             continue
@@ -73,6 +80,7 @@ def curves_figure(comparison: Comparison, summaries: list[RowSummary]) -> bytes:
     axes.set_ylabel("evaluation return" + _unit(comparison))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
     axes.set_xlim(left=0)
+    axes.set_ylim(top=limit)
     evaluation = comparison.config.evaluation
     axes.set_title(
         f"Learning curves: interquartile mean over seeds, band 95 % bootstrap interval\n"
@@ -83,6 +91,15 @@ def curves_figure(comparison: Comparison, summaries: list[RowSummary]) -> bytes:
     axes.legend(fontsize=8.5, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     _plain(axes, "both")
     return _png(figure)
+
+
+def _limit(summaries: list[RowSummary]) -> float | None:
+    """Return where the axis ends when a player that does not learn would squeeze the agents into a corner, else None."""
+    reached = [score for one in summaries if one.row.player is None for score in one.scores]
+    reached += [score for one in summaries if one.row.player is None for _, scores in one.curve() for score in scores]
+    highest = max(reached, default=0.0)
+    squeezed = any(one.row.player and one.iqm is not None and one.iqm > 1.8 * highest for one in summaries)
+    return 1.15 * highest if squeezed and highest > 0 else None
 
 
 def _seeds(count: int) -> str:

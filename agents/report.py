@@ -66,7 +66,7 @@ def print_table(comparison: Comparison, summaries: list[RowSummary]) -> None:
             console.print(f"failed: {failure}", highlight=False, style="red", markup=False)
 
 
-_HEADINGS = ("row", "seeds", "IQM", "95 % interval", "mean", "training s a run", "latents", "encoder weights", "policy weights")
+_HEADINGS = ("row", "seeds", "IQM", "95 % interval", "mean", "seconds a run", "latents", "encoder weights", "policy weights")
 
 
 def _cells(comparison: Comparison, one: RowSummary) -> list[str]:
@@ -135,7 +135,7 @@ def _improvement_table(summaries: list[RowSummary]) -> str:
         for one in found
     ]
     intro = "<p>How often a randomly chosen agent of the first row scores above one of the second; ties count half.</p>"
-    return "<h2>Probability of improvement</h2>" + intro + _table(("row", "over", "probability", "95 % interval"), lines)
+    return "<h2>Probability of improvement</h2>" + intro + _table(("row", "over", "probability", "95 % interval"), lines, "pairs")
 
 
 def _strips(comparison: Comparison, summaries: list[RowSummary]) -> str:
@@ -170,9 +170,9 @@ def _method() -> str:
     )
 
 
-def _table(headings: tuple[str, ...], lines: list[str]) -> str:
+def _table(headings: tuple[str, ...], lines: list[str], kind: str = "rows") -> str:
     head = "".join(f"<th>{_text(heading)}</th>" for heading in headings)
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    return f"<div class=scroll><table class={kind}><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
 
 
 def _figure(content: bytes, description: str) -> str:

@@ -97,6 +97,8 @@ def local_ray(cpus: int) -> Iterator[None]:
     """Run a Ray of this machine for the time of the block, quietly."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # workers would run at niceness 15 and starve beside anything else
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))

@@ -1,0 +1,62 @@
+"""Presets and options become settings, or one line that says what is wrong."""
+
+import pytest
+
+from agents.config import AgentRun, ComparisonConfig, environment_preset, read_command
+from foundation.errors import UserError
+from foundation.presets import preset_names
+
+
+def run_settings(*argv: str) -> AgentRun:
+    return read_command(AgentRun, "", [*argv, "--run", "somewhere"])
+
+
+@pytest.mark.parametrize("preset", preset_names("env"))
+@pytest.mark.parametrize("agent", preset_names("agent"))
+def test_every_shipped_preset_is_valid(preset: str, agent: str) -> None:
+    config = run_settings(preset, "--agent", agent, "--control", "pixels")
+    assert config.environment == environment_preset(preset)
+
+
+def test_pixels_have_settings_of_their_own(tmp_path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("n_epochs: 8\nlearning_rate: 1e-4\npixels: {n_epochs: 3}\n")
+    on_pixels = run_settings("debug", "--agent", str(preset), "--control", "pixels").algorithm
+    on_latents = run_settings("debug", "--agent", str(preset), "--encoder", "e").algorithm
+    assert (on_pixels.n_epochs, on_latents.n_epochs) == (3, 8)
+    assert on_pixels.learning_rate == on_latents.learning_rate == 1e-4
+
+
+def test_an_option_overrides_the_presets(tmp_path) -> None:
+    argv = ["debug", "--encoders", "e", "--algorithm.n-epochs", "7", "--agent=ppo", "--run", "r"]
+    for pixels in (False, True):
+        assert read_command(ComparisonConfig, "", argv, pixels=pixels).algorithm.n_epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["debug"], "no encoder given"),
+        (["debug", "--control", "pca"], "needs the encoder it mirrors"),
+        (["debug", "--control", "pixels", "--encoder", "e"], "leave out --encoder"),
+        (["debgu", "--control", "pixels"], "did you mean 'debug'"),
+        (["debug", "--control", "pixels", "--agent", "pop"], "did you mean 'ppo'"),
+        (["debug", "--control", "pixels", "--steps", "0"], "'steps' must be at least 1"),
+        (["debug", "--control", "pixels", "--algorithm.batch-size", "33"], "must divide a rollout"),
+    ],
+)
+def test_a_mistake_is_named(argv: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_settings(*argv)
+
+
+def test_an_unknown_key_of_a_preset_names_the_nearest(tmp_path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("lerning_rate: 1e-4\n")
+    with pytest.raises(UserError, match=r"algorithm\.lerning_rate.*learning_rate"):
+        run_settings("debug", "--agent", str(preset), "--control", "pixels")
+
+
+def test_controls_that_mirror_need_an_encoder() -> None:
+    with pytest.raises(UserError, match="'pca' mirrors an encoder"):
+        read_command(ComparisonConfig, "", ["debug", "--controls", "pca", "--run", "r"], pixels=False)

@@ -1,0 +1,65 @@
+"""Ray workers: a job that fails or takes its worker down keeps no other from finishing; signals save."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.workers import Job, local_ray, run_jobs
+from foundation.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_failures_and_deaths_are_outcomes_like_others() -> None:
+    def double(number, report):
+        report(number, "")
+        return 2 * number
+
+    def fail(_, report):
+        raise ZeroDivisionError("by nothing")
+
+    def mistake(_, report):
+        raise UserError("the user can mend this")
+
+    def die(_, report):
+        os._exit(1)
+
+    jobs = [Job("fail", fail, 0), Job("mistake", mistake, 0), Job("die", die, 0), Job("one", double, 1), Job("two", double, 2)]
+    outcomes, seen = {}, {}
+    with local_ray(1):
+        received = run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), lambda progress: seen.update(progress.steps))
+    assert received is None
+    assert {key: one.status for key, one in outcomes.items()} == {
+        "fail": "failed",
+        "mistake": "failed",
+        "die": "failed",
+        "one": "finished",
+        "two": "finished",
+    }
+    assert outcomes["fail"].message == "ZeroDivisionError: by nothing"
+    assert (outcomes["mistake"].message, outcomes["mistake"].user_error) == ("the user can mend this", True)
+    assert "died" in outcomes["die"].message
+    assert (outcomes["one"].value, outcomes["two"].value) == (2, 4)
+    assert seen == {"one": 1, "two": 2}
+
+
+@pytest.mark.slow
+def test_a_terminated_command_saves_and_the_same_command_goes_on(tmp_path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "train_agent.py", "debug", "--control", "pixels", "--run", str(run), "--steps", "960"]
+    process = subprocess.Popen([*command, "--checkpoint-every", "100000"], cwd=ROOT, stderr=subprocess.PIPE)
+    metrics = run / "metrics.jsonl"
+    while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert (run / "resume.pt").is_file()
+    assert not (run / "result.json").exists()
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "after 960 steps" in finished.stdout
