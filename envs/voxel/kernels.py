@@ -229,9 +229,9 @@ def _clear(world, top, x, y, z):
                 if i == 0 and k == 0 and j == y:
                     continue
                 cell = np.int64(world[(x + i) & mask, (z + k) & mask, j])
-                rise = min(rise, 2 + ((cell >> 3) & 7) if cell >= AIR else 1)
+                rise = min(rise, np.int64(2) + ((cell >> 3) & 7) if cell >= AIR else np.int64(1))
                 if j == y:
-                    level = min(level, 2 + (cell & 7) if cell >= AIR else 1)
+                    level = min(level, np.int64(2) + (cell & 7) if cell >= AIR else np.int64(1))
     world[x, z, y] = AIR + 8 * (rise - 1) + level - 1
     while top[x, z] > 0 and world[x, z, top[x, z]] >= AIR:
         top[x, z] -= 1
