@@ -12,6 +12,7 @@ from encoders import Encoder, StoreReference, make_encoder, prepare, train
 from encoders.artifact import STATISTICS_FRAMES, draw
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
+from encoders.training.state import RESUME_FILE
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.presets import command_line, to_dict
@@ -28,6 +29,8 @@ def main() -> None:
     check_size(model, store)
     reference = StoreReference(str(options.store), store.fingerprint, store.frames_per_second, store.meta["resize"])
     if next(model.parameters(), None) is None:
+        if (options.run / RESUME_FILE).exists():
+            raise UserError(f"{options.run}: holds a training run; choose another folder")
         prepare(model, sample(store, options.training.seed), options.run, store=reference, seed=options.training.seed)
     else:
         train_on(store, model, reference, options)
@@ -59,6 +62,8 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
     def validation() -> Iterable[Any]:
         return frames.in_order(store, "val", config.batch_size, model.clip_length, config.validation_frames)
 
+    # a store without recordings to validate on is told now, not at the first validation
+    validation()
     train(
         model,
         batches,

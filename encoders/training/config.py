@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from foundation.errors import UserError
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -34,13 +36,13 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "validation_every", "validation_frames", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be 1 or more")
+                raise UserError(f"training.{name} must be 1 or more")
         if self.learning_rate <= 0:
-            raise ValueError("training.learning_rate must be greater than 0")
+            raise UserError("training.learning_rate must be greater than 0")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError("training.ema_decay must be at least 0 and below 1")
+            raise UserError("training.ema_decay must be at least 0 and below 1")
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
-            raise ValueError("training.decay_steps must be greater than training.warmup_steps")
+            raise UserError("training.decay_steps must be greater than training.warmup_steps")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:

@@ -3,7 +3,7 @@
 Shapes: B batch, T frames of a clip, N = B*T, C channels, H height, W width.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,19 +44,19 @@ def mean_frame(chunks: Iterable[np.ndarray]) -> np.ndarray:
     return (np.sum(sums, 0) / count / 255).astype(np.float32)
 
 
-def evaluate(artifact: EncoderArtifact, batches: list[Any] | Iterable[Any], baseline: np.ndarray, device: torch.device) -> dict[str, Any]:
+def evaluate(artifact: EncoderArtifact, batches: Iterable[Any], baseline: np.ndarray, device: torch.device) -> dict[str, Any]:
     """Judge an encoder on finite batches of frames, beside predicting `baseline` (H, W, C), the mean training frame, for all of them.
 
     Returns what `evaluation.json` holds: PSNR (dB, squared error pooled over all frames), SSIM, the loss's terms and the KL of every
     unit in nats, active units, and a verdict in words. Raises `UserError` when there is nothing to judge it on.
     """
     model = artifact.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    tee = _Pictures(model, batches, baseline, device)
-    found = validate(model, tee, artifact.info.steps, device)
-    quality, baseline_quality = tee.reconstructed.metrics(), tee.baseline.metrics()
+    measured = _Measured(model, batches, baseline, device)
+    found = validate(model, measured, artifact.info.steps, device)
+    quality, baseline_quality = measured.reconstructed.metrics(), measured.baseline.metrics()
     gain = quality["psnr_db"] - baseline_quality["psnr_db"]
     return {
-        "frames": tee.reconstructed.frames,
+        "frames": measured.reconstructed.frames,
         "reconstruction": quality,
         "mean_training_frame": baseline_quality,
         "gain_db": gain,
@@ -70,7 +70,7 @@ def evaluate(artifact: EncoderArtifact, batches: list[Any] | Iterable[Any], base
     }
 
 
-class _Pictures:
+class _Measured:
     """Pass batches on to validation, and measure the reconstructions on the way: the store is read once."""
 
     def __init__(self, model: Encoder, batches: Iterable[Any], baseline: np.ndarray, device: torch.device) -> None:
@@ -78,7 +78,7 @@ class _Pictures:
         self.mean_frame_1CHW = torch.from_numpy(baseline).movedim(-1, 0)[None].to(device)
         self.reconstructed, self.baseline = _Quality(), _Quality()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
             frames = to_batch(batch, self.device).frames
             x_NCHW = frames.flatten(0, 1)

@@ -64,8 +64,8 @@ def train(
     folder = Path(folder)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"a '{registered_name(model)}' is computed, not trained: use encoders.prepare")
+    chosen = choose_device(device)
     with exclusive_lock(folder, "training"):
-        chosen = choose_device(device)
         threads = threads or recorded(folder, "threads") or available_threads()
         settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
         agree(folder, settings | {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)})

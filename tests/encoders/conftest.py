@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from encoders import EncoderArtifact, StoreReference, make_encoder, train
 from encoders.training.config import TrainingConfig
+from frames import build_store
 
 MODEL = {
     "frame_shape": [16, 16, 3],
@@ -56,6 +58,23 @@ class FakeBatches:
 def tiny() -> dict[str, Any]:
     """Hyperparameters of a conv VAE for frames of 16x16."""
     return dict(MODEL)
+
+
+@pytest.fixture(scope="session")
+def video_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of moving squares, built from three short videos."""
+    folder = tmp_path_factory.mktemp("videos")
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        writer = cv2.VideoWriter(str(folder / f"video{index}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (64, 64))
+        ground, square = rng.integers(0, 256, (2, 3), dtype=np.uint8)
+        for position in range(40):
+            picture = np.full((64, 64, 3), ground, np.uint8)
+            picture[position : position + 20, 20:40] = square
+            writer.write(picture)
+        writer.release()
+    build_store(folder, folder / "store")
+    return folder / "store"
 
 
 @pytest.fixture(scope="session")

@@ -10,34 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-import frames
 from encoders.training.state import read_resume
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 60
 CHECKPOINT_EVERY = 5
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of moving squares, built from three short videos."""
-    folder = tmp_path_factory.mktemp("videos")
-    rng = np.random.default_rng(0)
-    for index in range(3):
-        writer = cv2.VideoWriter(str(folder / f"video{index}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (64, 64))
-        ground, square = rng.integers(0, 256, (2, 3), dtype=np.uint8)
-        for position in range(40):
-            picture = np.full((64, 64, 3), ground, np.uint8)
-            picture[position : position + 20, 20:40] = square
-            writer.write(picture)
-        writer.release()
-    frames.build_store(folder, folder / "store")
-    return folder / "store"
 
 
 def command(store: Path, run: Path) -> list[str]:
@@ -84,14 +65,14 @@ def kill_at(process: subprocess.Popen, run: Path, step: int) -> int:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_points_ends_with_the_same_bits(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_at_random_points_ends_with_the_same_bits(video_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    run_to_its_end(store, straight, monkeypatch)
+    run_to_its_end(video_store, straight, monkeypatch)
     for step in sorted(random.Random().sample(range(STEPS // 5, STEPS * 4 // 5), 2)):
-        reached = kill_at(start(store, killed), killed, step)
+        reached = kill_at(start(video_store, killed), killed, step)
         repeated = reached - read_resume(killed)["step"]
         assert repeated <= CHECKPOINT_EVERY
-    run_to_its_end(store, killed, monkeypatch)
+    run_to_its_end(video_store, killed, monkeypatch)
 
     expected, found = (load_file(run / "encoder.safetensors") for run in (straight, killed))
     assert expected.keys() == found.keys()

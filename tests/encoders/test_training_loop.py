@@ -200,7 +200,7 @@ def test_cuda_without_cuda_is_refused_before_anything_is_written(train_small: Tr
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(UserError, match="cuda"):
         train_small(tmp_path / "run", 5, device="cuda")
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file"])

@@ -1,0 +1,89 @@
+"""train_encoder.py and evaluate_encoder.py: from a store to numbers and pictures, and every mistake in one line."""
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from encoders import load_encoder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Return a function that runs a root script in this process and gives its exit status."""
+
+    def run(script: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+        return int(ended.value.code or 0)
+
+    return run
+
+
+def short(store: Path, run: Path, preset: str = "debug") -> list[object]:
+    return ["train_encoder.py", preset, "--store", store, "--run", run, "--threads", 1, "--device", "cpu"]
+
+
+def test_an_encoder_is_trained_and_judged_and_each_command_names_the_next(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    assert command(*short(video_store, run), "--steps", 12, "--model.latent-dim", 5) == 0
+    assert "next: python evaluate_encoder.py" in capsys.readouterr().err
+    assert load_encoder(run).info.latents == {"mean": [5]}
+    assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1) == 0
+    printed = capsys.readouterr()
+    assert "next: python train_agent.py" in printed.err
+    report = json.loads((run / "evaluation.json").read_text())
+    assert report["verdict"] in printed.out
+    assert report["frames"] > 0
+    assert len(report["kl_per_unit"]["mean"]) == 5
+    assert report["reconstruction"].keys() == report["mean_training_frame"].keys() == {"psnr_db", "mean_squared_error", "ssim"}
+
+
+def test_principal_components_need_no_steps(command: Command, video_store: Path, tmp_path: Path) -> None:
+    assert command(*short(video_store, tmp_path / "pca", "pca")[:6], "--model.latent-dim", 4) == 0
+    artifact = load_encoder(tmp_path / "pca")
+    assert (artifact.info.name, artifact.info.steps) == ("pca", 0)
+    assert command("evaluate_encoder.py", tmp_path / "pca", "--store", video_store, "--threads", 1) == 0
+    assert json.loads((tmp_path / "pca" / "evaluation.json").read_text())["gain_db"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train_encoder.py", "conv_vae_smal", "--store", "STORE", "--run", "RUN"], "did you mean 'conv_vae_small'"),
+        (["train_encoder.py", "debug", "--store", "NOWHERE", "--run", "RUN"], "NOWHERE"),
+        (["train_encoder.py", "debug", "--store", "STORE", "--run", "RUN", "--model.frame-shape", "32", "32", "3"], "(64, 64, 3)"),
+        (["train_encoder.py", "debug", "--store", "STORE", "--run", "RUN", "--training.learning-rate", "-1"], "learning_rate"),
+        (["train_encoder.py", "debug", "--store", "STORE", "--run", "RUN", "--model.encoder", "8x4"], "'8x4'"),
+        (["evaluate_encoder.py", "NOWHERE", "--store", "STORE"], "encoder.json"),
+    ],
+)
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], said: str
+) -> None:
+    places = {"STORE": video_store, "RUN": tmp_path / "run", "NOWHERE": tmp_path / "NOWHERE"}
+    assert command(*(places.get(argument, argument) for argument in arguments)) == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("error: ")
+    assert said in printed
+    assert "\n" not in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_cuda_without_cuda_is_one_line_with_status_2(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert command(*short(video_store, tmp_path / "run")[:-1], "cuda") == 2
+    assert "PyTorch finds no CUDA device here" in capsys.readouterr().err
