@@ -38,7 +38,10 @@ class Demo:
     agent_steps: int
     seeds: int
     controls: list[str] = field(default_factory=lambda: ["pixels", "untrained", "pca"])
-    evaluation_episodes: int = 10
+    evaluation_every: int = 3000
+    """Agent steps between two points of a learning curve."""
+    final_episodes: int = 16
+    """Evaluation episodes of each finished agent."""
     recordings: Path | None = None
     """A folder of MineRL recordings to pretrain on instead."""
 
@@ -48,12 +51,13 @@ class Demo:
         source = ["--source", str(self.recordings)] if self.recordings else ["--source", self.environment, "--frames", str(self.frames)]
         training = [self.encoder, "--store", store, "--run", encoder, "--steps", str(self.encoder_steps)]
         comparison = [self.task, "--agent", self.agent, "--encoders", encoder, "--controls", *self.controls, "--seeds", str(self.seeds)]
-        comparison += ["--steps", str(self.agent_steps), "--evaluation-episodes", str(self.evaluation_episodes)]
+        comparison += ["--steps", str(self.agent_steps), "--evaluation.every", str(self.evaluation_every)]
+        comparison += ["--evaluation.final-episodes", str(self.final_episodes), "--run", str(self.run / "comparison")]
         return {
             "Collect frames": ["make_frames.py", "build", *source, "--store", store],
             "Pretrain an encoder": ["train_encoder.py", *training],
             "Evaluate the encoder": ["evaluate_encoder.py", encoder, "--store", store],
-            "Train agents and compare": ["compare_encoders.py", *comparison, "--run", str(self.run / "comparison")],
+            "Train agents and compare": ["compare_encoders.py", *comparison],
         }
 
 
