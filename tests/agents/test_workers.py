@@ -49,17 +49,15 @@ def test_failures_and_deaths_are_outcomes_like_others() -> None:
 
 
 @pytest.mark.slow
-def test_a_terminated_command_saves_and_the_same_command_goes_on(tmp_path) -> None:
+def test_a_terminated_command_saves_what_a_rerun_needs(tmp_path) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "train_agent.py", "debug", "--control", "pixels", "--run", str(run), "--steps", "960"]
-    process = subprocess.Popen([*command, "--checkpoint-every", "100000"], cwd=ROOT, stderr=subprocess.PIPE)
+    command = [sys.executable, "train_agent.py", "debug", "--control", "pixels", "--run", str(run)]
+    process = subprocess.Popen([*command, "--steps", "100000", "--checkpoint-every", "100000"], cwd=ROOT)
     metrics = run / "metrics.jsonl"
     while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.wait() == 128 + signal.SIGTERM
     assert (run / "resume.pt").is_file()
+    assert (run / "agent.safetensors").is_file()
     assert not (run / "result.json").exists()
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "after 960 steps" in finished.stdout
