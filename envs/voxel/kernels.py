@@ -41,6 +41,8 @@ _NUDGE = 1e-6
 _RADIANS = math.pi / 180
 
 _compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
+_inlined = partial(_compiled, forceinline=True)
+"""For what runs once a pixel."""
 
 
 @_compiled("boolean(uint8[:,:,::1], int64, int64, int64)")
@@ -153,7 +155,7 @@ def _walk(world, player, keys):
     player[VY] = (player[VY] - GRAVITY) * DRAG
 
 
-@_compiled("int64(float64, float64, float64, float64, float64, float64)")
+@_inlined("int64(float64, float64, float64, float64, float64, float64)")
 def _face(dx, dy, dz, tx, ty, tz):
     """Return the face through which a ray came in, from where it last crossed each axis."""
     if tx <= ty and tx <= tz:
@@ -163,7 +165,7 @@ def _face(dx, dy, dz, tx, ty, tz):
     return 5 if dz > 0 else 4
 
 
-@_compiled(
+@_inlined(
     "Tuple((int64, int64, int64, int64, int64, float64))"
     "(uint8[:,:,::1], float64, float64, float64, float64, float64, float64, float64, int64, boolean)"
 )
@@ -348,7 +350,7 @@ SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
 
 
-@_compiled("void(float64, float64, float64, float64, float64, uint8[:,::1], float64[::1], uint8[:,:,::1], int64, int64)")
+@_inlined("void(float64, float64, float64, float64, float64, uint8[:,::1], float64[::1], uint8[:,:,::1], int64, int64)")
 def _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j):
     """Colour a ray that met nothing: a gradient from horizon to zenith, and drifting clouds that fade with distance."""
     slope = dy / math.sqrt(dx * dx + dy * dy + dz * dz)
@@ -364,7 +366,7 @@ def _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j):
         frame[i, j, c] = int((colour + (236.0 - colour) * cloud) * sky[DAYLIGHT])
 
 
-@_compiled("float64(uint8[:,::1], int64, int64, int64, int64)")
+@_inlined("float64(uint8[:,::1], int64, int64, int64, int64)")
 def _face_light(top, x, y, z, face):
     """Return the brightness of a block's face: Minecraft's factor for its direction, less in the shade."""
     mask = top.shape[0] - 1
@@ -377,7 +379,7 @@ def _face_light(top, x, y, z, face):
     return 0.8 if y >= top[x & mask, (z + 9 - 2 * face) & mask] else 0.8 * SHADOW
 
 
-@_compiled("Tuple((int64, int64))(float64, float64, float64, int64)")
+@_inlined("Tuple((int64, int64))(float64, float64, float64, int64)")
 def _texel(px, py, pz, face):
     """Return (row, column) in a 16x16 texture of a point on a block's face."""
     fx, fy, fz = px - math.floor(px), py - math.floor(py), pz - math.floor(pz)

@@ -7,7 +7,7 @@ import numpy as np
 from envs.voxel import blocks, kernels
 from envs.voxel.noise import periodic_noise
 
-HEIGHT = 32
+HEIGHT = 32  # a bit a layer, see `kernels.measure_free_distances`
 
 
 @dataclass(frozen=True)
