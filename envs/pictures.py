@@ -70,7 +70,10 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
         return spaces.Box(0, 255, self._render().shape, np.uint8)
 
     def _render(self) -> np.ndarray:
-        picture: Any = self.env.render()
+        try:
+            picture: Any = self.env.render()
+        except gymnasium.error.Error as error:
+            raise UserError(f"{self._name} cannot be rendered: {' '.join(str(error).split())}") from error
         if not (isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3):
             raise UserError(f"{self._name}: it does not render an RGB picture, uint8 (H, W, 3)")
         return picture

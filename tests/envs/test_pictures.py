@@ -92,3 +92,12 @@ def test_a_registered_environment_goes_through_make_env():
     finally:
         del gymnasium.registry["FakePicture-v0"]
     assert observation["pov"].shape == (16, 20, 3)
+
+
+def test_a_missing_package_for_rendering_is_named():
+    class Unrenderable(Fake):
+        def render(self):
+            raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
+
+    with pytest.raises(UserError, match="pygame is not installed"):
+        PictureObservation(Unrenderable(NUMBERS), "render")
