@@ -44,7 +44,7 @@ def intervals_figure(comparison: Comparison, summaries: list[RowSummary]) -> byt
         axes.plot(one.scores, spread, "o", color=colour, markersize=3.6, markeredgecolor="white", markeredgewidth=0.5)
     axes.set_yticks(range(len(summaries)), [f"{one.label}\n({_seeds(len(one.scores))})" for one in reversed(summaries)], fontsize=9)
     axes.set_ylim(-0.6, len(summaries) - 0.4)
-    axes.set_xlim(right=limit)
+    axes.set_xlim(_start(summaries), limit)
     axes.set_xlabel("episode return" + _unit(comparison))
     episodes = comparison.config.evaluation.final_episodes
     axes.set_title(
@@ -80,7 +80,7 @@ def curves_figure(comparison: Comparison, summaries: list[RowSummary]) -> bytes:
     axes.set_ylabel("evaluation return" + _unit(comparison))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
     axes.set_xlim(left=0)
-    axes.set_ylim(top=limit)
+    axes.set_ylim(_start(summaries), limit)
     evaluation = comparison.config.evaluation
     axes.set_title(
         f"Learning curves: interquartile mean over seeds, band 95 % bootstrap interval\n"
@@ -100,6 +100,13 @@ def _limit(summaries: list[RowSummary]) -> float | None:
     highest = max(reached, default=0.0)
     squeezed = any(one.row.player and one.iqm is not None and one.iqm > 1.8 * highest for one in summaries)
     return 1.15 * highest if squeezed and highest > 0 else None
+
+
+def _start(summaries: list[RowSummary]) -> float | None:
+    """Return where the axis of returns begins: just below zero where no return is negative, else None."""
+    scores = [score for one in summaries for score in one.scores]
+    highest = max((score for one in summaries if one.row.player is None for score in one.scores), default=0.0)
+    return -0.03 * highest if highest > 0 and min(scores) >= 0 else None
 
 
 def _seeds(count: int) -> str:

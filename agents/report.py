@@ -52,7 +52,7 @@ def print_table(comparison: Comparison, summaries: list[RowSummary]) -> None:
     )
     table = Table(title=title, title_justify="left", title_style="bold")
     for position, heading in enumerate(_HEADINGS):
-        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position == 0)
+        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position in (0, 3))
     for one in summaries:
         table.add_row(*_cells(comparison, one), style="red" if not one.scores else None)
     # not to a terminal, a table is as wide as it needs to be
@@ -76,7 +76,7 @@ def _cells(comparison: Comparison, one: RowSummary) -> list[str]:
         return [one.label, seeds, "failed", *[""] * (len(_HEADINGS) - 3)]
     encoder = one.about("encoder")
     latents = "×".join(str(size) for size in encoder["latents"]) if encoder else "–"
-    interval = f"{one.interval[0]:.2f} to {one.interval[1]:.2f}"
+    interval = f"{one.interval[0]:.2f} – {one.interval[1]:.2f}"
     sizes = [f"{one.about(key):,}" if one.about(key) else "–" for key in ("encoder_parameters", "policy_parameters")]
     seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
     return [one.label, seeds, f"{one.iqm:.2f}", interval, f"{one.mean:.2f}", seconds, latents, *sizes]
@@ -111,7 +111,13 @@ def _page(comparison: Comparison, summaries: list[RowSummary], figures: dict[str
 
 
 def _finding(sentence: str) -> str:
-    kind = "warning" if sentence.startswith("Warning") else "note" if sentence.startswith("All agents") else ""
+    kind = (
+        "warning"
+        if sentence.startswith("Warning") or "listed as failed" in sentence
+        else "note"
+        if sentence.startswith("All agents")
+        else ""
+    )
     return f'<p class="finding {kind}">{_text(sentence)}</p>'
 
 
