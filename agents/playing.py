@@ -1,7 +1,7 @@
 """Play a trained agent, or a player that does not learn, and film what it saw."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,7 +119,8 @@ def _agent_films(folder: Path, config: PlayConfig) -> tuple[list[Film], FrozenEn
     torch.set_num_threads(about["settings"]["threads"])
     frozen = _agents_encoder(folder, about, config.encoder, device)
     venv = evaluation_environments(environment, 1, frozen)
-    algorithm = settings.make(venv, config.seed, device)
+    # nothing is trained, but a rollout has to hold a batch
+    algorithm = replace(settings, n_envs=1, n_steps=settings.batch_size).make(venv, config.seed, device)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
     return _film(venv, lambda seen: algorithm.policy.predict(seen, deterministic=config.deterministic)[0], config), frozen

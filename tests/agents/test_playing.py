@@ -1,0 +1,70 @@
+"""A trained agent is watched with the encoder it was trained with, and no other file in its place."""
+
+import cv2
+import pytest
+
+from agents.checkpoint import load_policy
+from agents.playing import play
+from agents.run import train_agent
+from encoders import StoreReference, make_encoder, prepare
+from foundation.errors import UserError
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """Return the folder of a tiny untrained encoder."""
+    import numpy as np
+
+    frames = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), np.uint8)
+    store = StoreReference(path="gone", fingerprint="0", frames_per_second=20.0, resize="squash")
+    prepare(make_encoder("debug", frame_shape=[64, 64, 3]), frames, tmp_path / "encoder", store=store, seed=0)
+    return tmp_path / "encoder"
+
+
+@pytest.fixture
+def trained(small_run, encoder):
+    """Return a finished run on latents."""
+    config = small_run(control=None, encoder=encoder, steps=32)
+    train_agent(config, lambda steps, note: False)
+    return config.run
+
+
+def test_an_agent_plays_and_its_film_shows_the_reconstructions(trained, tmp_path, capsys) -> None:
+    video = tmp_path / "films" / "episode.mp4"
+    assert play([str(trained), "--episodes", "2", "--video", str(video)]) == 0
+    assert "mean return" in capsys.readouterr().out
+    film = cv2.VideoCapture(str(video))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 2 * 15
+    assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 2 * film.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    assert [path.name for path in video.parent.iterdir()] == ["episode.mp4"]
+
+
+def test_the_same_world_and_seed_are_played_the_same_way(trained, capsys) -> None:
+    play([str(trained), "--seed", "3"])
+    first = capsys.readouterr().out
+    play([str(trained), "--seed", "3"])
+    assert capsys.readouterr().out == first
+
+
+def test_another_encoder_in_its_place_is_refused(trained, encoder, tmp_path) -> None:
+    (encoder / "encoder.json").rename(encoder / "kept.json")
+    with pytest.raises(UserError, match=r"encoder\.json"):
+        play([str(trained)])
+    with pytest.raises(UserError, match="with --encoder FOLDER"):
+        play([str(trained), "--encoder", str(tmp_path / "nowhere")])
+
+
+def test_weights_of_another_save_are_refused(trained) -> None:
+    weights = trained / "agent.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"0000")
+    with pytest.raises(UserError, match=r"does not belong to agent\.json"):
+        load_policy(trained, None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"does not belong to agent\.json"):
+        play([str(trained)])
+
+
+def test_a_folder_without_an_agent_is_named(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"no agent\.json"):
+        play([str(tmp_path)])
+    with pytest.raises(UserError, match="name the folder of a trained agent first"):
+        play([])
