@@ -11,12 +11,23 @@ Axes are Minecraft's: x east, y up, z south; yaw 0 looks south and grows to the 
 
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 AIR = 128
 STRIDE = 8
+LAYERS = 32
+"""Height of the world: a bit of an int32 each, see `measure_free_distances`."""
+
+TILE = 4
+LANES = TILE * TILE
+"""Rays are cast side by side, a square tile of pixels at a time: a vector instruction moves several, and the rays of a
+tile stop at about the same stride. Measured against 8, 32 and 64 lanes, and against rows of 16."""
 
 WATER, OAK_LOG, LEAVES_OFFSET, BIRCH_LOG, DIAMOND, DIRT, GRASS = 5, 6, 1, 8, 10, 2, 1
 
@@ -41,8 +52,9 @@ _NUDGE = 1e-6
 _RADIANS = math.pi / 180
 
 _compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
+_intrinsic: Any = intrinsic
 _inlined = partial(_compiled, forceinline=True)
-"""For what runs once a pixel."""
+"""For what runs once a ray."""
 
 
 @_compiled("boolean(uint8[:,:,::1], int64, int64, int64)")
@@ -155,52 +167,218 @@ def _walk(world, player, keys):
     player[VY] = (player[VY] - GRAVITY) * DRAG
 
 
-@_inlined("int64(float64, float64, float64, float64, float64, float64)")
-def _face(dx, dy, dz, tx, ty, tz):
-    """Return the face through which a ray came in, from where it last crossed each axis."""
-    if tx <= ty and tx <= tz:
-        return 1 if dx > 0 else 0
-    if ty <= tz:
-        return 3 if dy > 0 else 2
-    return 5 if dz > 0 else 4
+# What a ray holds, each for all lanes together: entry e of lane k is at [e * LANES + k] of one float64 vector.
+DX, DY, DZ, PER_X, PER_Y, PER_Z, DISTANCE, AXIS, BLOCK, RED, GREEN, BLUE = range(12)
+RAYS_SIZE = 12 * LANES
+
+_LONG, _INT, _DOUBLE = ir.IntType(64), ir.IntType(32), ir.DoubleType()
+_INTS, _DOUBLES, _FLAGS = (ir.VectorType(kind, LANES) for kind in (_INT, _DOUBLE, ir.IntType(1)))
 
 
-@_inlined(
-    "Tuple((int64, int64, int64, int64, int64, float64))"
-    "(uint8[:,:,::1], float64, float64, float64, float64, float64, float64, float64, int64, boolean)"
-)
-def _cast(world, ox, oy, oz, dx, dy, dz, far, ceiling, through_water):
-    """Follow a ray through the grid to the first block: (block or 0, x, y, z, face, distance in lengths of the direction).
+class _Lanes:
+    """`LANES` numbers of one kind (float64, int32, flags) side by side, with Python's operators: what intrinsics compute with."""
 
-    A ray that climbs above `ceiling` meets nothing. `ox` and `oz` are far enough from 0 for truncation to be a floor.
-    Faces: 0 east, 1 west, 2 top, 3 bottom, 4 south, 5 north.
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+        self.builder, self.value = builder, value
+        self.is_float = value.type == _DOUBLES
+
+    def _like(self, other: "_Lanes | float") -> ir.Value:
+        return other.value if isinstance(other, _Lanes) else ir.Constant(self.value.type, [other] * LANES)
+
+    def _do(self, float_name: str, int_name: str, other: "_Lanes | float") -> "_Lanes":
+        operation = getattr(self.builder, float_name if self.is_float else int_name)
+        return _Lanes(self.builder, operation(self.value, self._like(other)))
+
+    def _compare(self, sign: str, other: "_Lanes | float") -> "_Lanes":
+        compare = self.builder.fcmp_ordered if self.is_float else self.builder.icmp_signed
+        return _Lanes(self.builder, compare(sign, self.value, self._like(other)))
+
+    def _call(self, name: str) -> "_Lanes":
+        kind = ir.FunctionType(_DOUBLES, [_DOUBLES])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.v{LANES}f64")
+        return _Lanes(self.builder, self.builder.call(function, [self.value]))
+
+    def __add__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._do("fadd", "add", other)
+
+    def __sub__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._do("fsub", "sub", other)
+
+    def __mul__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._do("fmul", "mul", other)
+
+    def __truediv__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._do("fdiv", "sdiv", other)
+
+    def __rsub__(self, other: float) -> "_Lanes":
+        return _Lanes(self.builder, self._like(other)) - self
+
+    def __rtruediv__(self, other: float) -> "_Lanes":
+        return _Lanes(self.builder, self._like(other)) / self
+
+    def __and__(self, other: "_Lanes | int") -> "_Lanes":
+        return self._do("", "and_", other)
+
+    def __or__(self, other: "_Lanes | int") -> "_Lanes":
+        return self._do("", "or_", other)
+
+    def __lshift__(self, other: "_Lanes | int") -> "_Lanes":
+        return self._do("", "shl", other)
+
+    def __rshift__(self, other: "_Lanes | int") -> "_Lanes":
+        return self._do("", "lshr", other)
+
+    def __invert__(self) -> "_Lanes":
+        return _Lanes(self.builder, self.builder.not_(self.value))
+
+    def __lt__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._compare("<", other)
+
+    def __le__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._compare("<=", other)
+
+    def __gt__(self, other: "_Lanes | float") -> "_Lanes":
+        return self._compare(">", other)
+
+    def equals(self, other: "_Lanes | float") -> "_Lanes":
+        return self._compare("==", other)
+
+    def choose(self, yes: "_Lanes | float", no: "_Lanes | float") -> "_Lanes":
+        """Take `yes` where these flags are set and `no` elsewhere; two plain numbers become float64."""
+        kind = next((choice.value.type for choice in (yes, no) if isinstance(choice, _Lanes)), _DOUBLES)
+        chosen = [choice.value if isinstance(choice, _Lanes) else ir.Constant(kind, [choice] * LANES) for choice in (yes, no)]
+        return _Lanes(self.builder, self.builder.select(self.value, *chosen))
+
+    def least(self, other: "_Lanes | float") -> "_Lanes":
+        return (self < other).choose(self, other)
+
+    def most(self, other: "_Lanes | float") -> "_Lanes":
+        return (self > other).choose(self, other)
+
+    def magnitude(self) -> "_Lanes":
+        return self._call("fabs")
+
+    def root(self) -> "_Lanes":
+        return self._call("sqrt")
+
+    def floor(self) -> "_Lanes":
+        return self._call("floor")
+
+    def ints(self) -> "_Lanes":
+        """Return the float64 lanes as int32, truncated."""
+        return _Lanes(self.builder, self.builder.fptosi(self.value, _INTS))
+
+    def floats(self) -> "_Lanes":
+        """Return the int32 lanes (or flags, as 0 and 1) as float64."""
+        convert = self.builder.uitofp if self.value.type == _FLAGS else self.builder.sitofp
+        return _Lanes(self.builder, convert(self.value, _DOUBLES))
+
+
+class _Code:
+    """The code of one intrinsic under way: its arguments by position as lanes and arrays, and the entries of its rays."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, rays: int) -> None:
+        self.context, self.builder, self.kinds, self.arguments = context, builder, signature.args, arguments
+        self.rays = self._array(rays).data
+
+    def _array(self, position: int) -> Any:
+        return self.context.make_array(self.kinds[position])(self.context, self.builder, self.arguments[position])
+
+    def _fill(self, value: ir.Value) -> _Lanes:
+        kind = ir.VectorType(value.type, LANES)
+        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INT(0))
+        return _Lanes(self.builder, self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, [0] * LANES)))
+
+    def number(self, position: int) -> _Lanes:
+        """Return a float64 or int64 argument in all lanes, an integer as int32."""
+        value = self.arguments[position]
+        return self._fill(value if value.type == _DOUBLE else self.builder.trunc(value, _INT))
+
+    def length(self, position: int, dimension: int = 0) -> _Lanes:
+        """Return one dimension of an array in all lanes, as int32."""
+        return self._fill(self.builder.trunc(cgutils.unpack_tuple(self.builder, self._array(position).shape)[dimension], _INT))
+
+    def item(self, position: int, index: int) -> _Lanes:
+        """Return one number of a float64 vector in all lanes."""
+        return self._fill(self.builder.load(self.builder.gep(self._array(position).data, [_LONG(index)])))
+
+    def _entry(self, entry: int) -> ir.Value:
+        return self.builder.bitcast(self.builder.gep(self.rays, [_LONG(entry * LANES)]), _DOUBLES.as_pointer())
+
+    def load(self, entry: int) -> _Lanes:
+        value = self.builder.load(self._entry(entry))
+        value.align = 8
+        return _Lanes(self.builder, value)
+
+    def store(self, entry: int, lanes: _Lanes) -> None:
+        self.builder.store(lanes.value, self._entry(entry), align=8)
+
+    def gather(self, position: int, index: _Lanes, wanted: _Lanes) -> _Lanes:
+        """Return the bytes of a uint8 array at the flat indices as int32, 0 where not wanted.
+
+        Processors gather words, not bytes: the word that holds the byte is read, so the array has a multiple of 4 bytes.
+        """
+        builder = self.builder
+        start = self._fill(builder.ptrtoint(self._array(position).data, _LONG))
+        offset = builder.zext((index & ~3).value, start.value.type)
+        pointers = ir.VectorType(_INT.as_pointer(), LANES)
+        kind = ir.FunctionType(_INTS, [pointers, _INT, _FLAGS, _INTS])
+        read = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.gather.v{LANES}i32.v{LANES}p0")
+        at = builder.inttoptr(builder.add(start.value, offset), pointers)
+        word = _Lanes(builder, builder.call(read, [at, _INT(4), wanted.value, ir.Constant(_INTS, [0] * LANES)]))
+        return (word >> ((index & 3) << 3)) & 255
+
+    def any(self, flags: _Lanes) -> ir.Value:
+        """Return, as an argument of Numba's, whether a flag is set."""
+        bits = self.builder.bitcast(flags.value, ir.IntType(LANES))
+        return self.builder.icmp_unsigned("!=", bits, bits.type(0))
+
+
+@_intrinsic
+def _advance(_: Any, world: Any, rays: Any, ox: Any, oy: Any, oz: Any, far: Any, ceiling: Any, ignored: Any) -> Any:
+    """Take every ray under way by one stride, or end it in the block that it has met; say whether any is still under way.
+
+    A ray that comes to `far`, or climbs above `ceiling`, has met nothing: its BLOCK stays 0. `ignored` is a block that
+    rays pass. `ox` and `oz` are far enough from 0 for truncation to be a floor. AXIS tells across which axis the ray
+    came into its cell.
     """
-    mask = world.shape[0] - 1
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
+        code = _Code(context, builder, signature, arguments, 1)
+        size = code.length(0)
+        ox, oy, oz, far, ceiling, ignored = map(code.number, range(2, 8))
+        dx, dy, dz, per_x, per_y, per_z, distance, axis, block = map(code.load, range(DX, BLOCK + 1))
+        x, y, z = (ox + distance * dx).ints(), (oy + distance * dy).floor().ints(), (oz + distance * dz).ints()
+        climbs = dy > 0.0
+        going = (distance < far) & (y > -1) & (y <= climbs.choose(ceiling, LAYERS - 1)) & block.equals(0.0)
+        cell = code.gather(0, ((x & (size - 1)) * size + (z & (size - 1))) * LAYERS + y, going)
+        solid = cell < AIR
+        met = going & solid & (distance > 0.0) & ~cell.equals(ignored)
+        free = solid.choose(0.0, (climbs.choose(cell >> 3, cell) & 7).floats())
+        rise = climbs.floats()
+        # no branch on the axis: this function is what a frame costs
+        tx = (x.floats() + (dx > 0.0).floats() - ox) * per_x + free * per_x.magnitude()
+        ty = (y.floats() + rise - oy) * per_y + free * rise * per_y
+        tz = (z.floats() + (dz > 0.0).floats() - oz) * per_z + free * per_z.magnitude()
+        across = ((tx <= ty) & (tx <= tz)).choose(0.0, (ty <= tz).choose(1.0, 2.0))
+        going = going & ~met
+        code.store(DISTANCE, going.choose(tx.least(ty).least(tz) + _NUDGE, distance))
+        code.store(AXIS, going.choose(across, axis))
+        code.store(BLOCK, met.choose(cell.floats(), block))
+        return code.any(going)
+
+    return types.boolean(world, rays, *[types.float64] * 4, types.int64, types.int64), generate
+
+
+@_inlined("void(float64[::1], int64, float64, float64, float64)")
+def _start_ray(rays, lane, dx, dy, dz):
     # a direction's least part is large enough for `_NUDGE` to move a ray off any boundary
     dx = dx if abs(dx) > 1e-6 else 1e-6
     dy = dy if abs(dy) > 1e-6 else 1e-6
     dz = dz if abs(dz) > 1e-6 else 1e-6
-    per_x, per_y, per_z = 1.0 / dx, 1.0 / dy, 1.0 / dz
-    side_x, side_z, climbs = 1.0 if dx > 0 else 0.0, 1.0 if dz > 0 else 0.0, dy > 0
-    height = np.uint64(ceiling + 1 if climbs else world.shape[2])
-    # which three bits of a cell of air count, and whether they count vertically too
-    shift, vertical = (3, 1.0) if climbs else (0, 0.0)
-    x, y, z = int(ox), int(oy), int(oz)
-    tx, ty, tz, distance = 0.0, 0.0, 0.0, 0.0
-    while distance < far and np.uint64(y) < height:
-        cell = np.int64(world[np.uint64(x & mask), np.uint64(z & mask), np.uint64(y)])
-        free = float((cell >> shift) & 7)
-        if cell < AIR:
-            if distance > 0.0 and not (through_water and cell == WATER):
-                return cell, x, y, z, _face(dx, dy, dz, tx, ty, tz), distance
-            free = 0.0
-        # no branch on the axis: this loop is what a frame costs
-        tx = (x + side_x - ox) * per_x + free * abs(per_x)
-        ty = (y + vertical - oy) * per_y + free * vertical * per_y
-        tz = (z + side_z - oz) * per_z + free * abs(per_z)
-        distance = min(min(tx, ty), tz) + _NUDGE
-        x, y, z = int(ox + distance * dx), math.floor(oy + distance * dy), int(oz + distance * dz)
-    return 0, x, y, z, 2, far
+    rays[DX * LANES + lane], rays[DY * LANES + lane], rays[DZ * LANES + lane] = dx, dy, dz
+    rays[PER_X * LANES + lane], rays[PER_Y * LANES + lane], rays[PER_Z * LANES + lane] = 1.0 / dx, 1.0 / dy, 1.0 / dz
+    rays[DISTANCE * LANES + lane] = rays[AXIS * LANES + lane] = rays[BLOCK * LANES + lane] = 0.0
 
 
 @_compiled("void(uint8[:,:,::1], float64[::1])")
@@ -209,11 +387,16 @@ def aim(world, player):
     size = world.shape[0]
     yaw, pitch = player[YAW] * _RADIANS, player[PITCH] * _RADIANS
     dx, dy, dz = -math.sin(yaw) * math.cos(pitch), -math.sin(pitch), math.cos(yaw) * math.cos(pitch)
-    ox, oz = player[X] % size + size, player[Z] % size + size
-    block, x, y, z, face, distance = _cast(world, ox, player[Y] + EYE, oz, dx, dy, dz, REACH, world.shape[2] - 1, True)
-    x, z = x & (size - 1), z & (size - 1)
-    if distance >= REACH:
-        block = 0
+    ox, oy, oz = player[X] % size + size, player[Y] + EYE, player[Z] % size + size
+    rays = np.empty(RAYS_SIZE)
+    for lane in range(LANES):
+        _start_ray(rays, lane, dx, dy, dz)
+    while _advance(world, rays, ox, oy, oz, REACH, LAYERS - 1, WATER):
+        pass
+    block, axis, distance = int(rays[BLOCK * LANES]), int(rays[AXIS * LANES]), min(rays[DISTANCE * LANES], REACH)
+    dx, dy, dz = rays[DX * LANES], rays[DY * LANES], rays[DZ * LANES]
+    face = 2 * axis + int((dx, dy, dz)[axis] > 0)
+    x, y, z = int(ox + distance * dx) & (size - 1), math.floor(oy + distance * dy), int(oz + distance * dz) & (size - 1)
     if block == 0 or x != player[AIM_X] or y != player[AIM_Y] or z != player[AIM_Z]:
         player[PROGRESS] = 0.0
     player[AIM_X], player[AIM_Y], player[AIM_Z] = x, y, z
@@ -350,46 +533,73 @@ SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
 
 
-@_inlined("void(float64, float64, float64, float64, float64, uint8[:,::1], float64[::1], uint8[:,:,::1], int64, int64)")
-def _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j):
-    """Colour a ray that met nothing: a gradient from horizon to zenith, and drifting clouds that fade with distance."""
-    slope = dy / math.sqrt(dx * dx + dy * dy + dz * dz)
-    rise = min(max(slope * 2.2, 0.0), 1.0)
-    cloud = 0.0
-    if slope > 0.06:
-        along = CLOUD_HEIGHT / dy
-        column = int(1024.0 + (ox + along * dx + sky[DRIFT]) / CLOUD_SIZE) % clouds.shape[0]
-        row = int(1024.0 + (oz + along * dz) / CLOUD_SIZE) % clouds.shape[1]
-        cloud = clouds[column, row] * min((slope - 0.06) * 4.0, 0.8)
+def _sky_colour(code: _Code, ox: _Lanes, oz: _Lanes, clouds: int, sky: int) -> list[_Lanes]:
+    """Return the colour (red, green, blue) of rays that met nothing: a gradient to the zenith, and drifting clouds."""
+    dx, dy, dz = code.load(DX), code.load(DY), code.load(DZ)
+    slope = dy / (dx * dx + dy * dy + dz * dz).root()
+    rise = (slope * 2.2).most(0.0).least(1.0)
+    along, mask = CLOUD_HEIGHT / dy, code.length(clouds) - 1
+    column = ((ox + along * dx + code.item(sky, DRIFT)) / CLOUD_SIZE + 1024.0).ints() & mask
+    row = ((oz + along * dz) / CLOUD_SIZE + 1024.0).ints() & mask
+    cloud = code.gather(clouds, column * (mask + 1) + row, slope > 0.06).floats() * ((slope - 0.06) * 4.0).least(0.8)
+    colours = []
     for c in range(3):
-        colour = sky[HORIZON + c] + (sky[ZENITH + c] - sky[HORIZON + c]) * rise
-        frame[i, j, c] = int((colour + (236.0 - colour) * cloud) * sky[DAYLIGHT])
+        horizon, zenith = code.item(sky, HORIZON + c), code.item(sky, ZENITH + c)
+        colour = horizon + (zenith - horizon) * rise
+        colours.append((colour + (236.0 - colour) * cloud) * code.item(sky, DAYLIGHT))
+    return colours
 
 
-@_inlined("float64(uint8[:,::1], int64, int64, int64, int64)")
-def _face_light(top, x, y, z, face):
-    """Return the brightness of a block's face: Minecraft's factor for its direction, less in the shade."""
-    mask = top.shape[0] - 1
-    if face == 2:
-        return 1.0 if y >= top[x & mask, z & mask] else SHADOW
-    if face == 3:
-        return 0.5 * SHADOW
-    if face < 2:
-        return 0.6 if y >= top[(x + 1 - 2 * face) & mask, z & mask] else 0.6 * SHADOW
-    return 0.8 if y >= top[x & mask, (z + 9 - 2 * face) & mask] else 0.8 * SHADOW
+def _face_light(code: _Code, top: int, x: _Lanes, y: _Lanes, z: _Lanes, inwards: _Lanes, met: _Lanes) -> _Lanes:
+    """Return the brightness of the faces that rays met: Minecraft's factor for the direction, less in the shade.
+
+    `inwards` says which rays go up their axis: those meet the west, bottom or north of a block.
+    """
+    size, axis = code.length(top), code.load(AXIS)
+    is_x, is_y = axis.equals(0.0), axis.equals(1.0)
+    beside = inwards.choose(-1.0, 1.0).ints()
+    before_x = is_x.choose(x + beside, x) & (size - 1)
+    before_z = axis.equals(2.0).choose(z + beside, z) & (size - 1)
+    roof = code.gather(top, before_x * size + before_z, met)
+    shaded = (y < roof) | (is_y & inwards)
+    factor = is_x.choose(0.6, is_y.choose(inwards.choose(0.5, 1.0), 0.8))
+    return shaded.choose(factor * SHADOW, factor)
 
 
-@_inlined("Tuple((int64, int64))(float64, float64, float64, int64)")
-def _texel(px, py, pz, face):
-    """Return (row, column) in a 16x16 texture of a point on a block's face."""
-    fx, fy, fz = px - math.floor(px), py - math.floor(py), pz - math.floor(pz)
-    if face < 2:
-        row, column = 1.0 - fy, fz
-    elif face < 4:
-        row, column = fz, fx
-    else:
-        row, column = 1.0 - fy, fx
-    return min(int(row * 16.0), 15), min(int(column * 16.0), 15)
+@_intrinsic
+def _shade(
+    _: Any, top: Any, rays: Any, ox: Any, oy: Any, oz: Any, atlas: Any, tiles: Any, cracks: Any, clouds: Any, sky: Any,
+    aim_x: Any, aim_y: Any, aim_z: Any, stage: Any, detail: Any,
+) -> Any:  # fmt: skip
+    """Colour the rays by what they met: RED, GREEN and BLUE from 0 to 255. The block at `aim` shows cracks of `stage`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
+        code = _Code(context, builder, signature, arguments, 1)
+        ox, oy, oz, aim_x, aim_y, aim_z, stage, detail = map(code.number, (2, 3, 4, 10, 11, 12, 13, 14))
+        dx, dy, dz, distance, axis, block = map(code.load, (DX, DY, DZ, DISTANCE, AXIS, BLOCK))
+        px, py, pz = ox + distance * dx, oy + distance * dy, oz + distance * dz
+        x, y, z = px.floor().ints(), py.floor().ints(), pz.floor().ints()
+        met, is_x, is_y = block > 0.0, axis.equals(0.0), axis.equals(1.0)
+        inwards = is_x.choose(dx, is_y.choose(dy, dz)) > 0.0
+        fx, fy, fz = px - px.floor(), py - py.floor(), pz - pz.floor()
+        row, column = is_y.choose(fz, 1.0 - fy), is_x.choose(fz, fx)
+        texel = (row * 16.0).ints().least(15) * 16 + (column * 16.0).ints().least(15)
+        light, mask = _face_light(code, 0, x, y, z, inwards, met), code.length(0) - 1
+        aimed = met & y.equals(aim_y) & (x & mask).equals(aim_x) & (z & mask).equals(aim_z)
+        light = light * (1.0 - code.gather(7, stage * 256 + texel, aimed).floats() / 255.0)
+        level = ((distance > detail).floats() + (distance > detail * 2.0).floats() + (distance > detail * 4.0).floats()).ints()
+        tile = code.gather(6, (block * 6.0 + axis * 2.0 + inwards.floats()).ints(), met)
+        first = ((tile * code.length(5, 1) + level) * 256 + texel) * 3
+        fog = ((distance - FOG_START) / (FAR - FOG_START)).most(0.0).least(1.0)
+        fog = fog * fog * (3.0 - fog * 2.0)
+        daylight = code.item(9, DAYLIGHT)
+        own, mist = light * (1.0 - fog) * daylight, fog * daylight
+        for c, above in enumerate(_sky_colour(code, ox, oz, 8, 9)):
+            colour = code.gather(5, first + c, met).floats() * own + code.item(9, HORIZON + c) * mist
+            code.store(RED + c, met.choose(colour, above))
+        return context.get_dummy_value()
+
+    return types.void(top, rays, *[types.float64] * 3, atlas, tiles, cracks, clouds, sky, *[types.int64] * 4, types.float64), generate
 
 
 @_compiled(
@@ -409,29 +619,23 @@ def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
     scale = math.tan(FIELD_OF_VIEW / 2 * _RADIANS)
     detail = 6.0 * height / 64.0
     ceiling = max(np.int64(top.max()), np.int64(oy))
-    stage = int(player[PROGRESS] * cracks.shape[0]) if player[PROGRESS] > 0 else -1
-    for i in range(height):
-        up = scale * (1.0 - (2 * i + 1) / height)
-        for j in range(width):
-            right = scale * ((2 * j + 1) / width - 1.0) * width / height
-            dx = -sy * cp - cy * right - sy * sp * up
-            dy = -sp + cp * up
-            dz = cy * cp - sy * right + cy * sp * up
-            block, x, y, z, face, distance = _cast(world, ox, oy, oz, dx, dy, dz, FAR, ceiling, False)
-            if block == 0:
-                _paint_sky(ox, oz, dx, dy, dz, clouds, sky, frame, i, j)
-                continue
-            row, column = _texel(ox + distance * dx, oy + distance * dy, oz + distance * dz, face)
-            light = _face_light(top, x, y, z, face)
-            if stage >= 0 and y == player[AIM_Y] and x & (size - 1) == player[AIM_X] and z & (size - 1) == player[AIM_Z]:
-                light *= 1.0 - cracks[stage, row, column] / 255.0
-            level = int(distance > detail) + int(distance > 2 * detail) + int(distance > 4 * detail)
-            tile = tiles[block, face]
-            fog = min(max((distance - FOG_START) / (FAR - FOG_START), 0.0), 1.0)
-            fog = fog * fog * (3.0 - 2.0 * fog)
-            own, mist = light * (1.0 - fog) * sky[DAYLIGHT], fog * sky[DAYLIGHT]
-            for c in range(3):
-                frame[i, j, c] = int(atlas[tile, level, row, column, c] * own + sky[HORIZON + c] * mist)
+    aim_x, aim_y, aim_z = int(player[AIM_X]), int(player[AIM_Y]) if player[PROGRESS] > 0 else -1, int(player[AIM_Z])
+    stage = int(player[PROGRESS] * cracks.shape[0])
+    rays = np.empty(RAYS_SIZE)
+    for first_i in range(0, height, TILE):
+        for first_j in range(0, width, TILE):
+            for lane in range(LANES):  # what lies beyond the frame repeats its last row or column
+                i, j = min(first_i + lane // TILE, height - 1), min(first_j + lane % TILE, width - 1)
+                up, right = scale * (1.0 - (2 * i + 1) / height), scale * ((2 * j + 1) / width - 1.0) * width / height
+                dx, dz = -sy * cp - cy * right - sy * sp * up, cy * cp - sy * right + cy * sp * up
+                _start_ray(rays, lane, dx, -sp + cp * up, dz)
+            while _advance(world, rays, ox, oy, oz, FAR, ceiling, 0):
+                pass
+            _shade(top, rays, ox, oy, oz, atlas, tiles, cracks, clouds, sky, aim_x, aim_y, aim_z, stage, detail)
+            for lane in range(LANES):
+                i, j = min(first_i + lane // TILE, height - 1), min(first_j + lane % TILE, width - 1)
+                for c in range(3):
+                    frame[i, j, c] = int(rays[(RED + c) * LANES + lane])
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1])")

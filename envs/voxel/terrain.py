@@ -7,7 +7,7 @@ import numpy as np
 from envs.voxel import blocks, kernels
 from envs.voxel.noise import periodic_noise
 
-HEIGHT = 32  # a bit a layer, see `kernels.measure_free_distances`
+HEIGHT = kernels.LAYERS
 
 
 @dataclass(frozen=True)
