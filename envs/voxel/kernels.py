@@ -6,6 +6,8 @@ The world is uint8 (X, Z, Y), a torus in x and z whose sides are powers of two; 
 A cell of air holds `AIR + 8 * (rise - 1) + (level - 1)`: how far around it all is free, so that a ray takes it in one stride.
 `rise` is for rays that climb (a box from the cell upwards), `level` for the others (the cell's own layer); both count
 cells to each side, the cell included, up to `STRIDE`.
+Rays are cast and shaded `LANES` at a time by intrinsics that put vector instructions in place (LLVM splits them where the
+processor has shorter ones). The arithmetic is IEEE's and unfused: a frame has the same bits whatever the vectors' length.
 Axes are Minecraft's: x east, y up, z south; yaw 0 looks south and grows to the right, pitch grows downwards.
 """
 
@@ -53,8 +55,6 @@ _RADIANS = math.pi / 180
 
 _compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
 _intrinsic: Any = intrinsic
-_inlined = partial(_compiled, forceinline=True)
-"""For what runs once a ray."""
 
 
 @_compiled("boolean(uint8[:,:,::1], int64, int64, int64)")
@@ -208,7 +208,7 @@ class _Lanes:
         return self._do("fmul", "mul", other)
 
     def __truediv__(self, other: "_Lanes | float") -> "_Lanes":
-        return self._do("fdiv", "sdiv", other)
+        return self._do("fdiv", "", other)
 
     def __rsub__(self, other: float) -> "_Lanes":
         return _Lanes(self.builder, self._like(other)) - self
@@ -275,35 +275,37 @@ class _Lanes:
 
 
 class _Code:
-    """The code of one intrinsic under way: its arguments by position as lanes and arrays, and the entries of its rays."""
+    """The code of one intrinsic under way: its arguments (of Numba's kinds) by name, and the entries of its `rays`."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, rays: int) -> None:
-        self.context, self.builder, self.kinds, self.arguments = context, builder, signature.args, arguments
-        self.rays = self._array(rays).data
-
-    def _array(self, position: int) -> Any:
-        return self.context.make_array(self.kinds[position])(self.context, self.builder, self.arguments[position])
+    def __init__(self, context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any, names: str) -> None:
+        self.builder = builder
+        self.arguments = dict(zip(names.split(), arguments, strict=True))
+        self.arrays = {
+            name: context.make_array(kind)(context, builder, self.arguments[name])
+            for name, kind in zip(names.split(), signature.args, strict=True)
+            if isinstance(kind, types.Array)
+        }
 
     def _fill(self, value: ir.Value) -> _Lanes:
         kind = ir.VectorType(value.type, LANES)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INT(0))
         return _Lanes(self.builder, self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, [0] * LANES)))
 
-    def number(self, position: int) -> _Lanes:
+    def number(self, name: str) -> _Lanes:
         """Return a float64 or int64 argument in all lanes, an integer as int32."""
-        value = self.arguments[position]
+        value = self.arguments[name]
         return self._fill(value if value.type == _DOUBLE else self.builder.trunc(value, _INT))
 
-    def length(self, position: int, dimension: int = 0) -> _Lanes:
+    def length(self, array: str, dimension: int = 0) -> _Lanes:
         """Return one dimension of an array in all lanes, as int32."""
-        return self._fill(self.builder.trunc(cgutils.unpack_tuple(self.builder, self._array(position).shape)[dimension], _INT))
+        return self._fill(self.builder.trunc(cgutils.unpack_tuple(self.builder, self.arrays[array].shape)[dimension], _INT))
 
-    def item(self, position: int, index: int) -> _Lanes:
+    def item(self, array: str, index: int) -> _Lanes:
         """Return one number of a float64 vector in all lanes."""
-        return self._fill(self.builder.load(self.builder.gep(self._array(position).data, [_LONG(index)])))
+        return self._fill(self.builder.load(self.builder.gep(self.arrays[array].data, [_LONG(index)])))
 
     def _entry(self, entry: int) -> ir.Value:
-        return self.builder.bitcast(self.builder.gep(self.rays, [_LONG(entry * LANES)]), _DOUBLES.as_pointer())
+        return self.builder.bitcast(self.builder.gep(self.arrays["rays"].data, [_LONG(entry * LANES)]), _DOUBLES.as_pointer())
 
     def load(self, entry: int) -> _Lanes:
         value = self.builder.load(self._entry(entry))
@@ -313,13 +315,13 @@ class _Code:
     def store(self, entry: int, lanes: _Lanes) -> None:
         self.builder.store(lanes.value, self._entry(entry), align=8)
 
-    def gather(self, position: int, index: _Lanes, wanted: _Lanes) -> _Lanes:
+    def gather(self, array: str, index: _Lanes, wanted: _Lanes) -> _Lanes:
         """Return the bytes of a uint8 array at the flat indices as int32, 0 where not wanted.
 
         Processors gather words, not bytes: the word that holds the byte is read, so the array has a multiple of 4 bytes.
         """
         builder = self.builder
-        start = self._fill(builder.ptrtoint(self._array(position).data, _LONG))
+        start = self._fill(builder.ptrtoint(self.arrays[array].data, _LONG))
         offset = builder.zext((index & ~3).value, start.value.type)
         pointers = ir.VectorType(_INT.as_pointer(), LANES)
         kind = ir.FunctionType(_INTS, [pointers, _INT, _FLAGS, _INTS])
@@ -344,14 +346,14 @@ def _advance(_: Any, world: Any, rays: Any, ox: Any, oy: Any, oz: Any, far: Any,
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
-        code = _Code(context, builder, signature, arguments, 1)
-        size = code.length(0)
-        ox, oy, oz, far, ceiling, ignored = map(code.number, range(2, 8))
+        code = _Code(context, builder, signature, arguments, "world rays ox oy oz far ceiling ignored")
+        ox, oy, oz, far, ceiling, ignored = map(code.number, ("ox", "oy", "oz", "far", "ceiling", "ignored"))
+        size = code.length("world")
         dx, dy, dz, per_x, per_y, per_z, distance, axis, block = map(code.load, range(DX, BLOCK + 1))
         x, y, z = (ox + distance * dx).ints(), (oy + distance * dy).floor().ints(), (oz + distance * dz).ints()
         climbs = dy > 0.0
         going = (distance < far) & (y > -1) & (y <= climbs.choose(ceiling, LAYERS - 1)) & block.equals(0.0)
-        cell = code.gather(0, ((x & (size - 1)) * size + (z & (size - 1))) * LAYERS + y, going)
+        cell = code.gather("world", ((x & (size - 1)) * size + (z & (size - 1))) * LAYERS + y, going)
         solid = cell < AIR
         met = going & solid & (distance > 0.0) & ~cell.equals(ignored)
         free = solid.choose(0.0, (climbs.choose(cell >> 3, cell) & 7).floats())
@@ -370,7 +372,7 @@ def _advance(_: Any, world: Any, rays: Any, ox: Any, oy: Any, oz: Any, far: Any,
     return types.boolean(world, rays, *[types.float64] * 4, types.int64, types.int64), generate
 
 
-@_inlined("void(float64[::1], int64, float64, float64, float64)")
+@_compiled("void(float64[::1], int64, float64, float64, float64)", forceinline=True)
 def _start_ray(rays, lane, dx, dy, dz):
     # a direction's least part is large enough for `_NUDGE` to move a ray off any boundary
     dx = dx if abs(dx) > 1e-6 else 1e-6
@@ -439,21 +441,22 @@ def put_block(world, top, x, y, z, block):
                     world[(x + i) & mask, (z + k) & mask, j] = AIR + 8 * (rise - 1) + level - 1
 
 
-@_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1])")
+@_compiled("boolean(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1])")
 def _attack(world, top, player, break_ticks):
+    """Work on the block on the crosshair; say whether it broke."""
     block = int(player[AIM_BLOCK])
     if block == 0:
-        return
+        return False
     player[PROGRESS] += 1.0 / break_ticks[block]
     if player[PROGRESS] < 1.0 - _EDGE:
-        return
+        return False
     _clear(world, top, int(player[AIM_X]), int(player[AIM_Y]), int(player[AIM_Z]))
     if block in (OAK_LOG, BIRCH_LOG):
         player[LOGS] += 1
     elif block in (DIRT, GRASS):
         player[DIRT_HELD] += 1
-    aim(world, player)
     player[PROGRESS] = 0.0
+    return True
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1])")
@@ -498,10 +501,10 @@ def tick(world, top, player, break_ticks, keys, pitch, yaw):
     player[PLACE_WAIT] = max(player[PLACE_WAIT] - 1.0, 0.0)
     _walk(world, player, keys)
     aim(world, player)
-    if keys[ATTACK]:
-        _attack(world, top, player, break_ticks)
-    else:
+    if not keys[ATTACK]:
         player[PROGRESS] = 0.0
+    elif _attack(world, top, player, break_ticks):
+        aim(world, player)
     if keys[PLACE]:
         _place(world, top, player)
     if _touches_goal(world, player):
@@ -533,34 +536,34 @@ SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
 
 
-def _sky_colour(code: _Code, ox: _Lanes, oz: _Lanes, clouds: int, sky: int) -> list[_Lanes]:
+def _sky_colour(code: _Code, ox: _Lanes, oz: _Lanes) -> list[_Lanes]:
     """Return the colour (red, green, blue) of rays that met nothing: a gradient to the zenith, and drifting clouds."""
     dx, dy, dz = code.load(DX), code.load(DY), code.load(DZ)
     slope = dy / (dx * dx + dy * dy + dz * dz).root()
     rise = (slope * 2.2).most(0.0).least(1.0)
-    along, mask = CLOUD_HEIGHT / dy, code.length(clouds) - 1
-    column = ((ox + along * dx + code.item(sky, DRIFT)) / CLOUD_SIZE + 1024.0).ints() & mask
+    along, mask = CLOUD_HEIGHT / dy, code.length("clouds") - 1
+    column = ((ox + along * dx + code.item("sky", DRIFT)) / CLOUD_SIZE + 1024.0).ints() & mask
     row = ((oz + along * dz) / CLOUD_SIZE + 1024.0).ints() & mask
-    cloud = code.gather(clouds, column * (mask + 1) + row, slope > 0.06).floats() * ((slope - 0.06) * 4.0).least(0.8)
+    cloud = code.gather("clouds", column * (mask + 1) + row, slope > 0.06).floats() * ((slope - 0.06) * 4.0).least(0.8)
     colours = []
     for c in range(3):
-        horizon, zenith = code.item(sky, HORIZON + c), code.item(sky, ZENITH + c)
+        horizon, zenith = code.item("sky", HORIZON + c), code.item("sky", ZENITH + c)
         colour = horizon + (zenith - horizon) * rise
-        colours.append((colour + (236.0 - colour) * cloud) * code.item(sky, DAYLIGHT))
+        colours.append((colour + (236.0 - colour) * cloud) * code.item("sky", DAYLIGHT))
     return colours
 
 
-def _face_light(code: _Code, top: int, x: _Lanes, y: _Lanes, z: _Lanes, inwards: _Lanes, met: _Lanes) -> _Lanes:
+def _face_light(code: _Code, x: _Lanes, y: _Lanes, z: _Lanes, inwards: _Lanes, met: _Lanes) -> _Lanes:
     """Return the brightness of the faces that rays met: Minecraft's factor for the direction, less in the shade.
 
     `inwards` says which rays go up their axis: those meet the west, bottom or north of a block.
     """
-    size, axis = code.length(top), code.load(AXIS)
+    size, axis = code.length("top"), code.load(AXIS)
     is_x, is_y = axis.equals(0.0), axis.equals(1.0)
     beside = inwards.choose(-1.0, 1.0).ints()
     before_x = is_x.choose(x + beside, x) & (size - 1)
     before_z = axis.equals(2.0).choose(z + beside, z) & (size - 1)
-    roof = code.gather(top, before_x * size + before_z, met)
+    roof = code.gather("top", before_x * size + before_z, met)
     shaded = (y < roof) | (is_y & inwards)
     factor = is_x.choose(0.6, is_y.choose(inwards.choose(0.5, 1.0), 0.8))
     return shaded.choose(factor * SHADOW, factor)
@@ -571,11 +574,15 @@ def _shade(
     _: Any, top: Any, rays: Any, ox: Any, oy: Any, oz: Any, atlas: Any, tiles: Any, cracks: Any, clouds: Any, sky: Any,
     aim_x: Any, aim_y: Any, aim_z: Any, stage: Any, detail: Any,
 ) -> Any:  # fmt: skip
-    """Colour the rays by what they met: RED, GREEN and BLUE from 0 to 255. The block at `aim` shows cracks of `stage`."""
+    """Colour the rays by what they met: RED, GREEN and BLUE from 0 to 255.
+
+    The block at `aim` shows the cracks of `stage`. Textures lose detail at the distances `detail`, twice and four times it.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
-        code = _Code(context, builder, signature, arguments, 1)
-        ox, oy, oz, aim_x, aim_y, aim_z, stage, detail = map(code.number, (2, 3, 4, 10, 11, 12, 13, 14))
+        names = "top rays ox oy oz atlas tiles cracks clouds sky aim_x aim_y aim_z stage detail"
+        code = _Code(context, builder, signature, arguments, names)
+        ox, oy, oz, stage, detail = map(code.number, ("ox", "oy", "oz", "stage", "detail"))
         dx, dy, dz, distance, axis, block = map(code.load, (DX, DY, DZ, DISTANCE, AXIS, BLOCK))
         px, py, pz = ox + distance * dx, oy + distance * dy, oz + distance * dz
         x, y, z = px.floor().ints(), py.floor().ints(), pz.floor().ints()
@@ -584,18 +591,18 @@ def _shade(
         fx, fy, fz = px - px.floor(), py - py.floor(), pz - pz.floor()
         row, column = is_y.choose(fz, 1.0 - fy), is_x.choose(fz, fx)
         texel = (row * 16.0).ints().least(15) * 16 + (column * 16.0).ints().least(15)
-        light, mask = _face_light(code, 0, x, y, z, inwards, met), code.length(0) - 1
-        aimed = met & y.equals(aim_y) & (x & mask).equals(aim_x) & (z & mask).equals(aim_z)
-        light = light * (1.0 - code.gather(7, stage * 256 + texel, aimed).floats() / 255.0)
+        light, mask = _face_light(code, x, y, z, inwards, met), code.length("top") - 1
+        aimed = y.equals(code.number("aim_y")) & (x & mask).equals(code.number("aim_x")) & (z & mask).equals(code.number("aim_z"))
+        light = light * (1.0 - code.gather("cracks", stage * 256 + texel, aimed & met).floats() / 255.0)
         level = ((distance > detail).floats() + (distance > detail * 2.0).floats() + (distance > detail * 4.0).floats()).ints()
-        tile = code.gather(6, (block * 6.0 + axis * 2.0 + inwards.floats()).ints(), met)
-        first = ((tile * code.length(5, 1) + level) * 256 + texel) * 3
+        tile = code.gather("tiles", (block * 6.0 + axis * 2.0 + inwards.floats()).ints(), met)
+        first = ((tile * code.length("atlas", 1) + level) * 256 + texel) * 3
         fog = ((distance - FOG_START) / (FAR - FOG_START)).most(0.0).least(1.0)
         fog = fog * fog * (3.0 - fog * 2.0)
-        daylight = code.item(9, DAYLIGHT)
+        daylight = code.item("sky", DAYLIGHT)
         own, mist = light * (1.0 - fog) * daylight, fog * daylight
-        for c, above in enumerate(_sky_colour(code, ox, oz, 8, 9)):
-            colour = code.gather(5, first + c, met).floats() * own + code.item(9, HORIZON + c) * mist
+        for c, above in enumerate(_sky_colour(code, ox, oz)):
+            colour = code.gather("atlas", first + c, met).floats() * own + code.item("sky", HORIZON + c) * mist
             code.store(RED + c, met.choose(colour, above))
         return context.get_dummy_value()
 

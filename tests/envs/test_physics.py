@@ -1,5 +1,7 @@
 """Minecraft's numbers, measured from outside on a flat world."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -200,3 +202,56 @@ def test_strides_never_pass_through_a_block():
     with_strides = env.step({})[0]["pov"]
     world.cells[world.cells >= kernels.AIR] = kernels.AIR
     np.testing.assert_array_equal(with_strides, env._observe()["pov"])
+
+
+def first_block(cells, origin, direction, far):
+    """Walk a ray cell by cell, as slowly and plainly as it can be done; return (cell, face, distance) or None."""
+    size = cells.shape[0]
+    cell = [math.floor(v) for v in origin]
+    step = [1 if d > 0 else -1 for d in direction]
+    crossing = [(c + (d > 0) - o) / d for c, o, d in zip(cell, origin, direction, strict=True)]
+    while min(crossing) < far:
+        axis = int(np.argmin(crossing))
+        distance = crossing[axis]
+        cell[axis] += step[axis]
+        crossing[axis] += 1 / abs(direction[axis])
+        block = cells[cell[0] % size, cell[2] % size, cell[1]] if 0 <= cell[1] < cells.shape[2] else kernels.AIR
+        if block < kernels.AIR and block != kernels.WATER:
+            return (cell[0] % size, cell[1], cell[2] % size), 2 * axis + (step[axis] > 0), distance
+    return None
+
+
+def test_the_crosshair_finds_what_a_plain_walk_through_the_cells_finds():
+    env = envs.make_env("VoxelTreechop-v0")
+    env.reset(seed=2)
+    random, found = np.random.default_rng(1), 0
+    for _ in range(300):
+        player, cells = env._player, env._world.cells
+        player[kernels.X], player[kernels.Z] = random.uniform(0, cells.shape[0], 2)
+        player[kernels.Y] = random.uniform(8, 16)
+        player[kernels.YAW], player[kernels.PITCH] = random.uniform(-180, 180), random.uniform(-80, 80)
+        kernels.aim(cells, player)
+        yaw, pitch = math.radians(player[kernels.YAW]), math.radians(player[kernels.PITCH])
+        direction = (-math.sin(yaw) * math.cos(pitch), -math.sin(pitch), math.cos(yaw) * math.cos(pitch))
+        origin = (player[kernels.X], player[kernels.Y] + kernels.EYE, player[kernels.Z])
+        expected = first_block(cells, origin, direction, kernels.REACH)
+        if expected is None:
+            assert player[kernels.AIM_BLOCK] == 0
+            continue
+        place, face, distance = expected
+        found += 1
+        assert tuple(player[[kernels.AIM_X, kernels.AIM_Y, kernels.AIM_Z]]) == place
+        assert player[kernels.AIM_FACE] == face
+        assert player[kernels.AIM_DISTANCE] == pytest.approx(distance, abs=1e-5)
+    assert found > 100
+
+
+@pytest.mark.parametrize("size", [8, 21, 31])
+def test_a_frame_of_any_size_shows_the_same_scene_to_its_last_row_and_column(size):
+    env, large = (envs.make_env("VoxelNavigate-v0", frame_size=side) for side in (size, 3 * size))
+    frame, wide = (e.reset(seed=5)[0]["pov"].astype(float) for e in (env, large))
+    # the middle pixel of each 3x3 looks along the same ray; only the level of a texture's detail may be another
+    difference = np.abs(frame - wide[1::3, 1::3]).mean(-1)
+    assert difference.mean() < 12
+    assert difference[-1].mean() < 25
+    assert difference[:, -1].mean() < 25
