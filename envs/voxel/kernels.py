@@ -569,6 +569,29 @@ def _face_light(code: _Code, x: _Lanes, y: _Lanes, z: _Lanes, inwards: _Lanes, m
     return shaded.choose(factor * SHADOW, factor)
 
 
+def _block_colour(code: _Code, ox: _Lanes, oy: _Lanes, oz: _Lanes, met: _Lanes) -> list[_Lanes]:
+    """Return the colour (red, green, blue) of rays that met a block: its texture, light and cracks, behind fog."""
+    dx, dy, dz, distance, axis, block = map(code.load, (DX, DY, DZ, DISTANCE, AXIS, BLOCK))
+    px, py, pz = ox + distance * dx, oy + distance * dy, oz + distance * dz
+    x, y, z = px.floor().ints(), py.floor().ints(), pz.floor().ints()
+    fx, fy, fz = px - px.floor(), py - py.floor(), pz - pz.floor()
+    is_x, is_y = axis.equals(0.0), axis.equals(1.0)
+    inwards = is_x.choose(dx, is_y.choose(dy, dz)) > 0.0
+    row, column = is_y.choose(fz, 1.0 - fy), is_x.choose(fz, fx)
+    texel = (row * 16.0).ints().least(15) * 16 + (column * 16.0).ints().least(15)
+    light, mask = _face_light(code, x, y, z, inwards, met), code.length("top") - 1
+    aimed = met & y.equals(code.number("aim_y")) & (x & mask).equals(code.number("aim_x")) & (z & mask).equals(code.number("aim_z"))
+    light = light * (1.0 - code.gather("cracks", code.number("stage") * 256 + texel, aimed).floats() / 255.0)
+    detail = code.number("detail")
+    level = ((distance > detail).floats() + (distance > detail * 2.0).floats() + (distance > detail * 4.0).floats()).ints()
+    tile = code.gather("tiles", (block * 6.0 + axis * 2.0 + inwards.floats()).ints(), met)
+    first = ((tile * code.length("atlas", 1) + level) * 256 + texel) * 3
+    fog = ((distance - FOG_START) / (FAR - FOG_START)).most(0.0).least(1.0)
+    fog = fog * fog * (3.0 - fog * 2.0)
+    own, mist = light * (1.0 - fog) * code.item("sky", DAYLIGHT), fog * code.item("sky", DAYLIGHT)
+    return [code.gather("atlas", first + c, met).floats() * own + code.item("sky", HORIZON + c) * mist for c in range(3)]
+
+
 @_intrinsic
 def _shade(
     _: Any, top: Any, rays: Any, ox: Any, oy: Any, oz: Any, atlas: Any, tiles: Any, cracks: Any, clouds: Any, sky: Any,
@@ -582,28 +605,14 @@ def _shade(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
         names = "top rays ox oy oz atlas tiles cracks clouds sky aim_x aim_y aim_z stage detail"
         code = _Code(context, builder, signature, arguments, names)
-        ox, oy, oz, stage, detail = map(code.number, ("ox", "oy", "oz", "stage", "detail"))
-        dx, dy, dz, distance, axis, block = map(code.load, (DX, DY, DZ, DISTANCE, AXIS, BLOCK))
-        px, py, pz = ox + distance * dx, oy + distance * dy, oz + distance * dz
-        x, y, z = px.floor().ints(), py.floor().ints(), pz.floor().ints()
-        met, is_x, is_y = block > 0.0, axis.equals(0.0), axis.equals(1.0)
-        inwards = is_x.choose(dx, is_y.choose(dy, dz)) > 0.0
-        fx, fy, fz = px - px.floor(), py - py.floor(), pz - pz.floor()
-        row, column = is_y.choose(fz, 1.0 - fy), is_x.choose(fz, fx)
-        texel = (row * 16.0).ints().least(15) * 16 + (column * 16.0).ints().least(15)
-        light, mask = _face_light(code, x, y, z, inwards, met), code.length("top") - 1
-        aimed = y.equals(code.number("aim_y")) & (x & mask).equals(code.number("aim_x")) & (z & mask).equals(code.number("aim_z"))
-        light = light * (1.0 - code.gather("cracks", stage * 256 + texel, aimed & met).floats() / 255.0)
-        level = ((distance > detail).floats() + (distance > detail * 2.0).floats() + (distance > detail * 4.0).floats()).ints()
-        tile = code.gather("tiles", (block * 6.0 + axis * 2.0 + inwards.floats()).ints(), met)
-        first = ((tile * code.length("atlas", 1) + level) * 256 + texel) * 3
-        fog = ((distance - FOG_START) / (FAR - FOG_START)).most(0.0).least(1.0)
-        fog = fog * fog * (3.0 - fog * 2.0)
-        daylight = code.item("sky", DAYLIGHT)
-        own, mist = light * (1.0 - fog) * daylight, fog * daylight
-        for c, above in enumerate(_sky_colour(code, ox, oz)):
-            colour = code.gather("atlas", first + c, met).floats() * own + code.item("sky", HORIZON + c) * mist
-            code.store(RED + c, met.choose(colour, above))
+        ox, oy, oz = map(code.number, ("ox", "oy", "oz"))
+        met = code.load(BLOCK) > 0.0
+        with builder.if_then(code.any(met)):
+            for c, colour in enumerate(_block_colour(code, ox, oy, oz, met)):
+                code.store(RED + c, colour)
+        with builder.if_then(code.any(~met)):
+            for c, colour in enumerate(_sky_colour(code, ox, oz)):
+                code.store(RED + c, met.choose(code.load(RED + c), colour))
         return context.get_dummy_value()
 
     return types.void(top, rays, *[types.float64] * 3, atlas, tiles, cracks, clouds, sky, *[types.int64] * 4, types.float64), generate
