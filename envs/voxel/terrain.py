@@ -23,7 +23,8 @@ class Landscape:
     goal_distance: float | None = None
 
 
-FOREST = Landscape(size=128, hills=((4, 5.0), (9, 2.6), (20, 0.9)), base=8.0, trees=900, tree_gap=4, water_level=6)
+# Open woodland: so dense a forest as Minecraft's can be lets a blind agent run into trunks.
+FOREST = Landscape(size=128, hills=((4, 5.0), (9, 2.6), (20, 0.9)), base=8.0, trees=150, tree_gap=9, water_level=6)
 HILLS = Landscape(size=256, hills=((5, 9.0), (16, 3.5), (40, 1.2)), base=7.0, trees=900, tree_gap=5, water_level=8, goal_distance=64.0)
 
 
@@ -98,14 +99,14 @@ def _plant(landscape: Landscape, cells: np.ndarray, top: np.ndarray, heights: np
 def _start(
     landscape: Landscape, top: np.ndarray, heights: np.ndarray, surface: np.ndarray, logs: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """Choose a free column, in Treechop's forest with a tree three to nine blocks away, else the best of 64."""
+    """Choose a free column, in Treechop's forest with a tree six to ten blocks away, else the best of 64."""
     size = landscape.size
     places = random.integers(size // 4, 3 * size // 4, (64, 2))
     away = (logs[None, :, [0, 2]] - places[:, None] + size // 2) % size - size // 2
     nearest = np.hypot(away[..., 0], away[..., 1]).min(1) if len(logs) else np.full(len(places), 6.0)
     x, z = places.T
     free = (top[x, z] == heights[x, z]) & (surface[x, z] != blocks.WATER)
-    score = np.where(free, 0.0, 100.0) + np.abs(np.clip(nearest, 3, 9) - nearest)
+    score = np.where(free, 0.0, 100.0) + np.abs(np.clip(nearest, 6, 10) - nearest)
     best = int(np.argmin(score))
     return np.array([x[best] + 0.5, top[x[best], z[best]] + 1.0, z[best] + 0.5])
 

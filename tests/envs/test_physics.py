@@ -225,7 +225,7 @@ def test_the_crosshair_finds_what_a_plain_walk_through_the_cells_finds():
     env = envs.make_env("VoxelTreechop-v0")
     env.reset(seed=2)
     random, found = np.random.default_rng(1), 0
-    for _ in range(300):
+    for _ in range(600):
         player, cells = env._player, env._world.cells
         player[kernels.X], player[kernels.Z] = random.uniform(0, cells.shape[0], 2)
         player[kernels.Y] = random.uniform(8, 16)
