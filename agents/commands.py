@@ -7,6 +7,7 @@ from typing import Any
 from agents.comparison import Comparison
 from agents.config import AgentRun, ComparisonConfig, read_command
 from agents.report import print_table, write_report
+from agents.representation import fingerprint
 from agents.run import available_device, finished_result, train_agent
 from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
 from foundation.errors import UserError
@@ -24,10 +25,14 @@ def train(argv: Sequence[str]) -> int:
         print(f"{config.run} is finished already, at {result['steps']:,} steps; more --steps go on from there")
         _show_trained(config, result)
         return 0
+    # what cannot work is said before Ray starts and before the run's folder is made
+    on_cuda = available_device(config.device) == "cuda"
+    if config.encoder is not None:
+        fingerprint(config.encoder)
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
     with local_ray(cpus=1), progress_bar(f"training {config.run.name}", config.steps) as advance:
-        job = Job("run", train_agent, config, available_device(config.device) == "cuda")
+        job = Job("run", train_agent, config, on_cuda)
         received = run_jobs([job], 1, outcomes.append, _Total(advance))
     if received is not None:
         console.print(f"stopped; {config.run} holds the checkpoint: run the same command again to go on", soft_wrap=True)
