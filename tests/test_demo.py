@@ -1,0 +1,45 @@
+"""The demo names the product's own commands; a renamed option must not break it unnoticed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import agents.config
+from foundation.errors import UserError
+from foundation.presets import build, preset_names, read_preset
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def demo(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    import demo
+
+    return demo
+
+
+@pytest.mark.parametrize("preset", preset_names("demo"))
+def test_every_demo_asks_for_what_the_comparison_understands(demo, preset, tmp_path):
+    config = build(demo.Demo, {**read_preset("demo", preset), "run": str(tmp_path)})
+    script, *options = config.commands()["Train agents and compare"]
+    assert (ROOT / script).is_file()
+    comparison = agents.config.read_command(agents.config.ComparisonConfig, "", options)
+    assert comparison.steps == config.agent_steps
+    assert comparison.evaluation.every == config.evaluation_every
+    assert set(comparison.controls) == {"pixels", "untrained", "pca"}
+
+
+def test_recordings_take_the_place_of_the_voxel_world(demo, tmp_path):
+    config = build(demo.Demo, {**read_preset("demo", "voxel"), "run": str(tmp_path), "recordings": str(tmp_path)})
+    collect = config.commands()["Collect frames"]
+    assert collect[collect.index("--source") + 1] == str(tmp_path)
+    assert "--frames" not in collect
+
+
+def test_a_missing_folder_of_recordings_is_named_before_anything_runs(demo, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--run", str(tmp_path / "run"), "--recordings", str(tmp_path / "none")])
+    with pytest.raises(UserError, match="no such folder"):
+        demo.main()
+    assert not (tmp_path / "run").exists()
