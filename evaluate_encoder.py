@@ -14,7 +14,7 @@ from rich.table import Table
 
 import frames
 from encoders import EncoderArtifact, load_encoder
-from encoders.training.devices import available_threads, choose_device
+from encoders.training.devices import available_threads, check_threads, choose_device
 from encoders.training.evaluation import evaluate, mean_frame
 from encoders.training.pictures import spread_clips, write_pictures
 from foundation.command import run
@@ -44,6 +44,9 @@ class Options:
 
 def main() -> None:
     options = parse(Options, "Judge an encoder on recordings it has not seen, beside the mean training frame.")
+    check_threads(options.threads)
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: must be 1 or more")
     torch.set_num_threads(options.threads or available_threads())
     device = choose_device(options.device)
     artifact = load_encoder(options.run)

@@ -27,7 +27,7 @@ def main() -> None:
     torch.manual_seed(options.training.seed)
     model = make_encoder(options.encoder, **to_dict(options.model))
     check_size(model, store)
-    reference = StoreReference(str(options.store), store.fingerprint, store.frames_per_second, store.meta["resize"])
+    reference = StoreReference(str(options.store.absolute()), store.fingerprint, store.frames_per_second, store.meta["resize"])
     if next(model.parameters(), None) is None:
         if (options.run / RESUME_FILE).exists():
             raise UserError(f"{options.run}: holds a training run; choose another folder")

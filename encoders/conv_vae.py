@@ -117,6 +117,9 @@ class ConvVAE(Encoder):
 
     def _check(self) -> None:
         h = self.hyperparameters
+        first = h.decoder.partition(" ")[0]
+        if not first.isdecimal() or int(first) < 1:
+            raise ValueError(f"the decoder begins with a number of channels, as in '128 64k4s2 k4s2', not with '{first}'")
         down, up = parse_stack(h.encoder, h.frame_shape[2]), parse_stack(h.decoder.partition(" ")[2], 1, last=1)
         shrink, grow = math.prod(layer.stride for layer in down), math.prod(layer.stride for layer in up)
         if shrink != grow:
@@ -144,9 +147,11 @@ def parse_stack(words: str, channels: int, last: int | None = None) -> list[Laye
         is_last = last is not None and index == len(words.split()) - 1
         if match is None or (match[1] == "") != is_last:
             raise ValueError(f"'{word}' in '{words}' is no layer: write {'k3s1' if is_last else '64k3s2'} for a kernel of 3 and a stride")
-        out = last if is_last else int(match[1])
-        layers.append(Layer(channels, out or 0, int(match[2]), int(match[3])))
-        channels = out or 0
+        out = last if last is not None and is_last else int(match[1])
+        layers.append(Layer(channels, out, int(match[2]), int(match[3])))
+        if out < 1 or not 1 <= layers[-1].stride <= layers[-1].kernel:
+            raise ValueError(f"'{word}' in '{words}': channels and stride must be at least 1, the kernel no smaller than the stride")
+        channels = out
     if not layers:
         raise ValueError("the encoder and the decoder need at least one layer each")
     return layers

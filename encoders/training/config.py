@@ -37,8 +37,15 @@ class TrainingConfig:
         for name in ("batch_size", "validation_every", "validation_frames", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} must be 1 or more")
-        if self.learning_rate <= 0:
+        for name in ("seed", "warmup_steps", "final_learning_rate", "adam_epsilon", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"training.{name} must be 0 or more")
+        if not 0 < self.learning_rate < math.inf:
             raise UserError("training.learning_rate must be greater than 0")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise UserError("training.gradient_clip must be greater than 0, or null for none")
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise UserError("training.adam_betas must be at least 0 and below 1")
         if not 0 <= self.ema_decay < 1:
             raise UserError("training.ema_decay must be at least 0 and below 1")
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:

@@ -1,6 +1,7 @@
 """Where to compute: `auto`, `cpu` or `cuda`, and with how many threads."""
 
 import os
+import re
 
 import torch
 
@@ -13,10 +14,18 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device 'cuda': PyTorch finds no CUDA device here; use --device cpu, or install a CUDA build of torch")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"no device '{name}': use auto, cpu or cuda") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"no device '{name}': use auto, cpu or cuda")
+    device = torch.device(name)
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise UserError(f"device '{name}': the CUDA devices here end at cuda:{torch.cuda.device_count() - 1}")
+    return device
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise `UserError` for a number of threads that is none."""
+    if threads is not None and threads < 1:
+        raise UserError(f"--threads {threads}: must be 1 or more")
 
 
 def available_threads() -> int:

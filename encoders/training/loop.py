@@ -13,10 +13,10 @@ from encoders.artifact import INFO_FILE, EncoderArtifact, StoreReference, load_e
 from encoders.encoder import Encoder
 from encoders.registry import registered_name
 from encoders.training.config import TrainingConfig, learning_rate
-from encoders.training.devices import available_threads, choose_device
+from encoders.training.devices import available_threads, check_threads, choose_device
 from encoders.training.metrics import MetricsLog
 from encoders.training.pictures import reconstructions, spread_clips, write_pictures
-from encoders.training.run_record import agree, recorded
+from encoders.training.run_record import CONFIG_FILE, agree, recorded
 from encoders.training.signals import stop_requests
 from encoders.training.state import RESUME_FILE, TrainingState, gradient_norm
 from encoders.training.validation import Validation, active_units, collapse_verdict, to_batch, validate
@@ -64,7 +64,12 @@ def train(
     folder = Path(folder)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"a '{registered_name(model)}' is computed, not trained: use encoders.prepare")
+    if steps < 1:
+        raise UserError(f"--steps {steps}: must be 1 or more")
+    check_threads(threads)
     chosen = choose_device(device)
+    if (folder / INFO_FILE).exists() and not (folder / CONFIG_FILE).exists():
+        raise UserError(f"{folder}: holds an encoder that no run here has made, and training would overwrite it; choose another folder")
     with exclusive_lock(folder, "training"):
         threads = threads or recorded(folder, "threads") or available_threads()
         settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}

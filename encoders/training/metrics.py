@@ -20,7 +20,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int, position: int) -> None:
         self._file = open(folder / METRICS_FILE, "ab")  # noqa: SIM115
         self._file.truncate(min(position, os.path.getsize(folder / METRICS_FILE)))
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     @property
     def position(self) -> int:

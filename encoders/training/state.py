@@ -106,7 +106,7 @@ def read_resume(folder: Path, device: torch.device | str = "cpu") -> dict[str, A
     path = folder / RESUME_FILE
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a checkpoint; remove the folder to start over") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path}: is no checkpoint of this version; remove the folder to start over")

@@ -39,6 +39,9 @@ def test_an_encoder_is_trained_and_judged_and_each_command_names_the_next(
     assert command(*short(video_store, run), "--steps", 12, "--model.latent-dim", 5) == 0
     assert "next: python evaluate_encoder.py" in capsys.readouterr().err
     assert load_encoder(run).info.latents == {"mean": [5]}
+    assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", -1) == 2
+    assert command("evaluate_encoder.py", run, "--store", video_store, "--limit", 0) == 2
+    assert "--limit 0: must be 1 or more" in capsys.readouterr().err
     assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1) == 0
     printed = capsys.readouterr()
     assert "next: python train_agent.py" in printed.err
@@ -47,6 +50,14 @@ def test_an_encoder_is_trained_and_judged_and_each_command_names_the_next(
     assert report["frames"] > 0
     assert len(report["kl_per_unit"]["mean"]) == 5
     assert report["reconstruction"].keys() == report["mean_training_frame"].keys() == {"psnr_db", "mean_squared_error", "ssim"}
+
+
+def test_an_artifact_names_its_store_from_anywhere(
+    command: Command, video_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(video_store.parent)
+    assert command(*short(Path("store"), tmp_path / "pca", "pca")[:6], "--model.latent-dim", 4) == 0
+    assert load_encoder(tmp_path / "pca").info.store.path == str(video_store)
 
 
 def test_principal_components_need_no_steps(command: Command, video_store: Path, tmp_path: Path) -> None:

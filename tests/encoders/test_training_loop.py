@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from encoders import EncoderArtifact, load_encoder, make_encoder, train
 from encoders.training.config import TrainingConfig, ema_decay, learning_rate
+from encoders.training.metrics import MetricsLog
 from encoders.training.state import read_resume
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
@@ -203,7 +207,43 @@ def test_cuda_without_cuda_is_refused_before_anything_is_written(train_small: Tr
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file"])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 5, "threads": -1}, {"steps": 5, "device": "meta"}])
+def test_a_number_or_device_that_is_none_is_refused_before_anything_is_written(train_small: Train, tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(UserError, match=r"--steps 0|--threads -1|no device 'meta'"):
+        train_small(tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"gradient_clip": -1.0}, {"learning_rate": float("nan")}, {"adam_betas": (0.9, 1.0)}, {"weight_decay": -0.1}],
+)
+def test_a_setting_that_cannot_train_is_named(wrong: dict) -> None:
+    with pytest.raises(UserError, match=rf"training\.{next(iter(wrong))} must be"):
+        TrainingConfig(**wrong)
+
+
+def test_an_encoder_that_came_without_its_run_is_not_overwritten(train_small: Train, tmp_path: Path) -> None:
+    train_small(tmp_path / "run", 5)
+    shutil.copytree(tmp_path / "run", tmp_path / "shared", ignore=lambda *_: ["resume.pt", "config.yaml", "metrics.jsonl"])
+    kept = (tmp_path / "shared" / "encoder.json").read_bytes()
+    with pytest.raises(UserError, match="choose another folder"):
+        train_small(tmp_path / "shared", 10)
+    assert (tmp_path / "shared" / "encoder.json").read_bytes() == kept
+
+
+def test_tensorboard_drops_what_a_run_killed_before_its_first_checkpoint_wrote(tmp_path: Path) -> None:
+    for values in ([1.0, 2.0, 3.0], [4.0, 5.0]):
+        log = MetricsLog(tmp_path, 0, 0)
+        for step, value in enumerate(values, 1):
+            log.write(step, {"train/loss": value})
+        log.close()
+        time.sleep(1.1)  # event files are ordered by their second
+    written = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in written.Scalars("train/loss")] == [(1, 4.0), (2, 5.0)]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"0", b"\x80\x02a."])
 def test_a_damaged_checkpoint_is_named(train_small: Train, tmp_path: Path, content: bytes) -> None:
     train_small(tmp_path, 5)
     (tmp_path / "resume.pt").write_bytes(content)
