@@ -1,5 +1,6 @@
 """Make frame stores and look at them: recordings or rollouts in, one folder of frames out."""
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -86,12 +87,14 @@ def build(config: Build) -> int:
     for name, reason in summary.left_out:
         console.print(f"left out: {_printable(name)}: {reason}", markup=False)
     if summary.finished_before:
-        console.print(f"{summary.path} was finished before: {summary.frames:,} frames of {summary.episodes} episodes; nothing to do")
+        held = f"{summary.frames:,} frames of {summary.episodes} episodes"
+        console.print(f"{summary.path} was finished before: {held}; nothing to do", markup=False)
         if summary.left_out:
             console.print("to try again what was left out, build into another store path")
     else:
         kept = f" ({summary.kept} from an earlier run)" if summary.kept else ""
-        console.print(f"wrote {summary.path}: {summary.frames:,} frames of {summary.episodes} episodes{kept} in {summary.seconds:.0f} s")
+        held = f"{summary.frames:,} frames of {summary.episodes} episodes{kept}"
+        console.print(f"wrote {summary.path}: {held} in {summary.seconds:.0f} s", markup=False)
     console.print(f"next: python make_frames.py inspect --store {summary.path}", markup=False)
     console.print(f"      python train_encoder.py conv_vae_small --store {summary.path} --run RUN", markup=False)
     return summary.status
@@ -147,7 +150,8 @@ def inspect(config: Inspect) -> int:
     console.print(_episode_table(store, config.episodes))
     for entry in store.meta["left_out"]:
         console.print(f"left out: {_printable(entry['name'])}: {entry['reason']}", markup=False)
-    sheet = config.sheet or store.path.with_name(store.path.name + ".png")
+    path = Path(os.path.abspath(store.path))
+    sheet = config.sheet or path.with_name(path.name + ".png")
     contact_sheet(store, sheet)
     console.print(f"wrote {sheet}", markup=False)
     console.print(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN", markup=False)

@@ -81,6 +81,8 @@ def record(
     assign_splits([], split, val, test)
     if frames < 1 or episode_frames < 1:
         raise UserError(f"{frames} frames in episodes of {episode_frames}: both must be at least 1")
+    if seed < 0:
+        raise UserError(f"seed {seed}: must be 0 or more")
     players = list(player) if isinstance(player, Sequence) else [player]
     plan = {
         "source": name,

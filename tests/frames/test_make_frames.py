@@ -37,6 +37,20 @@ def test_build_inspect_and_verify_each_say_what_they_did_and_what_comes_next(tmp
     assert "60 frames of 3 episodes are what was written" in verified.stdout
 
 
+def test_a_store_in_a_folder_with_brackets_is_named_as_it_is(tmp_path, source):
+    store = tmp_path / "[a" / "old]" / "store"
+    built = make_frames("build", "--source", source, "--store", store)
+    assert f"wrote {store}: 60 frames" in built.stdout
+
+
+def test_a_store_is_inspected_from_inside_its_folder(tmp_path, source):
+    make_frames("build", "--source", source, "--store", tmp_path / "store")
+    command = [sys.executable, str(ROOT / "make_frames.py"), "inspect", "--store", "."]
+    inspected = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "store")
+    assert inspected.returncode == 0, inspected.stderr
+    assert (tmp_path / "store.png").exists()
+
+
 def test_the_exit_status_tells_what_was_left_out(tmp_path, source):
     (source / "broken.mp4").write_bytes(b"no video")
     built = make_frames("build", "--source", source, "--store", tmp_path / "store")

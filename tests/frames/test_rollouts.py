@@ -93,6 +93,12 @@ def test_players_take_turns(tmp_path):
     assert store.array(0, "action.forward").tolist() == [tick % 2 for tick in range(29)]
 
 
+def test_a_negative_seed_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="seed -1: must be 0 or more"):
+        rollouts(tmp_path / "store", seed=-1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_episode_that_ends_early_makes_room_for_another(tmp_path):
     summary = rollouts(tmp_path / "store", make_env=lambda: Corridor(9))
     assert [episode.length for episode in FrameStore(tmp_path / "store").episodes] == [10] * 10
