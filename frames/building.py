@@ -106,9 +106,12 @@ def close_summary(
 
 def _keep(writer: StoreWriter, recordings: list[Recording]) -> int:
     """Drop what an earlier run stored of recordings that have changed or gone; return how many episodes stay."""
-    sizes = {recording.name: recording.origin for recording in recordings}
+    found = {recording.name: recording for recording in recordings}
     for name, episode in list(writer.committed.items()):
-        if sizes.get(name) != episode.origin:
+        recording = found.get(name)
+        # pictures that did not decode are named by decoding again
+        incomplete = isinstance(recording, PictureFolder) and episode.length < len(recording.files)
+        if recording is None or recording.origin != episode.origin or incomplete:
             writer.discard(name)
     return len(writer.committed)
 

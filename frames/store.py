@@ -117,7 +117,7 @@ class FrameStore:
     def _actions(self, start: int, length: int, stride: int) -> np.ndarray:
         episode = self.episode_at(start)
         ticks = start - episode.first + stride * np.arange(length) - 1
-        columns = [self._numbers(episode, name)[ticks.clip(0)] for name in self.action_names or ()] if episode.length > 1 else []
+        columns = [self._numbers(episode, name, ticks.clip(0)) for name in self.action_names or ()] if episode.length > 1 else []
         if not columns:
             return np.zeros((length, self.action_size), np.float32)
         actions = np.concatenate(columns, axis=1)
@@ -130,9 +130,9 @@ class FrameStore:
         arrays = next((e.arrays for e in self.episodes if e.ordered and e.length > 1), {})
         return sum(_width(arrays[name].shape) for name in self.action_names or ())
 
-    def _numbers(self, episode: Episode, name: str) -> np.ndarray:
-        """Return an array as float32 (T, K): texts by their place, everything else flattened."""
-        values = self.array(episode, name)
+    def _numbers(self, episode: Episode, name: str, ticks: np.ndarray) -> np.ndarray:
+        """Return an array's entries at `ticks` as float32 (T, K): texts by their place, everything else flattened."""
+        values = self.array(episode, name)[ticks]
         if values.dtype.kind == "U":
             values = np.searchsorted(self._texts[name], values)
         return values.reshape(len(values), -1).astype(np.float32)

@@ -167,6 +167,20 @@ def test_a_recording_that_changed_between_two_runs_is_decoded_again(tmp_path, so
     assert verify(store) == []
 
 
+def test_pictures_that_do_not_decode_are_listed_after_an_interruption_too(tmp_path, noise, monkeypatch):
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "in" / folder / "good.png"), noise(1)[0])
+    (tmp_path / "in" / "a" / "bad.png").write_bytes(b"no picture")
+    interrupt_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "in", tmp_path / "store", workers=1)
+    monkeypatch.undo()
+    summary = build(tmp_path / "in", tmp_path / "store")
+    assert summary.left_out == [("a/bad.png", "does not decode as a picture")]
+    assert summary.frames == 2
+
+
 def interrupt_after(monkeypatch, count: int) -> None:
     from frames.writer import StoreWriter
 
