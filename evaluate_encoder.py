@@ -72,10 +72,12 @@ def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frame
         return store
     try:
         trained_on = frames.FrameStore(reference.path)
+        if trained_on.fingerprint == reference.fingerprint:
+            return trained_on
     except UserError:
-        say(f"{reference.path}: the training store is not there; the mean training frame is taken from {store.path}")
-        return store
-    return trained_on if trained_on.fingerprint == reference.fingerprint else store
+        pass
+    say(f"{reference.path}: the training store is not there any more; the mean training frame is taken from {store.path}")
+    return store
 
 
 def chunks(store: frames.FrameStore) -> Iterator[np.ndarray]:

@@ -68,6 +68,17 @@ def test_principal_components_need_no_steps(command: Command, video_store: Path,
     assert json.loads((tmp_path / "pca" / "evaluation.json").read_text())["gain_db"] > 0
 
 
+def test_a_baseline_from_another_store_than_the_training_store_is_said_to_be_one(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert command(*short(video_store, tmp_path / "pca", "pca")[:6], "--model.latent-dim", 4) == 0
+    info = json.loads((tmp_path / "pca" / "encoder.json").read_text())
+    info["store"]["fingerprint"] = "what was there before"
+    (tmp_path / "pca" / "encoder.json").write_text(json.dumps(info))
+    assert command("evaluate_encoder.py", tmp_path / "pca", "--store", video_store, "--threads", 1) == 0
+    assert "the mean training frame is taken from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
