@@ -82,7 +82,8 @@ def restore_layers(env: gymnasium.Env, states: list[dict[str, np.ndarray]]) -> N
 
 def can_restore(env: gymnasium.Env) -> bool:
     """Whether the environment itself, below its wrappers, can be put back into a saved state."""
-    return hasattr(env.unwrapped, "restore_state")
+    # both, since other packages' environments have a `restore_state` of another kind
+    return all(hasattr(type(env.unwrapped), name) for name in ("save_state", "restore_state"))
 
 
 def _layers(env: gymnasium.Env) -> list[Any]:

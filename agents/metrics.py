@@ -1,8 +1,11 @@
 """What a run measured: JSON lines and TensorBoard, continued on resume without a step twice."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from foundation.errors import UserError
 
 
 class MetricsFile:
@@ -13,6 +16,10 @@ class MetricsFile:
 
         self.path = folder / "metrics.jsonl"
         self.path.touch()
+        if self.path.stat().st_size < size:
+            raise UserError(
+                f"{self.path}: shorter than the checkpoint beside it says; choose another --run, or delete resume.pt to begin anew"
+            )
         self._file = self.path.open("r+b")
         self._file.truncate(size)
         self._file.seek(size)
@@ -28,6 +35,8 @@ class MetricsFile:
     def flush(self) -> int:
         """Return the size in bytes that a checkpoint has to remember."""
         self._file.flush()
+        # on the disk before the checkpoint that counts on it
+        os.fsync(self._file.fileno())
         self._board.flush()
         return self._file.tell()
 

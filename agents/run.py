@@ -186,17 +186,21 @@ class _Training:
         self._lap()
 
     def _finish(self) -> dict[str, Any]:
-        self.report(self.position.steps, "final evaluation")
-        played = self._evaluate(self.config.evaluation.final_episodes, keep_pictures=True)
-        self.position.finished_steps = self.position.evaluated_steps = self.position.steps
-        write_episode_strip(self.config.run / "pictures" / "episode.png", played.pictures, self.frozen)
-        self._save()
+        # a run that lost its result after its last checkpoint has its final evaluation already
+        if self.position.finished_steps < self.position.steps:
+            self.report(self.position.steps, "final evaluation")
+            played = self._evaluate(self.config.evaluation.final_episodes, keep_pictures=True)
+            self.position.finished_steps = self.position.evaluated_steps = self.position.steps
+            write_episode_strip(self.config.run / "pictures" / "episode.png", played.pictures, self.frozen)
+            self._save()
         save_zip(self.config.run, self.algorithm)
+        curve = self.metrics.curve()
+        returns = curve[-1]["returns"]
         result = {
             **self._about(),
-            "final_return": float(np.mean(played.returns)),
-            "final_returns": played.returns,
-            "curve": self.metrics.curve(),
+            "final_return": float(np.mean(returns)),
+            "final_returns": returns,
+            "curve": curve,
             "seconds": round(self.position.seconds, 1),
             "evaluation_seconds": round(self.position.evaluation_seconds, 1),
         }
@@ -269,7 +273,11 @@ def _artifact(config: AgentRun) -> EncoderArtifact | None:
     assert config.encoder is not None
     if config.control is None:
         return load_encoder(config.encoder)
-    return control_artifact(config.control, config.encoder, config.run / "encoder", config.seed, config.store)
+    folder = config.run / "encoder"
+    if not (config.run / "resume.pt").is_file():
+        # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
+        (folder / "encoder.json").unlink(missing_ok=True)
+    return control_artifact(config.control, config.encoder, folder, config.seed, config.store)
 
 
 def _rollout_metrics(episodes: list[dict[str, Any]], position: Position) -> dict[str, float]:

@@ -1,12 +1,13 @@
 """Evaluation plays the same worlds for everyone, and changes nothing in training."""
 
+import gymnasium
 import numpy as np
 import torch
 
 from agents.algorithms import PPOSettings
 from agents.config import EnvironmentConfig
 from agents.environment import training_environments
-from agents.episodes import evaluation_seed, training_seed
+from agents.episodes import can_restore, evaluation_seed, training_seed
 from agents.evaluation import Evaluation, play_random
 
 BRIGHT = EnvironmentConfig(name="Bright", frame_skip=4)
@@ -41,13 +42,24 @@ def test_sampling_in_evaluation_leaves_trainings_random_numbers_alone(worlds) ->
     assert evaluation.play_policy(policy, 2, deterministic=False, seed=1).returns == one.returns
 
 
+def test_another_packages_restore_state_is_not_taken_for_ours(worlds) -> None:
+    class Foreign(gymnasium.Env):
+        def restore_state(self, reference): ...
+
+    assert can_restore(worlds("Bright"))
+    assert not can_restore(Foreign())
+
+
 def test_the_random_policy_is_reproducible(worlds) -> None:
     assert play_random(BRIGHT, 3, seed=1).returns == play_random(BRIGHT, 3, seed=1).returns
 
 
 def test_returns_are_sums_over_all_ticks_of_an_episode(worlds) -> None:
-    evaluation = Evaluation(BRIGHT, None, 1)
-    played = evaluation.play(lambda _: np.array([4]), 1, keep_pictures=True)
-    assert played.returns == [0.0]
+    world = worlds("Bright")
+    world.reset(seed=evaluation_seed(0))
+    expected = sum(world.step({"attack": 1})[1] for _ in range(60))
+    played = Evaluation(BRIGHT, None, 1).play(lambda _: np.array([0]), 1, keep_pictures=True)
+    assert played.returns == [expected]
+    assert expected != 0
     assert played.lengths == [15]
     assert len(played.pictures) == 15

@@ -66,6 +66,13 @@ def test_a_store_that_is_gone_is_asked_for(mirrored, tmp_path) -> None:
     assert control_artifact("pca", mirrored, tmp_path / "pca", 0, store=tmp_path / "moved").info.steps == 0
 
 
+def test_what_an_attempt_without_a_checkpoint_left_is_made_anew(small_run, mirrored, tmp_path) -> None:
+    control_artifact("untrained", mirrored, tmp_path / "run" / "encoder", 1)
+    train_agent(small_run(control="untrained", encoder=mirrored, steps=32), lambda steps, note: False)
+    control_artifact("untrained", mirrored, tmp_path / "expected", 0)
+    assert torch.equal(weights(tmp_path / "run" / "encoder"), weights(tmp_path / "expected"))
+
+
 def test_a_run_on_a_controls_latents_resumes_with_the_same_bits(small_run, mirrored, tmp_path) -> None:
     def make(name: str):
         return small_run(run=tmp_path / name, control="untrained", encoder=mirrored, steps=96)

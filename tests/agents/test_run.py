@@ -83,6 +83,23 @@ def test_a_finished_run_is_left_alone(small_run) -> None:
     assert (config.run / "resume.pt").stat().st_mtime_ns == before
 
 
+def test_a_lost_result_is_written_again_without_evaluating_twice(small_run) -> None:
+    config = small_run()
+    result = train_agent(config, go_on)
+    before = lines(config.run)
+    (config.run / "result.json").unlink()
+    assert train_agent(config, go_on)["curve"] == result["curve"]
+    assert lines(config.run) == before
+
+
+def test_metrics_that_went_missing_are_named_and_not_filled_up(small_run) -> None:
+    with pytest.raises(Stopped):
+        train_agent(small_run(), stop_at(64))
+    (small_run().run / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: shorter"):
+        train_agent(small_run(), go_on)
+
+
 def test_other_settings_are_refused_by_name(small_run) -> None:
     train_agent(small_run(), go_on)
     with pytest.raises(UserError, match="seed = 0, but 1"):
