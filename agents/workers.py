@@ -1,6 +1,7 @@
 """Jobs on Ray workers: a local Ray by default, workers reused, progress and stopping through one small actor."""
 
 import logging
+import math
 import os
 import signal
 import traceback
@@ -130,7 +131,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, ended: Callable[[Outcome], None]
         raise UserError("device 'cuda' was asked for, but Ray has no GPU; use --device cpu or auto")
     board: Any = ray.remote(num_cpus=0)(Board)
     board = board.remote()
-    pool = _Pool(board, gpus / workers if any(job.needs_gpu for job in jobs) else 0)
+    pool = _Pool(board, gpu_share(gpus, workers) if any(job.needs_gpu for job in jobs) else 0)
     waiting = list(jobs)
     with _signals() as received:
         while waiting or pool.running:
@@ -145,6 +146,11 @@ def run_jobs(jobs: Sequence[Job], workers: int, ended: Callable[[Outcome], None]
                 ended(outcome)
             watch(ray.get(board.read.remote()))
     return received[0] if received else None
+
+
+def gpu_share(gpus: float, workers: int) -> float:
+    """Return what part of one GPU each worker asks for: all workers fit at the same time, none across two GPUs."""
+    return 1 / math.ceil(workers / int(gpus))
 
 
 class _Pool:

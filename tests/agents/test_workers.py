@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.workers import Job, local_ray, run_jobs
+from agents.workers import Job, gpu_share, local_ray, run_jobs
 from foundation.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +46,13 @@ def test_failures_and_deaths_are_outcomes_like_others() -> None:
     assert "died" in outcomes["die"].message
     assert (outcomes["one"].value, outcomes["two"].value) == (2, 4)
     assert seen == {"one": 1, "two": 2}
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(1, 1), (1, 7), (2, 3), (3, 2), (4, 16), (8, 1)])
+def test_all_workers_find_a_gpu_at_the_same_time(gpus: int, workers: int) -> None:
+    share = gpu_share(gpus, workers)
+    assert 0 < share <= 1
+    assert gpus * int(1 / share + 1e-9) >= workers
 
 
 @pytest.mark.slow
