@@ -42,6 +42,8 @@ class PPOSettings:
         rollout = self.n_envs * self.n_steps
         if min(self.n_envs, self.n_steps, self.batch_size, self.n_epochs) < 1:
             raise UserError("'algorithm': n_envs, n_steps, batch_size and n_epochs must be at least 1")
+        if self.batch_size < 2:
+            raise UserError("'algorithm.batch_size' must be at least 2: advantages are standardised over a batch")
         if self.batch_size > rollout or rollout % self.batch_size:
             raise UserError(f"'algorithm.batch_size' must divide a rollout of n_envs x n_steps = {rollout}, got {self.batch_size}")
 

@@ -88,7 +88,9 @@ class AgentRun(TrainingConfig):
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `UserError` where the encoder and the control do not go together."""
+        """Raise `UserError` where the encoder and the control do not go together, or the seed is none."""
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"'seed' must be from 0 to 2^32 - 1, got {self.seed}")
         if self.control == "pixels" and self.encoder is not None:
             raise UserError("--control pixels uses no encoder; leave out --encoder")
         if self.control != "pixels" and self.encoder is None:
@@ -128,14 +130,18 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--field value ...]`.
 
     An agent preset holds an algorithm's settings, and under `pixels:` those that differ on pixels; `pixels` says which hold
-    (None: as `--control pixels` stands on the command line).
+    (None: as `--control pixels` stands on the command line). What an environment preset says under `algorithm:` overrides them.
     """
     argv, agent = _without_option(list(argv), "--agent")
     on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
-        values["algorithm"] = agent_settings(agent or values.get("agent", "ppo"), on_pixels)
-        values.pop("agent", None)
+        own, named = values.get("algorithm", {}), values.pop("agent", "ppo")
+        if not isinstance(own, dict):
+            raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
+        if not isinstance(named, str):
+            raise UserError(f"'agent' must name a preset of configs/agent/, got {named!r}")
+        values["algorithm"] = {**agent_settings(agent or named, on_pixels), **own}
         return schema
 
     return _checked(command_line("env", with_agent, description, argv))
@@ -188,6 +194,8 @@ def _without_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
             skip = False
             continue
         if word == name:
+            if value is None:
+                raise UserError(f"{name} needs a value")
             skip = True
             continue
         kept.append(word)

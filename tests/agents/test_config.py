@@ -43,6 +43,8 @@ def test_an_option_overrides_the_presets(tmp_path) -> None:
         (["debug", "--control", "pixels", "--agent", "pop"], "did you mean 'ppo'"),
         (["debug", "--control", "pixels", "--steps", "0"], "'steps' must be at least 1"),
         (["debug", "--control", "pixels", "--algorithm.batch-size", "33"], "must divide a rollout"),
+        (["debug", "--control", "pixels", "--algorithm.batch-size", "1"], "must be at least 2"),
+        (["debug", "--control", "pixels", "--seed", "-1"], "'seed' must be from 0"),
     ],
 )
 def test_a_mistake_is_named(argv: list[str], message: str) -> None:
@@ -55,6 +57,26 @@ def test_an_unknown_key_of_a_preset_names_the_nearest(tmp_path) -> None:
     preset.write_text("lerning_rate: 1e-4\n")
     with pytest.raises(UserError, match=r"algorithm\.lerning_rate.*learning_rate"):
         run_settings("debug", "--agent", str(preset), "--control", "pixels")
+
+
+def test_an_environment_presets_own_algorithm_overrides_the_agent_preset(tmp_path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("environment: {name: VoxelTreechop-v0}\nagent: debug\nalgorithm: {n_epochs: 7}\n")
+    algorithm = run_settings(str(preset), "--control", "pixels").algorithm
+    assert (algorithm.n_epochs, algorithm.n_envs) == (7, 2)
+
+
+@pytest.mark.parametrize(("line", "message"), [("agent: 3", "'agent' must name a preset"), ("algorithm: 3", "'algorithm' must hold")])
+def test_an_environment_preset_of_wrong_types_is_named(tmp_path, line, message) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(f"environment: {{name: VoxelTreechop-v0}}\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        run_settings(str(preset), "--control", "pixels")
+
+
+def test_an_option_without_its_value_is_named() -> None:
+    with pytest.raises(UserError, match="--agent needs a value"):
+        read_command(AgentRun, "", ["debug", "--control", "pixels", "--run", "r", "--agent"])
 
 
 def test_controls_that_mirror_need_an_encoder() -> None:
