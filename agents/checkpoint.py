@@ -114,7 +114,7 @@ def read_agent(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); run the train_agent.py command again") from error
-    if content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: written by another version of this program")
     return content
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from agents.comparison import Comparison
 from agents.config import AgentRun, ComparisonConfig, read_command
+from agents.environment import check_environment
 from agents.report import print_table, write_report
 from agents.representation import fingerprint
 from agents.run import available_device, finished_result, train_agent
 from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
 from foundation.errors import UserError
-from foundation.progress import Advance, console, progress_bar
+from foundation.progress import Advance, console, progress_bar, say
 
 TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes."""
 COMPARE = """Compare encoders and controls by episode return, over seeds. Running the command again runs only what is missing."""
@@ -27,6 +28,7 @@ def train(argv: Sequence[str]) -> int:
         return 0
     # what cannot work is said before Ray starts and before the run's folder is made
     on_cuda = available_device(config.device) == "cuda"
+    check_environment(config.environment)
     if config.encoder is not None:
         fingerprint(config.encoder)
     outcomes: list[Outcome] = []
@@ -34,10 +36,11 @@ def train(argv: Sequence[str]) -> int:
     with local_ray(cpus=1), progress_bar(f"training {config.run.name}", config.steps) as advance:
         job = Job("run", train_agent, config, on_cuda)
         received = run_jobs([job], 1, outcomes.append, _Total(advance))
+    for outcome in outcomes:
+        _raise_failure(outcome)
     if received is not None:
-        console.print(f"stopped; {config.run} holds the checkpoint: run the same command again to go on", soft_wrap=True)
+        say(f"stopped; run the same command again to go on with {config.run}")
         return 128 + received
-    _raise_failure(outcomes[0])
     _show_trained(config, outcomes[0].value)
     return 0
 
@@ -52,7 +55,7 @@ def compare(argv: Sequence[str]) -> int:
     with progress_bar(f"comparing on {config.environment.name}", comparison.steps, done=done) as advance:
         received = comparison.run(_show_outcome, _Total(advance))
     if received is not None:
-        console.print(f"stopped; {config.run} holds what is done: run the same command again to go on", soft_wrap=True)
+        say(f"stopped; {config.run} holds what is done: run the same command again to go on")
         return 128 + received
     summaries = write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv]))
     print_table(comparison, summaries)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +11,13 @@ import numpy as np
 import yaml
 
 from agents.algorithms import PPOSettings
-from agents.config import AgentRun, ComparisonConfig, EnvironmentConfig, TrainingConfig, plain
+from agents.config import CONTROLS, AgentRun, ComparisonConfig, EnvironmentConfig, TrainingConfig, plain
+from agents.environment import check_environment
 from agents.evaluation import has_scripted_player, play_random, play_scripted
 from agents.representation import control_artifact, fingerprint
 from agents.run import available_device, read_result, refuse_differences, train_agent, write_episode_strip
 from agents.workers import Job, Outcome, Progress, Report, cores, local_ray, run_jobs
-from encoders.artifact import read_info
+from encoders.artifact import EncoderInfo, read_info
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from foundation.presets import read_yaml
@@ -96,6 +97,9 @@ class Comparison:
         leaves `failed.json` and keeps no other from running.
         """
         config = self.config
+        # before the folder remembers settings that cannot work
+        available_device(config.device)
+        check_environment(config.environment)
         with exclusive_lock(config.run, "comparing encoders"):
             self._remember_settings()
             missing = [cell for cell in self.cells if cell.result(config.steps) is None]
@@ -156,15 +160,15 @@ class Comparison:
 def comparison_rows(config: ComparisonConfig) -> list[Row]:
     """Return the rows: encoders, controls, then the players that do not learn."""
     infos = [read_info(folder) for folder in config.encoders]
-    names = [info.name for info in infos]
+    labels = _labels(config.encoders, infos)
     rows = [
         Row(
             key=f"{_slug(folder.resolve().name)}-{info.weights_sha256[:8]}",
-            label=info.name if names.count(info.name) == 1 else f"{info.name} ({folder.resolve().name})",
+            label=label,
             kind="encoder",
             encoder=folder,
         )
-        for folder, info in zip(config.encoders, infos, strict=True)
+        for folder, info, label in zip(config.encoders, infos, labels, strict=True)
     ]
     for control in dict.fromkeys(config.controls):
         mirrored = None if control == "pixels" else config.encoders[0]
@@ -188,6 +192,15 @@ def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
     result = {"steps": 0, "seed": run.seed, "final_return": float(np.mean(played.returns)), "final_returns": played.returns}
     write_atomically(run.folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _labels(folders: Sequence[Path], infos: Sequence[EncoderInfo]) -> list[str]:
+    """Return each encoder's name, with its folder's and then the hash of its weights where that leaves two alike."""
+    names = [info.name for info in infos]
+    for more in ([folder.resolve().name for folder in folders], [info.weights_sha256[:8] for info in infos]):
+        taken = [*names, *CONTROLS]
+        names = [f"{name} ({what})" if taken.count(name) > 1 else name for name, what in zip(names, more, strict=True)]
+    return names
 
 
 def _record_outcome(cell: Cell, outcome: Outcome) -> None:

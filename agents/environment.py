@@ -22,6 +22,11 @@ def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
     return FlatObservation(env)
 
 
+def check_environment(config: EnvironmentConfig) -> None:
+    """Raise `UserError` where the environment, its options or the list of actions cannot be had."""
+    agent_environment(config).close()
+
+
 def training_environments(config: EnvironmentConfig, count: int, run_seed: int, frozen: FrozenEncoder | None) -> VecEnv:
     """Return `count` parallel environments on training worlds; latents of `frozen`, or pixels when it is None."""
     return _vectorised(config, [partial(training_seed, run_seed, index) for index in range(count)], frozen)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,6 +98,28 @@ def test_other_settings_in_the_same_folder_are_refused(compare) -> None:
         compare(evaluation=EvaluationConfig(every=32, episodes=2, final_episodes=4))
     with pytest.raises(UserError, match="choose another --run"):
         compare(steps=32)
+
+
+def test_a_mistake_does_not_spoil_the_folder_for_the_right_command(compare, monkeypatch, tmp_path) -> None:
+    def unknown(name, **options):
+        raise UserError("unknown environment")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("envs.make_env", unknown)
+        with pytest.raises(UserError, match="unknown environment"):
+            compare()
+    assert not (tmp_path / "comparison").exists()
+
+
+def test_encoders_of_the_same_name_and_folder_have_labels_of_their_own() -> None:
+    folders = [Path("a/encoder"), Path("b/encoder"), Path("c/mine"), Path("d/components")]
+    infos = [SimpleNamespace(name=name, weights_sha256=8 * digit) for name, digit in zip(["vae", "vae", "vae", "pca"], "1234", strict=True)]
+    assert module._labels(folders, infos) == [
+        "vae (encoder) (11111111)",
+        "vae (encoder) (22222222)",
+        "vae (mine)",
+        "pca (components)",
+    ]
 
 
 def test_overlapping_intervals_conclude_nothing(compare) -> None:
