@@ -1,6 +1,6 @@
 """Play a trained agent, or a player that does not learn, and film what it saw."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ PLAY = """Play a trained agent and print its returns: python play_agent.py RUN -
 RUN is the folder of a train_agent.py run, or an environment preset with --player random or scripted."""
 
 _SCALE = 4
+_CHUNK = 32
+_MOST_SEEDS = 2**30
 _TICKS_A_SECOND = 20.0
 _CODECS = ("vp09", "mp4v")
 """Browsers play the first; which of them there are depends on the build of OpenCV."""
@@ -48,14 +50,21 @@ class PlayConfig:
     """Take the likeliest action instead of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise UserError(f"'episodes' must be at least 1, got {self.episodes}")
+        if not 0 <= self.seed < _MOST_SEEDS:
+            raise UserError(f"'seed' must be from 0 to {_MOST_SEEDS - 1}, got {self.seed}")
+
 
 @dataclass
 class Film:
-    """One episode: its pictures uint8 (H, W, 3), how many there are a second of game time, and its return."""
+    """One episode: its pictures uint8 (H, W, 3), where a video is wanted; pictures a second of game time, its return, its steps."""
 
     pictures: list[np.ndarray]
     frames_per_second: float
     episode_return: float
+    steps: int
 
 
 def play(argv: Sequence[str]) -> int:
@@ -69,7 +78,7 @@ def play(argv: Sequence[str]) -> int:
         raise UserError(f"{config.video}: the video is an mp4; give it a name that ends in .mp4")
     films, frozen = _player_films(argv[0], config) if config.player else _agent_films(Path(argv[0]), config)
     for number, film in enumerate(films):
-        print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {len(film.pictures)} steps")
+        print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {film.steps} steps")
     if len(films) > 1:
         print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
     if config.video is not None:
@@ -80,14 +89,17 @@ def play(argv: Sequence[str]) -> int:
 
 def write_video(path: Path, films: Sequence[Film], frozen: FrozenEncoder | None) -> str:
     """Write films one after another, enlarged, reconstructions on the right; return the codec. Whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror}); choose another --video") from error
     temporary = path.with_name(f".{path.stem}.part.mp4")
-    frames = [frame for film in films for frame in _frames(film, frozen)]
-    height, width = frames[0].shape[:2]
+    height, width = next(_frames(films[0], frozen)).shape[:2]
     try:
         codec, writer = _open_writer(temporary, films[0].frames_per_second, (width, height))
-        for frame in frames:
-            writer.write(frame[..., ::-1])
+        for film in films:
+            for frame in _frames(film, frozen):
+                writer.write(frame)
         writer.release()
         temporary.replace(path)
     finally:
@@ -95,11 +107,13 @@ def write_video(path: Path, films: Sequence[Film], frozen: FrozenEncoder | None)
     return codec
 
 
-def _frames(film: Film, frozen: FrozenEncoder | None) -> list[np.ndarray]:
-    pictures = np.stack(film.pictures)
-    parts = [pictures] if frozen is None else [pictures, reconstructed(frozen, pictures)]
-    beside = np.concatenate(parts, axis=2)
-    return [np.ascontiguousarray(one) for one in beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)]
+def _frames(film: Film, frozen: FrozenEncoder | None) -> Iterator[np.ndarray]:
+    """Yield the enlarged frames of a film, BGR as OpenCV wants them, a few pictures at a time: a long film does not fit in memory."""
+    for start in range(0, len(film.pictures), _CHUNK):
+        pictures = np.stack(film.pictures[start : start + _CHUNK])
+        parts = [pictures] if frozen is None else [pictures, reconstructed(frozen, pictures)]
+        beside = np.concatenate(parts, axis=2)[..., ::-1]
+        yield from beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
 
 
 def _open_writer(path: Path, rate: float, size: tuple[int, int]) -> tuple[str, cv2.VideoWriter]:
@@ -154,7 +168,9 @@ def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
     with progress_bar("playing", config.episodes, "episodes") as advance:
         for number in range(config.episodes):
             pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
-            films.append(Film(pictures[:: environment.frame_skip], _TICKS_A_SECOND / environment.frame_skip, total))
+            seen = pictures[:: environment.frame_skip]
+            kept = [] if config.video is None else seen
+            films.append(Film(kept, _TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
             advance()
     return films, None
 
@@ -170,10 +186,12 @@ def _film(venv: Any, act: Callable[[Any], np.ndarray], config: PlayConfig) -> li
             pictures: list[np.ndarray] = []
             done = False
             while not done:
-                pictures.append(np.array(world.picture))
+                if config.video is not None:
+                    pictures.append(np.array(world.picture))
                 observation, _, dones, infos = venv.step(act(observation))
                 done = bool(dones[0])
-            films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), infos[0]["episode"]["r"]))
+            ended = infos[0]["episode"]
+            films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), ended["r"], ended["l"]))
             advance()
     venv.close()
     return films

@@ -63,6 +63,15 @@ def test_weights_of_another_save_are_refused(trained) -> None:
         play([str(trained)])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--episodes", "0"], "'episodes' must be at least 1"), (["--seed", "-1"], "'seed' must be from 0")],
+)
+def test_a_wrong_number_is_named(tmp_path, options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        play([str(tmp_path), *options])
+
+
 def test_a_folder_without_an_agent_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match=r"no agent\.json"):
         play([str(tmp_path)])
