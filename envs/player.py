@@ -26,13 +26,13 @@ class Player(Protocol):
 def scripted_player(name: str, noise: float = 0.2, seed: int = 0) -> Player:
     """Make a player for a voxel task that heads for the target in `info`.
 
-    `noise` in [0, 1] is the share of ticks spent on something else: looking about, at the sky or the ground, strolling,
-    jumping, hacking at what is in front. Raises `UserError` for another task.
+    `noise` in [0, 1] is the time spent on something else, by the time spent heading there (1: half of all ticks): looking
+    about, at the sky or the ground, strolling, jumping, hacking at what is in front. Raises `UserError` for another task.
     """
     if name not in VOXEL_IDS:
         raise UserError(f"no scripted player for '{name}': {nearest(name, VOXEL_IDS)}")
     if not 0 <= noise <= 1:
-        raise UserError(f"noise={noise}: must be a share from 0 to 1")
+        raise UserError(f"noise={noise}: must be from 0 to 1")
     player = ScriptedPlayer(chops="Treechop" in name, noise=noise)
     player.reset(seed)
     return player

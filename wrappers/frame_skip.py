@@ -3,6 +3,7 @@
 from typing import Any, SupportsFloat
 
 import gymnasium
+import numpy as np
 
 from foundation.errors import UserError
 
@@ -37,5 +38,5 @@ class FrameSkip(gymnasium.Wrapper):
 
     def _divide_camera(self, action: Any) -> Any:
         if isinstance(action, dict) and "camera" in action:
-            return {**action, "camera": action["camera"] / self.ticks}
+            return {**action, "camera": np.asarray(action["camera"]) / self.ticks}
         return action

@@ -40,6 +40,13 @@ def test_rewards_are_summed_and_the_camera_turns_once():
     np.testing.assert_allclose(env.env.turned, [8.0, -4.0])
 
 
+def test_a_camera_may_be_a_list():
+    env = FrameSkip(Counter(), 4)
+    env.reset()
+    env.step({"camera": [8.0, -4.0]})
+    np.testing.assert_allclose(env.env.turned, [8.0, -4.0])
+
+
 def test_an_episode_that_ends_within_the_skip_is_not_stepped_on():
     env = FrameSkip(Counter(), 4)
     env.reset()
