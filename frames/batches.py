@@ -12,7 +12,10 @@ from frames.store import FrameStore
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """A batch of clips: `frames` uint8 (B, T, H, W, C); `actions` float32 (B, T, A) that led to each frame, or None."""
+    """A batch of clips: `frames` uint8 (B, T, H, W, C); `actions` float32 (B, T, A) that led to each frame.
+
+    `actions` is None for single frames, which have no past to act in, and for stores without actions.
+    """
 
     frames: np.ndarray
     actions: np.ndarray | None = None
@@ -102,4 +105,5 @@ def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int) -
 
 
 def _read(store: FrameStore, starts: np.ndarray, clip_length: int) -> FrameBatch:
-    return FrameBatch(store.windows(starts, clip_length), store.action_windows(starts, clip_length))
+    actions = store.action_windows(starts, clip_length) if clip_length > 1 else None
+    return FrameBatch(store.windows(starts, clip_length), actions)
