@@ -9,12 +9,13 @@ import torch
 
 import frames
 from encoders import Encoder, StoreReference, make_encoder, prepare, train
-from encoders.artifact import STATISTICS_FRAMES, draw
+from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, draw, read_info
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
 from encoders.training.state import RESUME_FILE
 from foundation.command import run
 from foundation.errors import UserError
+from foundation.files import exclusive_lock
 from foundation.presets import command_line, to_dict
 from foundation.progress import say
 
@@ -29,9 +30,7 @@ def main() -> None:
     check_size(model, store)
     reference = StoreReference(str(options.store.absolute()), store.fingerprint, store.frames_per_second, store.meta["resize"])
     if next(model.parameters(), None) is None:
-        if (options.run / RESUME_FILE).exists():
-            raise UserError(f"{options.run}: holds a training run; choose another folder")
-        prepare(model, sample(store, options.training.seed), options.run, store=reference, seed=options.training.seed)
+        compute(store, model, reference, options)
     else:
         train_on(store, model, reference, options)
     say(f"wrote {options.run}; next: python evaluate_encoder.py {options.run} --store {options.store}")
@@ -76,6 +75,16 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
         device=options.device,
         threads=options.threads,
     )
+
+
+def compute(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:
+    """Fit a model that has nothing to train, such as principal components."""
+    with exclusive_lock(options.run, "making an encoder"):
+        if (options.run / RESUME_FILE).exists():
+            raise UserError(f"{options.run}: holds a training run; choose another folder")
+        if (options.run / INFO_FILE).exists() and read_info(options.run).name != options.encoder:
+            raise UserError(f"{options.run}: holds an encoder of another kind ({read_info(options.run).name}); choose another folder")
+        prepare(model, sample(store, options.training.seed), options.run, store=reference, seed=options.training.seed)
 
 
 def sample(store: frames.FrameStore, seed: int) -> Any:

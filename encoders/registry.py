@@ -22,7 +22,7 @@ def make_encoder(name: str, **hyperparameters: Any) -> Encoder:
     """
     if name in preset_names("encoder") or name.endswith((".yaml", ".yml")):
         preset = read_preset("encoder", name)
-        return make_architecture(preset_architecture(preset, name), {**preset.get("model", {}), **hyperparameters})
+        return make_architecture(preset_architecture(preset, name), {**(preset.get("model") or {}), **hyperparameters})
     if name not in architectures():
         raise UserError(f"no encoder named '{name}': {nearest(name, encoder_names())}")
     return make_architecture(name, hyperparameters)

@@ -109,3 +109,14 @@ def test_cuda_without_cuda_is_one_line_with_status_2(
         pytest.skip("this machine has a CUDA device")
     assert command(*short(video_store, tmp_path / "run")[:-1], "cuda") == 2
     assert "PyTorch finds no CUDA device here" in capsys.readouterr().err
+
+
+def test_principal_components_take_no_other_encoders_place(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert command(*short(video_store, tmp_path / "run"), "--steps", 2) == 0
+    (tmp_path / "run" / "resume.pt").unlink()
+    before = (tmp_path / "run" / "encoder.json").read_bytes()
+    assert command(*short(video_store, tmp_path / "run", "pca")[:6], "--model.latent-dim", 4) == 2
+    assert "holds an encoder of another kind (conv_vae)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "encoder.json").read_bytes() == before
