@@ -53,6 +53,7 @@ class PPOSettings:
         layers = list(keywords.pop("net_arch"))
         del keywords["n_envs"]
         policy = policy_name(venv.observation_space)
+        _check_pictures(venv.observation_space)
         algorithm = PPO(
             policy,
             venv,
@@ -65,7 +66,16 @@ class PPOSettings:
         return algorithm
 
 
+_LEAST_SIDE = 36
+
 ALGORITHMS = {"ppo": PPOSettings}
+
+
+def _check_pictures(space: spaces.Space) -> None:
+    """Raise `UserError` for pictures that Stable-Baselines3's CNN (strides 4, 2, 1) cannot take."""
+    for entry in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
+        if is_image_space(entry) and min(entry.shape[:2]) < _LEAST_SIDE:  # type: ignore[index]
+            raise UserError(f"pictures of {entry.shape}: the CNN on pixels needs sides of at least {_LEAST_SIDE}; choose a larger picture")
 
 
 def policy_name(space: spaces.Space) -> str:

@@ -71,8 +71,8 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{path}: damaged, or not a checkpoint of this program; choose another --run or delete it") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: a checkpoint of another version; choose another --run")
+    if not isinstance(content, dict) or content.get("format") != FORMAT or "settings" not in content:
+        raise UserError(f"{path}: a checkpoint of another version or of no agent; choose another --run")
     return content
 
 

@@ -15,7 +15,7 @@ from agents.config import CONTROLS, AgentRun, ComparisonConfig, EnvironmentConfi
 from agents.environment import check_environment
 from agents.evaluation import has_scripted_player, play_random, play_scripted
 from agents.representation import control_artifact, fingerprint
-from agents.run import available_device, read_result, refuse_differences, train_agent, write_episode_strip
+from agents.run import available_device, read_result, refuse_differences, refuse_encoders_folder, train_agent, write_episode_strip
 from agents.workers import Job, Outcome, Progress, Report, cores, local_ray, run_jobs
 from encoders.artifact import EncoderInfo, read_info
 from foundation.errors import UserError
@@ -98,6 +98,7 @@ class Comparison:
         """
         config = self.config
         # before the folder remembers settings that cannot work
+        refuse_encoders_folder(config.run)
         available_device(config.device)
         check_environment(config.environment)
         with exclusive_lock(config.run, "comparing encoders"):

@@ -44,6 +44,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
     process works on it, the encoder is damaged or does not fit, or CUDA was asked for and is missing.
     """
     torch.set_num_threads(config.threads)
+    refuse_encoders_folder(config.run)
     with exclusive_lock(config.run, "training an agent"):
         result = finished_result(config)
         if result is not None:
@@ -65,6 +66,12 @@ def finished_result(config: AgentRun) -> dict[str, Any] | None:
         return None
     refuse_differences(json.loads(checkpoint["settings"]), identity(config, _artifact(config)), config.run)
     return result
+
+
+def refuse_encoders_folder(folder: Path) -> None:
+    """Raise `UserError` where a run would write over an encoder's files of the same names."""
+    if (folder / "encoder.json").is_file():
+        raise UserError(f"{folder}: holds an encoder; choose another --run")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -2,9 +2,14 @@
 
 import json
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
 
+from agents.algorithms import PPOSettings
 from agents.run import Stopped, train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
@@ -108,6 +113,40 @@ def test_other_settings_are_refused_by_name(small_run) -> None:
         changed = small_run(steps=500)
         changed.environment.frame_skip = 2
         train_agent(changed, go_on)
+
+
+def test_an_encoders_folder_is_not_written_over(small_run) -> None:
+    config = small_run()
+    config.run.mkdir()
+    for name in ("encoder.json", "metrics.jsonl", "config.yaml"):
+        (config.run / name).write_text("the encoder's")
+    with pytest.raises(UserError, match="holds an encoder"):
+        train_agent(config, go_on)
+    assert (config.run / "metrics.jsonl").read_text() == (config.run / "config.yaml").read_text() == "the encoder's"
+
+
+def test_a_checkpoint_of_something_else_is_named(small_run) -> None:
+    config = small_run()
+    config.run.mkdir()
+    torch.save({"format": 1, "weights": {}}, config.run / "resume.pt")
+    with pytest.raises(UserError, match="of no agent"):
+        train_agent(config, go_on)
+
+
+@pytest.mark.parametrize(("side", "fits"), [(35, False), (36, True)])
+def test_pictures_too_small_for_the_cnn_are_named(side: int, fits: bool) -> None:
+    class Small(gymnasium.Env):
+        observation_space = spaces.Box(0, 255, (side, side, 3), np.uint8)
+        action_space = spaces.Discrete(2)
+
+    def make():
+        return PPOSettings(n_envs=1, n_steps=16, batch_size=16).make(DummyVecEnv([Small]), 0, "cpu")
+
+    if fits:
+        make()
+    else:
+        with pytest.raises(UserError, match="sides of at least 36"):
+            make()
 
 
 def test_a_second_process_is_refused(small_run) -> None:
