@@ -56,7 +56,7 @@ def print_table(comparison: Comparison, summaries: list[RowSummary]) -> None:
     for one in summaries:
         table.add_row(*_cells(comparison, one), style="red" if not one.scores else None)
     # not to a terminal, a table is as wide as it needs to be
-    console = Console()
+    console = Console(markup=False)
     console.width = max(console.width, 118) if not console.is_terminal else console.width
     console.print(table)
     for sentence in conclusions(comparison, summaries):

@@ -73,6 +73,13 @@ def test_a_failed_run_is_shown_and_stops_no_other(compare, capsys) -> None:
     assert summarise(made)[0].failures == []
 
 
+def test_brackets_in_a_label_are_printed_as_they_are(compare, capsys) -> None:
+    made, _ = compare(seeds=1)
+    row = Row("vae", "vae (run[red])", "encoder", Path("e"))
+    print_table(made, [RowSummary(row, [1.0], [], [], 1.0, (0.5, 1.5))])
+    assert capsys.readouterr().out.count("run[red]") == 2
+
+
 def test_a_row_without_any_result_still_has_its_line(compare) -> None:
     made, _ = compare(fail=("pixels/seed0", "pixels/seed1"))
     write_report(made, "the command")
