@@ -38,7 +38,7 @@ def test_cuda_without_cuda_is_a_clear_error(freeze):
         freeze(device="cuda")
 
 
-def test_streaming_gives_what_the_whole_batch_gives(freeze):
+def test_a_row_is_encoded_the_same_alone_and_in_a_batch(freeze):
     frozen = freeze(latents="all")
     actions = np.random.default_rng(1).uniform(size=(21, 3)).astype(np.float32)
     whole, whole_state = frozen.encode(FRAMES, frozen.initial_state(21), actions)

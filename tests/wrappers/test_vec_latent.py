@@ -36,6 +36,23 @@ def test_eight_environments_give_what_eight_single_wrappers_give(pictures_env, f
     assert ended > ENVIRONMENTS
 
 
+def test_streaming_gives_what_encoding_the_whole_episode_gives(pictures_env, freeze):
+    class Long(pictures_env):
+        def reset(self, **options):
+            observation, info = super().reset(**options)
+            self.left = 12
+            return observation, info
+
+    env, plain, chosen = LatentObservation(Long(0), freeze(latents="all")), Long(0), [2, 0, 1] * 4
+    streamed = [env.reset()[0], *(env.step(action)[0] for action in chosen)]
+    pictures = np.stack([plain.reset()[0], *(plain.step(action)[0] for action in chosen)])
+    before = np.concatenate([np.zeros((1, 3)), np.eye(3)[chosen]])
+    seen = np.concatenate([pictures.mean((1, 2)) / 255, before], axis=1)
+    whole = [sum(0.5 ** (t - s) * seen[s] for s in range(t + 1)) for t in range(len(seen))]
+    expected = [[*memory, t + 1] for t, memory in enumerate(whole)]
+    np.testing.assert_allclose(np.stack(streamed), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_spaces_hold_latents_in_place_of_the_picture(pictures_env, freeze):
     assert VecLatent(vec_env(pictures_env), freeze()).observation_space == spaces.Box(-np.inf, np.inf, (3,), np.float32)
     dictionary = VecLatent(vec_env(pictures_env, dictionary=True), freeze(latents="all")).observation_space
