@@ -30,6 +30,9 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         write_atomically(tmp_path / "a" / "b", "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        write_atomically(tmp_path / "folder", "x")
 
 
 def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
