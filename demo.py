@@ -4,6 +4,7 @@ Runs the product's own commands one after the other and prints each as you would
 """
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -74,7 +75,7 @@ def main() -> int:
     for number, (name, arguments) in enumerate(stages.items(), 1):
         console.rule(f"[bold]{number}/{len(stages)}  {name}")
         console.print(f"$ python {shlex.join(arguments)}", style="dim", soft_wrap=True)
-        status = subprocess.run([sys.executable, str(ROOT / arguments[0]), *arguments[1:]]).returncode
+        status = run_stage(arguments)
         # 1 says that some recordings could not be read: listed on screen, and the rest is worth going on with
         if status and not (arguments[0] == "make_frames.py" and status == 1):
             return status
@@ -82,6 +83,21 @@ def main() -> int:
     console.rule("[bold]Done")
     print(f"The demo took {minutes:.1f} minutes. The report: {(demo.run / 'comparison' / 'report.html').resolve()}")
     return 0
+
+
+def run_stage(arguments: list[str]) -> int:
+    """Run one command and return its status. A signal is the command's to handle: it saves, and the demo waits for that."""
+    stage = subprocess.Popen([sys.executable, str(ROOT / arguments[0]), *arguments[1:]])
+    # Ctrl-C reaches the command by itself, from the terminal
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: stage.terminate()),
+    }
+    try:
+        return stage.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,9 @@ def exclusive_lock(folder: str | Path, purpose: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is {purpose} here; wait for it or choose another folder") from None
+        # what a killed process was about to write; nobody else writes here now
+        for stale in folder.glob(".*.tmp"):
+            stale.unlink()
         yield
     finally:
         os.close(handle)

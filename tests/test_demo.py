@@ -1,5 +1,6 @@
 """The demo names the product's own commands; a renamed option must not break it unnoticed."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,3 +44,17 @@ def test_a_missing_folder_of_recordings_is_named_before_anything_runs(demo, monk
     with pytest.raises(UserError, match="no such folder"):
         demo.main()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stopped_demo_waits_until_its_stage_has_saved(tmp_path):
+    (tmp_path / "demo.py").write_text((ROOT / "demo.py").read_text())
+    stage = "import signal, sys, time\n"
+    stage += "def save(*_):\n    time.sleep(0.5); print('saved', flush=True); sys.exit(143)\n"
+    stage += "signal.signal(signal.SIGTERM, save); print('ready', flush=True); time.sleep(60)\n"
+    (tmp_path / "stage.py").write_text(stage)
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import demo; sys.exit(demo.run_stage(['stage.py']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.communicate(timeout=30)[0] == "saved\n"
+    assert process.returncode == 143

@@ -55,7 +55,7 @@ def _is_angle(space: spaces.Box) -> bool:
 
 
 def _is_bounded(space: spaces.Box) -> bool:
-    return bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)))
+    return bool(np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)) and np.all(space.low < space.high))
 
 
 def _number_space(space: spaces.Space) -> spaces.Box:

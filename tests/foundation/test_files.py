@@ -42,3 +42,10 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
         refused = subprocess.run(command, capture_output=True, text=True)
         assert "another process is training here" in refused.stderr
     assert subprocess.run(command, capture_output=True, text=True).stdout == "held\n"
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+    (tmp_path / ".resume.pt.123.tmp").write_text("half")
+    (tmp_path / "resume.pt").write_text("whole")
+    with exclusive_lock(tmp_path, "training"):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", "resume.pt"}
