@@ -52,14 +52,16 @@ class PPOSettings:
         keywords: dict[str, Any] = asdict(self)
         layers = list(keywords.pop("net_arch"))
         del keywords["n_envs"]
-        policy = policy_name(venv.observation_space)
-        _check_pictures(venv.observation_space)
+        policy_options: dict[str, Any] = {"net_arch": {"pi": layers, "vf": layers}}
+        pictures = _pictures(venv.observation_space)
+        if pictures and isinstance(venv.observation_space, spaces.Dict):
+            policy_options["features_extractor_kwargs"] = {"cnn_output_dim": _CNN_FEATURES}
         algorithm = PPO(
-            policy,
+            policy_name(venv.observation_space),
             venv,
             seed=seed,
-            device="cpu" if policy == "MlpPolicy" else device,
-            policy_kwargs={"net_arch": {"pi": layers, "vf": layers}},
+            device=device if pictures else "cpu",
+            policy_kwargs=policy_options,
             **keywords,
         )
         algorithm.set_logger(Logger(folder=None, output_formats=[]))
@@ -67,15 +69,19 @@ class PPOSettings:
 
 
 _LEAST_SIDE = 36
+_CNN_FEATURES = 512
+"""What `CnnPolicy` takes from a picture; `MultiInputPolicy` takes 256 unless told."""
 
 ALGORITHMS = {"ppo": PPOSettings}
 
 
-def _check_pictures(space: spaces.Space) -> None:
-    """Raise `UserError` for pictures that Stable-Baselines3's CNN (strides 4, 2, 1) cannot take."""
-    for entry in space.spaces.values() if isinstance(space, spaces.Dict) else [space]:
-        if is_image_space(entry) and min(entry.shape[:2]) < _LEAST_SIDE:  # type: ignore[index]
+def _pictures(space: spaces.Space) -> list[spaces.Space]:
+    """Return the pictures in an observation; raise `UserError` for those that Stable-Baselines3's CNN (strides 4, 2, 1) cannot take."""
+    pictures = [entry for entry in (space.spaces.values() if isinstance(space, spaces.Dict) else [space]) if is_image_space(entry)]
+    for entry in pictures:
+        if min(entry.shape[:2]) < _LEAST_SIDE:  # type: ignore[index]
             raise UserError(f"pictures of {entry.shape}: the CNN on pixels needs sides of at least {_LEAST_SIDE}; choose a larger picture")
+    return pictures
 
 
 def policy_name(space: spaces.Space) -> str:
