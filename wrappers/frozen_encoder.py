@@ -40,6 +40,8 @@ class FrozenEncoder:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mean, deviation = artifact.statistics[self.reading]
         self._mean, self._deviation = mean.to(self.device), deviation.to(self.device)
+        self.has_memory = bool(self.model.initial_state(1))
+        """Whether a latent depends on earlier frames."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -50,11 +52,6 @@ class FrozenEncoder:
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the frames the encoder was trained on."""
         return self.model.frame_shape
-
-    @property
-    def has_memory(self) -> bool:
-        """Whether a latent depends on earlier frames."""
-        return bool(self.model.initial_state(1))
 
     @property
     def parameter_count(self) -> int:
@@ -75,19 +72,23 @@ class FrozenEncoder:
         frames = self._fitting(frames)
         state = self.initial_state(len(frames)) if state is None else state
         chunk = _CPU_CHUNK if self.device.type == "cpu" else max(len(frames), 1)
-        parts = [self._encode_chunk(frames, state, action, start, start + chunk) for start in range(0, len(frames), chunk)]
+        if 0 < len(frames) <= chunk:
+            whole, following = self._encode_chunk(frames, state, action)
+            return whole.cpu().numpy(), following
+        parts = []
+        for start in range(0, len(frames), chunk):
+            rows = slice(start, start + chunk)
+            before = {name: tensor[rows] for name, tensor in state.items()}
+            parts.append(self._encode_chunk(frames[rows], before, None if action is None else action[rows]))
         latents = np.concatenate([part.cpu().numpy() for part, _ in parts]) if parts else np.zeros((0, *self.latent_shape), np.float32)
         return latents, {name: torch.cat([following[name] for _, following in parts]) for name in state}
 
     @torch.inference_mode()
-    def _encode_chunk(
-        self, frames: np.ndarray, state: State, action: np.ndarray | None, start: int, stop: int
-    ) -> tuple[Tensor, State]:
-        rows = torch.from_numpy(np.ascontiguousarray(frames[start:stop])).to(self.device)
+    def _encode_chunk(self, frames: np.ndarray, state: State, action: np.ndarray | None) -> tuple[Tensor, State]:
+        rows = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
         pictures = to_float(rows).contiguous(memory_format=torch.channels_last)
-        before = {name: tensor[start:stop] for name, tensor in state.items()}
-        previous = None if action is None else torch.as_tensor(action[start:stop], dtype=torch.float32, device=self.device)
-        latents, following = self.model.encode(pictures, before, previous, self.reading)
+        previous = None if action is None else torch.as_tensor(action, dtype=torch.float32, device=self.device)
+        latents, following = self.model.encode(pictures, state, previous, self.reading)
         return (latents - self._mean) / self._deviation, following
 
     def _fitting(self, frames: np.ndarray) -> np.ndarray:

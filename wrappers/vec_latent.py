@@ -54,7 +54,7 @@ class VecLatent(VecEnvWrapper):
         self._state = {name: tensor.to(self.frozen.device) for name, tensor in state.items()}
 
     def _encoded(self, observation: Any, actions: np.ndarray) -> Any:
-        latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions)
+        latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions if self.frozen.has_memory else None)
         return with_latents(observation, latents)
 
     def _encode_terminal(self, rows: np.ndarray, infos: list[dict[str, Any]]) -> None:
