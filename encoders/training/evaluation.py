@@ -91,6 +91,6 @@ class _Measured:
 
 def _judged(quality: dict[str, float], gain: float) -> str:
     if gain < 1:
-        return f"It reconstructs hardly better than the mean training frame ({gain:+.1f} dB): train longer, or lower model.beta."
+        return f"It reconstructs no better than the mean training frame, or hardly so ({gain:+.1f} dB): train longer, or lower model.beta."
     measured = f"{quality['psnr_db']:.2f} dB, {gain:.1f} dB above the mean training frame's, and SSIM {quality['ssim']:.3f}"
     return f"Its reconstructions have {measured}."
