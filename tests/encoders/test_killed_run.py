@@ -68,7 +68,8 @@ def kill_at(process: subprocess.Popen, run: Path, step: int) -> int:
 def test_a_run_killed_at_random_points_ends_with_the_same_bits(video_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     run_to_its_end(video_store, straight, monkeypatch)
-    for step in sorted(random.Random().sample(range(STEPS // 5, STEPS * 4 // 5), 2)):
+    draw = random.Random()
+    for step in (draw.randrange(STEPS // 5, STEPS * 3 // 5), draw.randrange(STEPS * 3 // 5, STEPS * 9 // 10)):
         reached = kill_at(start(video_store, killed), killed, step)
         repeated = reached - read_resume(killed)["step"]
         assert repeated <= CHECKPOINT_EVERY
@@ -81,7 +82,8 @@ def test_a_run_killed_at_random_points_ends_with_the_same_bits(video_store: Path
     assert steps_recorded(killed) == sorted(set(steps_recorded(killed))) == steps_recorded(straight)
     sessions = [json.loads(line)["session"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
     assert sessions == sorted(sessions)
-    assert set(sessions) == {1, 2, 3}
+    # a late second kill may find the last step done
+    assert set(sessions) >= {1, 2}
 
 
 def assert_equal_weights(weights: dict[str, Any], others: dict[str, Any]) -> None:
