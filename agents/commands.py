@@ -8,9 +8,9 @@ from agents.comparison import Comparison
 from agents.config import AgentRun, ComparisonConfig, read_command
 from agents.environment import check_environment
 from agents.report import print_table, write_report
-from agents.representation import fingerprint
 from agents.run import available_device, finished_result, train_agent
 from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
+from encoders import load_encoder
 from foundation.errors import UserError
 from foundation.progress import Advance, console, progress_bar, say
 
@@ -30,7 +30,7 @@ def train(argv: Sequence[str]) -> int:
     on_cuda = available_device(config.device) == "cuda"
     check_environment(config.environment)
     if config.encoder is not None:
-        fingerprint(config.encoder)
+        load_encoder(config.encoder)
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
     with local_ray(cpus=1), progress_bar(f"training {config.run.name}", config.steps) as advance:
