@@ -15,11 +15,10 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.progress import Advance, progress_bar
-from frames.recordings import PictureFolder, Recording, find_recordings
+from frames.readers import BadRecording, Recording, find_recordings
 from frames.resize import ResizeMode, resize_frames
 from frames.splits import BY_RECORDING, assign_splits
 from frames.store import FrameStore
-from frames.video import BadRecording
 from frames.writer import StoreWriter, finished_store, store_writer
 
 
@@ -110,7 +109,7 @@ def _keep(writer: StoreWriter, recordings: list[Recording]) -> int:
     for name, episode in list(writer.committed.items()):
         recording = found.get(name)
         # pictures that did not decode are named by decoding again
-        incomplete = isinstance(recording, PictureFolder) and episode.length < len(recording.files)
+        incomplete = recording is not None and not recording.ordered and episode.length < (recording.expected_frames() or 0)
         if recording is None or recording.origin != episode.origin or incomplete:
             writer.discard(name)
     return len(writer.committed)
@@ -158,7 +157,7 @@ def _decode(
             frames,
             source=str(recording.path),
             frames_per_second=recording.frames_per_second(),
-            arrays=recording.arrays(),
+            arrays=recording.arrays,
             ordered=recording.ordered,
             origin=recording.origin,
         )
@@ -166,8 +165,7 @@ def _decode(
         return [(recording.name, str(error))]
     except (OSError, cv2.error) as error:
         return [(recording.name, f"cannot be read ({' '.join(str(error).split())})")]
-    skipped = recording.skipped if isinstance(recording, PictureFolder) else []
-    return [(f"{recording.name}/{name}", "does not decode as a picture") for name in skipped]
+    return recording.skipped
 
 
 def _watched(

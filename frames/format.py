@@ -38,7 +38,8 @@ class Episode:
     """One recording or rollout: `length` consecutive frames, and what was recorded beside them.
 
     `ordered` is False for picture folders, whose neighbours are no clip. `content` is the hash of the raw frames,
-    `origin` the size in bytes of what it was read from, `first` the global index of its first frame.
+    `origin` the size in bytes of what it was read from, `task` what was played as far as its source tells, `trimmed` how many frames
+    were left out of it ("lead", "tail", "frozen"), `first` the global index of its first frame.
     """
 
     name: str
@@ -49,8 +50,20 @@ class Episode:
     content: str
     arrays: dict[str, ArrayInfo] = field(default_factory=dict)
     origin: int = 0
+    task: str = ""
+    trimmed: dict[str, int] = field(default_factory=dict)
     split: Split = "train"
     first: int = 0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What did not go into a store, and why; `frames` of it where known. `fault` says that it could not be read."""
+
+    name: str
+    reason: str
+    frames: int | None = None
+    fault: bool = True
 
 
 def frames_per_chunk(frame_shape: tuple[int, int, int]) -> int:

@@ -114,7 +114,7 @@ def _fill(writer: StoreWriter, rollouts: "_Rollouts", frames: int, episode_frame
             episode = writer.committed.get(name)
             if episode is None:
                 pictures, arrays = rollouts.play(number, min(episode_frames, frames - total), advance)
-                episode = writer.add(name, pictures, source=source + played_by, frames_per_second=rate, arrays=arrays)
+                episode = writer.add(name, pictures, source=source + played_by, frames_per_second=rate, arrays=partial(dict, arrays))
             total, number = total + episode.length, number + 1
 
 

@@ -94,20 +94,20 @@ class StoreWriter:
         *,
         source: str,
         frames_per_second: float,
-        arrays: Mapping[str, np.ndarray] | None = None,
+        arrays: Callable[[], Mapping[str, np.ndarray]] = dict,
         ordered: bool = True,
         origin: int = 0,
     ) -> Episode:
         """Store an episode from single frames uint8 (H, W, C) of the store's shape, and its per-step arrays.
 
-        The last chunks, the arrays and the record go in together. When `frames` raises, nothing of the episode counts, and the
-        exception goes on.
+        `arrays` is called when the frames are exhausted. The last chunks, the arrays and the record go in together. When `frames`
+        raises, nothing of the episode counts, and the exception goes on.
         """
         prefix = format.chunk_prefix(name)
         self._clear(prefix)
         length, content, waiting = self._write_chunks(prefix, frames)
         infos = {}
-        for key, array in (arrays or {}).items():
+        for key, array in arrays().items():
             waiting.append((format.array_key(name, key), np.ascontiguousarray(array).tobytes()))
             infos[key] = _describe(array)
         episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin)

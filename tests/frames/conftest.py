@@ -81,8 +81,8 @@ def write_store(tmp_path: Path) -> Callable[..., FrameStore]:
         shape = next(iter(episodes.values())).shape[1:]
         with store_writer(path, {"source": "a test"}, shape) as writer:
             for name, frames in episodes.items():
-                beside = (arrays or {}).get(name)
-                writer.add(name, frames, source=name, frames_per_second=20.0, arrays=beside, ordered=ordered)
+                beside = (arrays or {}).get(name, {})
+                writer.add(name, frames, source=name, frames_per_second=20.0, arrays=lambda beside=beside: beside, ordered=ordered)
             writer.finish(lambda names: assign_splits(names, **splits), {"resize": "squash", "left_out": []})
         return FrameStore(path)
 

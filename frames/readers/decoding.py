@@ -13,6 +13,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
+from frames.readers.recording import BadRecording
+
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".gif", ".mkv", ".webm", ".mov", ".m4v")
@@ -20,10 +22,6 @@ _USUAL_RATE = 20.0
 _MP4_SUFFIXES = (".mp4", ".mov", ".m4v")
 # Sound MineRL videos hold down to half as many frames as their header estimates from duration and rate
 _LEAST_OF_HEADER = 1 / 3
-
-
-class BadRecording(Exception):
-    """A recording that cannot go into a store: the reason, in the user's words."""
 
 
 def read_rate(path: Path) -> float:

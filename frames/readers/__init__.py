@@ -1,0 +1,70 @@
+"""Finding recordings in a folder: every layout has a module here, documented in docs/frame_formats.md."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from foundation.errors import UserError, nearest
+from frames.readers.minerl import MINERL
+from frames.readers.pictures import PICTURES
+from frames.readers.recording import BadRecording, Folder, Layout, Recording
+from frames.readers.videos import VIDEOS
+
+# in the order in which they are asked: what knows more of its files comes first
+LAYOUTS: tuple[Layout, ...] = (MINERL, VIDEOS, PICTURES)
+
+__all__ = ["LAYOUTS", "BadRecording", "Folder", "Layout", "Recording", "find_recordings"]
+
+
+def find_recordings(source: Path, layout: str | None = None) -> list[Recording]:
+    """Return the recordings in and below a folder, or in a single file, sorted by name.
+
+    `layout` names the only one to look for. Raises `UserError` when there is no such folder, or nothing in it that we know.
+    """
+    layouts = LAYOUTS if layout is None else [_named(layout)]
+    if not source.exists():
+        raise UserError(f"{source}: no such folder; give the folder of your recordings")
+    found = [recording for folder in _folders(source) for recording in _in_folder(folder, layouts)]
+    if not found:
+        known = "; ".join(layout.described for layout in layouts)
+        raise UserError(f"{source}: no recordings found; looked for {known}")
+    return sorted(_without_stray_pictures(found), key=lambda recording: recording.name)
+
+
+def _named(name: str) -> Layout:
+    for layout in LAYOUTS:
+        if layout.name == name:
+            return layout
+    raise UserError(f"no layout '{name}': {nearest(name, [layout.name for layout in LAYOUTS])}")
+
+
+def _folders(source: Path) -> Iterator[Folder]:
+    """Walk through a source folder; a source that is a file is a folder with that file alone."""
+    if source.is_file():
+        yield Folder(source.parent, source.parent, [source.name])
+        return
+    seen = set()
+    for path, folders, files in os.walk(source, followlinks=True):
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in seen:
+            # a link back up, or a second way into the same folder
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".building"))
+        yield Folder(source, Path(path), sorted(name for name in files if not name.startswith(".")), list(folders))
+
+
+def _in_folder(folder: Folder, layouts: Sequence[Layout]) -> Iterator[Recording]:
+    left = folder
+    for layout in layouts:
+        found = layout.find(left)
+        taken = {file.name for recording in found for file in [*recording.files, recording.path]}
+        left = Folder(left.source, left.path, [name for name in left.files if name not in taken], left.folders)
+        yield from found
+
+
+def _without_stray_pictures(found: list[Recording]) -> list[Recording]:
+    """Drop pictures that lie beside or above other recordings: thumbnails and contact sheets, not data."""
+    above = {parent for recording in found if recording.ordered for parent in recording.path.parents}
+    return [recording for recording in found if recording.ordered or recording.path not in above]

@@ -1,0 +1,88 @@
+"""What every reader gives: a recording, which becomes an episode of the store."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from frames.format import Split
+
+
+class BadRecording(Exception):
+    """A recording that cannot go into a store: the reason, in the user's words."""
+
+
+@dataclass
+class Recording:
+    """Something that becomes an episode.
+
+    `name` is its path below the source folder, `path` the file or folder that it is, `files` all that is read of it, `task` what was
+    played as far as the layout tells, `split` the split it has by its source, `skipped` the (name, reason) of the pictures that
+    `frames` had to leave out. A layout subclasses it.
+    """
+
+    name: str
+    path: Path
+    files: Sequence[Path]
+    task: str = ""
+    split: Split | None = None
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    ordered = True
+
+    @property
+    def origin(self) -> int:
+        """The size in bytes of all that is read."""
+        return sum(file.stat().st_size for file in self.files if file.exists())
+
+    def expected_frames(self) -> int | None:
+        """About how many frames there are, found without decoding; None when nothing tells. Never raises."""
+        return None
+
+    def frames_per_second(self) -> float:
+        """Raise `BadRecording` where the recording does not open."""
+        raise NotImplementedError
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Yield uint8 RGB frames (H, W, 3), one at a time; raise `BadRecording` where they do not decode."""
+        raise NotImplementedError
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the per-step arrays by name, asked for once and after `frames` is exhausted; raise `BadRecording` where damaged.
+
+        For F frames, "observation..." has F entries, or one less where the last was not recorded; everything else ("reward",
+        "action...") has F-1: entry t is what happened between frame t and frame t+1.
+        """
+        return {}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder met on the walk through a source: `files` and `folders` are its visible names, sorted."""
+
+    source: Path
+    path: Path
+    files: Sequence[str]
+    folders: Sequence[str] = ()
+
+    def with_suffix(self, *suffixes: str) -> list[Path]:
+        """Return the files of these endings, whatever their case."""
+        return [self.path / name for name in self.files if name.lower().endswith(suffixes)]
+
+    def name(self, file: str | Path = "") -> str:
+        """Return the name of a recording: the path of the folder, or of a file or a part in it, below the source."""
+        path = self.path / file
+        return path.relative_to(self.source).as_posix() if path != self.source else self.source.resolve().name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which recordings lie on disk.
+
+    `find` returns the recordings in a folder, not below it; their `files` and `path` are not offered to the layouts that come after.
+    `described` completes "looked for ...".
+    """
+
+    name: str
+    described: str
+    find: Callable[[Folder], Sequence[Recording]]
