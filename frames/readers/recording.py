@@ -10,7 +10,15 @@ from frames.format import Split
 
 
 class BadRecording(Exception):
-    """A recording that cannot go into a store: the reason, in the user's words."""
+    """A recording that cannot go into a store: the reason, in the user's words. `fault` says that it is damaged."""
+
+    fault = True
+
+
+class ExcludedRecording(BadRecording):
+    """A recording that is not for use by what is known of it, sound or not: leaving it out is no fault."""
+
+    fault = False
 
 
 @dataclass
