@@ -6,20 +6,18 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
+from foundation.seeds import FIRST_EVALUATION_SEED
 from wrappers.flat_observation import PICTURE
-
-# Training seeds lie below, evaluation seeds at and above: no world is both trained and judged on.
-_EVALUATION = 2**30
 
 
 def training_seed(run_seed: int, environment: int, episode: int) -> int:
     """Return the world's seed of a training episode: the same in every row of a comparison."""
-    return int(np.random.SeedSequence((run_seed, environment, episode)).generate_state(1)[0]) % _EVALUATION
+    return int(np.random.SeedSequence((run_seed, environment, episode)).generate_state(1)[0]) % FIRST_EVALUATION_SEED
 
 
 def evaluation_seed(episode: int) -> int:
     """Return the world's seed of an evaluation episode: the same for every run."""
-    return _EVALUATION + episode
+    return FIRST_EVALUATION_SEED + episode
 
 
 class Episodes(gymnasium.Wrapper):

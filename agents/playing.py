@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
 
@@ -19,6 +19,7 @@ from agents.run import available_device, reconstructed
 from foundation.errors import UserError
 from foundation.presets import build, parse, preset_names
 from foundation.progress import progress_bar
+from foundation.videos import write_video
 from wrappers import FrozenEncoder
 
 PLAY = """Play a trained agent and print its returns: python play_agent.py RUN --episodes 1 --video episode.mp4
@@ -29,8 +30,6 @@ _SCALE = 4
 _CHUNK = 32
 _MOST_SEEDS = 2**30
 _TICKS_A_SECOND = 20.0
-_CODECS = ("vp09", "mp4v")
-"""Browsers play the first; which of them there are depends on the build of OpenCV."""
 
 
 @dataclass(kw_only=True)
@@ -82,46 +81,19 @@ def play(argv: Sequence[str]) -> int:
     if len(films) > 1:
         print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
     if config.video is not None:
-        codec = write_video(config.video, films, frozen)
+        shown = chain.from_iterable(_frames(film, frozen) for film in films)
+        codec = write_video(config.video, shown, films[0].frames_per_second)
         print(f"wrote {config.video} ({codec}, {films[0].frames_per_second:g} frames/s as the agent saw them)")
     return 0
 
 
-def write_video(path: Path, films: Sequence[Film], frozen: FrozenEncoder | None) -> str:
-    """Write films one after another, enlarged, reconstructions on the right; return the codec. Whole or absent."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be made ({error.strerror}); choose another --video") from error
-    temporary = path.with_name(f".{path.stem}.part.mp4")
-    height, width = next(_frames(films[0], frozen)).shape[:2]
-    try:
-        codec, writer = _open_writer(temporary, films[0].frames_per_second, (width, height))
-        for film in films:
-            for frame in _frames(film, frozen):
-                writer.write(frame)
-        writer.release()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return codec
-
-
 def _frames(film: Film, frozen: FrozenEncoder | None) -> Iterator[np.ndarray]:
-    """Yield the enlarged frames of a film, BGR as OpenCV wants them, a few pictures at a time: a long film does not fit in memory."""
+    """Yield the enlarged frames of a film, reconstructions on the right, a few pictures at a time: a long film does not fit in memory."""
     for start in range(0, len(film.pictures), _CHUNK):
         pictures = np.stack(film.pictures[start : start + _CHUNK])
         parts = [pictures] if frozen is None else [pictures, reconstructed(frozen, pictures)]
-        beside = np.concatenate(parts, axis=2)[..., ::-1]
+        beside = np.concatenate(parts, axis=2)
         yield from beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
-
-
-def _open_writer(path: Path, rate: float, size: tuple[int, int]) -> tuple[str, cv2.VideoWriter]:
-    for codec in _CODECS:
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
-        if writer.isOpened():
-            return codec, writer
-    raise UserError(f"{path}: cannot be written as a video by this OpenCV, or its folder is not writable")
 
 
 def _agent_films(folder: Path, config: PlayConfig) -> tuple[list[Film], FrozenEncoder | None]:
