@@ -1,5 +1,6 @@
 """Pictures a person looks at: labelled grids of frames as PNG."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def write_png(path: str | Path, picture: np.ndarray) -> None:
     """Write a uint8 RGB picture (H, W, 3) to `path` in one step."""
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     write_atomically(path, encoded.tobytes())
+
+
+def write_gif(path: str | Path, frames: np.ndarray, frames_per_second: float) -> None:
+    """Write uint8 RGB frames (N, H, W, 3) to `path` as an endless film, in one step. A GIF counts in hundredths of a second."""
+    # OpenCV's GIF has one coarse palette for all frames; Pillow finds each its own 256 colours
+    from PIL import Image
+
+    pictures = [Image.fromarray(np.ascontiguousarray(frame)).quantize(256) for frame in frames]
+    content = io.BytesIO()
+    duration = max(20, 10 * round(100 / frames_per_second))
+    pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0, optimize=False)
+    write_atomically(path, content.getvalue())
 
 
 def _text_line(text: str, width: int) -> np.ndarray:

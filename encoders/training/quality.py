@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 _WINDOW = 11
 _SIGMA = 1.5
-_C1, _C2 = 0.01**2, 0.03**2
+_K1, _K2 = 0.01, 0.03
 
 
 def psnr(mean_squared_error: float) -> float:
@@ -22,11 +22,11 @@ def psnr(mean_squared_error: float) -> float:
     return -10 * math.log10(max(mean_squared_error, 1e-12))
 
 
-def ssim(x_NCHW: Tensor, y_NCHW: Tensor) -> Tensor:
+def ssim(x_NCHW: Tensor, y_NCHW: Tensor, data_range: float = 1.0) -> Tensor:
     """Return the structural similarity (N) of frames, averaged over channels and places where the window fits.
 
-    Wang et al. 2004: an 11x11 Gaussian window of deviation 1.5, K1 = 0.01, K2 = 0.03.
-    Frames smaller than the window are padded by repeating the edge.
+    Wang et al. 2004: an 11x11 Gaussian window of deviation 1.5, K1 = 0.01, K2 = 0.03. A `data_range` of 2 for frames in [0, 1] gives
+    the higher figures that older programs print. Frames smaller than the window are padded by repeating the edge.
     """
     missing = [max(0, _WINDOW - size) for size in x_NCHW.shape[2:]]
     x_NCHW, y_NCHW = (F.pad(frames, (0, missing[1], 0, missing[0]), mode="replicate") for frames in (x_NCHW, y_NCHW))
@@ -34,8 +34,9 @@ def ssim(x_NCHW: Tensor, y_NCHW: Tensor) -> Tensor:
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = _blur(stacked.double()).chunk(5)
     variances = mean_xx - mean_x.square() + mean_yy - mean_y.square()
     covariance = mean_xy - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
-    structure = (2 * covariance + _C2) / (variances + _C2)
+    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    structure = (2 * covariance + c2) / (variances + c2)
     return (luminance * structure).mean((1, 2, 3))
 
 

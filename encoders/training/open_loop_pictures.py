@@ -1,0 +1,74 @@
+"""What a person looks at of open-loop predictions: strips of every frame, films, and the curves of their quality.
+
+Shapes: B clips, T frames of a clip, C context, H horizon (height and width are h and w), c colours.
+"""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders.encoder import to_float
+from encoders.training.open_loop import Predictor, Settings
+from encoders.training.pictures import to_uint8
+from foundation.files import write_atomically
+from foundation.pictures import in_rows, picture_grid, write_gif, write_png
+
+_COLUMNS = 20
+_FILM_SCALE = 3
+_KINDS = ("target", "prediction", "error")
+
+
+@torch.no_grad()
+def write_predictions(
+    folder: Path, model: Predictor, clips: np.ndarray, settings: Settings, frames_per_second: float, device: torch.device
+) -> Iterator[Path]:
+    """Write a strip (PNG) and a film (GIF) for each of the clips uint8 (B, T, h, w, c): target, prediction, error; yield their paths.
+
+    The strip has every predicted frame; the film begins with the context, on both sides alike. The error is the absolute difference.
+    """
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    seen = to_float(torch.from_numpy(clips[:, : settings.context]).to(device))
+    horizon = clips.shape[1] - settings.context
+    predicted = model.open_loop(seen, horizon, use_obs=settings.use_obs, generator=generator)
+    for number, (clip, future) in enumerate(zip(clips, predicted, strict=True)):
+        target, prediction = clip[settings.context :], to_uint8(future)
+        error = np.abs(target.astype(np.int16) - prediction).astype(np.uint8)
+        write_png(folder / f"open_loop_{number}.png", _strips(target, prediction, error, settings.context))
+        yield folder / f"open_loop_{number}.png"
+        context = clip[: settings.context]
+        sides = [np.concatenate([context, target]), np.concatenate([context, prediction]), np.concatenate([context * 0, error])]
+        film = np.concatenate(sides, axis=2).repeat(_FILM_SCALE, axis=1).repeat(_FILM_SCALE, axis=2)
+        write_gif(folder / f"open_loop_{number}.gif", film, frames_per_second)
+        yield folder / f"open_loop_{number}.gif"
+
+
+def write_curves(path: Path, report: dict[str, Any]) -> None:
+    """Draw PSNR and SSIM by frame ahead, a row of plots a group, the baselines beside the model."""
+    from matplotlib.figure import Figure
+
+    groups = report["groups"]
+    figure = Figure(figsize=(11, 3.6 * len(groups)), layout="constrained")
+    for axes, (name, group) in zip(figure.subplots(len(groups), 2, squeeze=False), groups.items(), strict=True):
+        for axis, measure, label in zip(axes, ("psnr_db", "ssim"), ("PSNR (dB, pooled, data range 1)", "SSIM (data range 1)"), strict=True):
+            for row, scores in group["rows"].items():
+                curve = scores["curves"][measure]
+                axis.plot(range(1, len(curve) + 1), curve, label=row, linewidth=2 if row == "model" else 1)
+            axis.set(xlabel=f"frames ahead, after {report['context']} frames seen", ylabel=label, title=f"{name} ({group['clips']} clips)")
+            axis.grid(alpha=0.3)
+        axes[0].legend(fontsize=8)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_atomically(path, content.getvalue())
+
+
+def _strips(target: np.ndarray, prediction: np.ndarray, error: np.ndarray, context: int) -> np.ndarray:
+    rows, labels = [], []
+    for part, kind_rows in enumerate(zip(*(in_rows(frames, _COLUMNS) for frames in (target, prediction, error)), strict=True)):
+        first = context + part * _COLUMNS
+        rows += kind_rows
+        labels += [f"{kind}, frames {first + 1} to {first + len(row)}" for kind, row in zip(_KINDS, kind_rows, strict=True)]
+    return picture_grid(rows, labels)
