@@ -84,8 +84,8 @@ def main() -> int:
 def build(config: Build) -> int:
     environment = not Path(config.source).exists() and _ENVIRONMENT_ID.fullmatch(config.source)
     summary = _from_environment(config) if environment else _from_recordings(config)
-    for name, reason in summary.left_out:
-        console.print(f"left out: {_printable(name)}: {reason}", markup=False)
+    for entry in summary.left_out:
+        console.print(f"left out: {_printable(entry.name)}: {entry.reason}", markup=False)
     if summary.finished_before:
         held = f"{summary.frames:,} frames of {summary.episodes} episodes"
         console.print(f"{summary.path} was finished before: {held}; nothing to do", markup=False)

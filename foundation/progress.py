@@ -1,5 +1,6 @@
 """One progress bar for all commands: what, how far, how fast, time left."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -17,9 +18,9 @@ def say(text: str) -> None:
 
 
 class Advance(Protocol):
-    """Report progress: `advance(n)` more units are done; `note` replaces the text at the end of the bar."""
+    """Report progress: `advance(n)` more units are done; `note` replaces the text at the end of the bar, `total` an estimated total."""
 
-    def __call__(self, amount: int = 1, note: str | None = None) -> None: ...
+    def __call__(self, amount: int = 1, note: str | None = None, total: int | None = None) -> None: ...
 
 
 class _Rate(ProgressColumn):
@@ -50,8 +51,8 @@ def progress_bar(description: str, total: int | None, unit: str = "steps", done:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
-        def advance(amount: int = 1, note: str | None = None) -> None:
-            progress.update(task, advance=amount)
+        def advance(amount: int = 1, note: str | None = None, total: int | None = None) -> None:
+            progress.update(task, advance=amount, total=total)
             if note is not None:
                 progress.update(task, note=note)
 
@@ -59,14 +60,24 @@ def progress_bar(description: str, total: int | None, unit: str = "steps", done:
 
 
 def _plain_lines(description: str, total: int | None, unit: str, done: int) -> Advance:
-    state = {"done": done, "printed": done * 10 // total if total else 0}
+    state = {"done": done, "total": total or 0, "printed": done * 10 // total if total else 0}
+    began = time.monotonic()
 
-    def advance(amount: int = 1, note: str | None = None) -> None:
+    def advance(amount: int = 1, note: str | None = None, total: int | None = None) -> None:
         state["done"] += amount
-        tenth = state["done"] * 10 // total if total else state["done"] // 10_000
+        state["total"] = total or state["total"]
+        tenth = state["done"] * 10 // state["total"] if state["total"] else state["done"] // 10_000
         if tenth > state["printed"]:
             state["printed"] = tenth
-            of = f"/{total}" if total else ""
-            console.print(f"{description}: {state['done']}{of} {unit}{'  ' + note if note else ''}", soft_wrap=True)
+            of = f"/{state['total']}" if state["total"] else ""
+            pace = _pace(state["done"] - done, state["total"] - state["done"], time.monotonic() - began, unit)
+            console.print(f"{description}: {state['done']}{of} {unit}, {pace}{'  ' + note if note else ''}", soft_wrap=True, markup=False)
 
     return advance
+
+
+def _pace(done: int, left: int, seconds: float, unit: str) -> str:
+    """Say how fast it goes, and how long it still takes where that is known."""
+    rate = done / max(seconds, 1e-9)
+    shown = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
+    return f"{shown}, {left / rate:,.0f} s left" if left > 0 and rate > 0 else shown

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.progress import Advance, progress_bar
+from frames.cleaning import NO_CLEANING, Cleaning
+from frames.format import LeftOut
 from frames.readers import BadRecording, Recording, find_recordings
 from frames.resize import ResizeMode, resize_frames
 from frames.splits import BY_RECORDING, assign_splits
@@ -26,7 +28,8 @@ from frames.writer import StoreWriter, finished_store, store_writer
 class BuildSummary:
     """What a build did: `decoded` episodes are new, `kept` ones come from an earlier, interrupted run.
 
-    `left_out` holds (name, reason) of what could not be read. `finished_before` says that there was nothing to do.
+    `left_out` names what did not go in, `trimmed` counts the frames left out of episodes by "lead", "tail" and "frozen".
+    `finished_before` says that there was nothing to do.
     """
 
     path: Path
@@ -34,20 +37,22 @@ class BuildSummary:
     episodes: int
     decoded: int
     kept: int
-    left_out: list[tuple[str, str]]
+    left_out: list[LeftOut]
     seconds: float
     finished_before: bool = False
+    trimmed: dict[str, int] = field(default_factory=dict)
 
     @property
     def status(self) -> int:
-        """The exit status of a command: 1 when this run left something out."""
-        return 1 if self.left_out and not self.finished_before else 0
+        """The exit status of a command: 1 when this run could not read something."""
+        return 1 if any(entry.fault for entry in self.left_out) and not self.finished_before else 0
 
 
 def build_store(
     source: str | Path,
     path: str | Path,
     *,
+    layout: str | None = None,
     frame_size: tuple[int, int] = (64, 64),
     resize: ResizeMode = "squash",
     split: str = BY_RECORDING,
@@ -55,6 +60,8 @@ def build_store(
     test: float = 0.0,
     limit: int | None = None,
     workers: int | None = None,
+    cleaning: Cleaning = NO_CLEANING,
+    append: bool = False,
 ) -> BuildSummary:
     """Build the store at `path` from the recordings in and below the folder `source`.
 
@@ -64,7 +71,7 @@ def build_store(
     """
     source, path, began = Path(source), Path(path), time.monotonic()
     assign_splits([], split, val, test)
-    recordings = find_recordings(source)[:limit]
+    recordings = find_recordings(source, layout)[:limit]
     plan = {
         "source": str(source.resolve()),
         "frame_size": list(frame_size),
@@ -81,22 +88,22 @@ def build_store(
         left_out = _decode_all(writer, recordings, partial(_decode, writer, frame_size, resize), workers or os.cpu_count() or 1)
         if not writer.committed:
             writer.abandon()
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
+            reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
             raise UserError(f"{source}: none of {len(recordings)} recordings could be read ({reasons})")
         return close_summary(writer, kept, left_out, began, partial(assign_splits, split=split, val=val, test=test), resize)
 
 
 def finished_summary(store: FrameStore) -> BuildSummary:
     """The summary of a build that had nothing left to do."""
-    left_out = [(entry["name"], entry["reason"]) for entry in store.meta["left_out"]]
-    return BuildSummary(store.path, len(store), len(store.episodes), 0, len(store.episodes), left_out, 0.0, True)
+    left_out = [LeftOut(**entry) for entry in store.meta["left_out"]]
+    return BuildSummary(store.path, len(store), len(store.episodes), 0, len(store.episodes), left_out, 0.0, True, store.meta["trimmed"])
 
 
 def close_summary(
-    writer: StoreWriter, kept: int, left_out: list[tuple[str, str]], began: float, splitter: Any, resize: str
+    writer: StoreWriter, kept: int, left_out: list[LeftOut], began: float, splitter: Any, resize: str
 ) -> BuildSummary:
     """Finish the store and say what was done."""
-    named = [{"name": name, "reason": reason} for name, reason in left_out]
+    named = [asdict(entry) for entry in left_out]
     writer.finish(splitter, {"resize": resize, "left_out": named})
     frames = sum(episode.length for episode in writer.committed.values())
     episodes = len(writer.committed)
@@ -125,11 +132,11 @@ def _check_recordings(store: FrameStore, recordings: list[Recording]) -> None:
             raise UserError(f"{store.path}: is finished, but {recording.name} {change}; build into another store path")
 
 
-def _decode_all(writer: StoreWriter, recordings: list[Recording], decode: Any, workers: int) -> list[tuple[str, str]]:
+def _decode_all(writer: StoreWriter, recordings: list[Recording], decode: Any, workers: int) -> list[LeftOut]:
     """Decode what is not committed yet, several recordings at a time; return (name, reason) of what failed, by name."""
     missing = [recording for recording in recordings if recording.name not in writer.committed]
     done = len(recordings) - len(missing)
-    stop, left_out = threading.Event(), []
+    stop, left_out = threading.Event(), list[LeftOut]()
     with progress_bar("decoding", len(recordings), "recordings", done) as advance:
         meter = _Meter(advance)
         with ThreadPoolExecutor(workers) as pool:
@@ -143,13 +150,13 @@ def _decode_all(writer: StoreWriter, recordings: list[Recording], decode: Any, w
             finally:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
-    return sorted(left_out)
+    return sorted(left_out, key=lambda entry: entry.name)
 
 
 def _decode(
     writer: StoreWriter, frame_size: tuple[int, int], resize: str, recording: Recording, meter: "_Meter", stop: threading.Event
-) -> list[tuple[str, str]]:
-    """Store one recording; return (name, reason) of what of it could not be read."""
+) -> list[LeftOut]:
+    """Store one recording; return what of it could not be read."""
     try:
         frames = _watched(recording.frames(), frame_size, resize, meter, stop)
         writer.add(
@@ -162,10 +169,10 @@ def _decode(
             origin=recording.origin,
         )
     except BadRecording as error:
-        return [(recording.name, str(error))]
+        return [LeftOut(recording.name, str(error), fault=error.fault)]
     except (OSError, cv2.error) as error:
-        return [(recording.name, f"cannot be read ({' '.join(str(error).split())})")]
-    return recording.skipped
+        return [LeftOut(recording.name, f"cannot be read ({' '.join(str(error).split())})")]
+    return [LeftOut(name, reason, 1) for name, reason in recording.skipped]
 
 
 def _watched(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 FORMAT = "minerl-perception frames"
-VERSION = 1
+VERSION = 2
 CODEC = "raw"
 META_KEY = b"meta"
 PLAN_KEY = b"plan"
@@ -58,12 +58,17 @@ class Episode:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What did not go into a store, and why; `frames` of it where known. `fault` says that it could not be read."""
+    """What did not go into a store, and why; `frames` of it where known.
+
+    `fault` says that it could not be read, and is not just unwanted. `origin` is the size in bytes of what it was read from: when that
+    has changed, an append tries it again.
+    """
 
     name: str
     reason: str
     frames: int | None = None
     fault: bool = True
+    origin: int = 0
 
 
 def frames_per_chunk(frame_shape: tuple[int, int, int]) -> int:
@@ -100,6 +105,16 @@ def chunk_key(prefix: bytes, chunk: int) -> bytes:
 
 def array_key(episode: str, array: str) -> bytes:
     return b"a" + _short(episode) + _short(array)
+
+
+def signatures_key(episode: str) -> bytes:
+    """Where the signatures of an episode's frames are: what tells duplicates."""
+    return b"d" + _short(episode)
+
+
+def left_out_key(episode: str) -> bytes:
+    """Where a build keeps what it left out of an episode."""
+    return b"l" + _short(episode)
 
 
 def record_key(episode: str) -> bytes:

@@ -80,6 +80,8 @@ def read_meta(path: Path, environment: lmdb.Environment) -> dict[str, Any]:
         known, version = False, 0
     if not known:
         raise UserError(f"{path}: {_FOREIGN}")
+    if isinstance(version, int) and version < format.VERSION:
+        raise UserError(f"{path}: a frame store of the older format {version}, not {format.VERSION}; build it again")
     if version != format.VERSION or meta["codec"] != format.CODEC:
         newer = f"format {version}, codec '{meta.get('codec')}'; this version reads format {format.VERSION}, codec '{format.CODEC}'"
         raise UserError(f"{path}: a frame store of {newer}; update this program")

@@ -1,10 +1,12 @@
 """Writing a store: episode by episode into a working folder, and by one rename into place."""
 
+import dataclasses
+import errno
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +18,25 @@ import numpy as np
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from frames import format
-from frames.format import ArrayInfo, Episode, Split
+from frames.copying import copy_file
+from frames.format import ArrayInfo, Episode, LeftOut, Split
 from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
 
 _FLUSH_BYTES = 16 << 20
+_WAITING_BYTES = 128 << 20
 _FIRST_MAP = 64 << 20
-_FORBIDDEN = ("Read-only", "Permission denied", "Not a directory", "File exists")
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
+# LMDB reports a write that a full disk cut short as an input/output error
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+try:
+    from frames.duplicates import signatures
+except ImportError:
+
+    def signatures(frames: np.ndarray) -> np.ndarray:
+        return np.zeros((len(frames), 2), np.uint64)
+
 
 Splitter = Callable[[Iterable[str]], Mapping[str, Split]]
 
@@ -35,24 +49,38 @@ def finished_store(path: Path, plan: Mapping[str, Any]) -> FrameStore | None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     store = FrameStore(path)
-    if not (working_folder(path) / "store").exists():
-        # left by a kill right after the rename
-        shutil.rmtree(working_folder(path), ignore_errors=True)
-    _check_plan(path, store.meta["plan"], plan, "another store path")
+    remove_leftovers(path)
+    check_plan(path, store.meta["plan"], plan, "choose another store path")
     return store
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove a working folder without a store in it: a kill right after the rename leaves it."""
+    if not (working_folder(path) / "store" / "data.mdb").exists():
+        shutil.rmtree(working_folder(path), ignore_errors=True)
+
+
+def check_plan(where: Path, found: Mapping[str, Any], plan: Mapping[str, Any], remedy: str) -> None:
+    """Raise a `UserError` that names the first difference between two plans."""
+    for key, value in plan.items():
+        if found.get(key) != value:
+            raise UserError(f"{where}: made with {key} = {found.get(key)!r}, not {value!r}; {remedy}")
+
+
 @contextmanager
-def store_writer(path: Path, plan: Mapping[str, Any], frame_shape: tuple[int, int, int]) -> Iterator["StoreWriter"]:
+def store_writer(
+    path: Path, plan: Mapping[str, Any], frame_shape: tuple[int, int, int], *, threads: int = 1, onto: FrameStore | None = None
+) -> Iterator["StoreWriter"]:
     """Open the working folder `<path>.building` for this process alone, with what an earlier run left in it.
 
-    A `plan` says what makes the store; a working folder of another plan is refused with a `UserError`.
+    A `plan` says what makes the store; a working folder of another plan is refused with a `UserError`. `onto` is the finished store at
+    `path` that episodes are appended to: a copy of it is written, and takes its place at the end. `threads` will add episodes at a time.
     """
     if min(frame_shape) < 1:
         raise UserError(f"frame size {frame_shape[:2]}: height and width must be at least 1")
     working = working_folder(path)
     with exclusive_lock(working, "building a store"):
-        writer = StoreWriter(path, working, plan, frame_shape)
+        writer = StoreWriter(path, working, plan, frame_shape, threads, onto)
         try:
             yield writer
         finally:
@@ -65,24 +93,39 @@ class StoreWriter:
     """Takes episodes from any number of threads; what it has taken survives a kill.
 
     An episode counts once its record is written, which happens after all its frames. `committed` holds the episodes by name,
-    those of earlier runs included.
+    those of earlier runs included, and `parts_left_out` what was left out within them. `complete` says that an earlier run was
+    killed when only the rename was missing.
     """
 
-    def __init__(self, path: Path, working: Path, plan: Mapping[str, Any], frame_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        working: Path,
+        plan: Mapping[str, Any],
+        frame_shape: tuple[int, int, int],
+        threads: int = 1,
+        onto: FrameStore | None = None,
+    ) -> None:
         self.path = path
         self.finished = False
         self.abandoned = False
+        self.complete = False
         self._plan = dict(plan)
+        self._onto = onto
         self._frame_shape = frame_shape
         self._per_chunk = format.frames_per_chunk(frame_shape)
+        self._flush_bytes = min(_FLUSH_BYTES, _WAITING_BYTES // threads)
         self._folder = working / "store"
         self._lock = threading.Lock()
         with _disk_errors(path):
+            if onto is not None and not (self._folder / "data.mdb").exists():
+                self._begin_with(onto)
             self._folder.mkdir(exist_ok=True)
-            self._env = lmdb.open(str(self._folder), map_size=_FIRST_MAP, lock=False, readahead=False)
+            self._env = _open(self._folder)
         try:
             self._take_up_plan()
-            self.committed = self._read_committed()
+            self.committed = {episode.name: episode for episode in self._records(b"e", format.episode_from_json)}
+            self.parts_left_out = {part["of"]: _parts(part) for part in self._records(b"l", dict)}
         except BaseException:
             self._env.close()
             raise
@@ -95,36 +138,53 @@ class StoreWriter:
         source: str,
         frames_per_second: float,
         arrays: Callable[[], Mapping[str, np.ndarray]] = dict,
+        trimmed: Callable[[], Mapping[str, int]] = dict,
+        left_out: Callable[[], Sequence[LeftOut]] = list,
+        task: str = "",
         ordered: bool = True,
         origin: int = 0,
     ) -> Episode:
         """Store an episode from single frames uint8 (H, W, C) of the store's shape, and its per-step arrays.
 
-        `arrays` is called when the frames are exhausted. The last chunks, the arrays and the record go in together. When `frames`
-        raises, nothing of the episode counts, and the exception goes on.
+        `arrays`, `trimmed` and `left_out` are called when the frames are exhausted. The last chunks, the arrays and the record go in
+        together. When `frames` or one of them raises, nothing of the episode counts, and the exception goes on.
         """
         prefix = format.chunk_prefix(name)
-        self._clear(prefix)
-        length, content, waiting = self._write_chunks(prefix, frames)
+        self._transact(lambda transaction: _clear(transaction, prefix))
+        length, content, waiting, seen = self._write_chunks(prefix, frames)
         infos = {}
         for key, array in arrays().items():
-            waiting.append((format.array_key(name, key), np.ascontiguousarray(array).tobytes()))
+            array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+            waiting.append((format.array_key(name, key), array.tobytes()))
             infos[key] = _describe(array)
-        episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin)
+        episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin, task, dict(trimmed()))
+        parts = list(left_out())
+        if parts:
+            listed = {"of": name, "parts": [dataclasses.asdict(part) for part in parts]}
+            waiting.append((format.left_out_key(name), format.encode_json(listed)))
+        waiting.append((format.signatures_key(name), seen.tobytes()))
         waiting.append((format.record_key(name), format.encode_json(format.episode_to_json(episode))))
         self._write(waiting)
         self.committed[name] = episode
+        self.parts_left_out[name] = parts
         return episode
 
     def discard(self, name: str) -> None:
         """Drop an episode of an earlier run whose source has changed."""
         self.committed.pop(name)
-        self._delete(format.record_key(name))
+        self.parts_left_out.pop(name, None)
+        self._transact(lambda transaction: transaction.delete(format.record_key(name)))
 
-    def finish(self, splitter: Splitter, meta: Mapping[str, Any]) -> None:
-        """Write the meta record over all committed episodes and rename the store into place."""
-        self._sweep()
-        names = sorted(self.committed)
+    @contextmanager
+    def signatures(self) -> Iterator[dict[str, np.ndarray]]:
+        """Give the signatures uint64 (N, 2) of all committed episodes by name, mapped from the file for as long as the context lasts."""
+        with self._env.begin(buffers=True) as transaction:
+            found = {name: transaction.get(format.signatures_key(name), b"") for name in sorted(self.committed)}
+            yield {name: np.frombuffer(content, "<u8").reshape(-1, 2) for name, content in found.items()}
+
+    def finish(self, splitter: Splitter, meta: Mapping[str, Any], without: Collection[str] = ()) -> None:
+        """Write the meta record over all committed episodes but those in `without`, and rename the store into place."""
+        names = sorted(self.committed.keys() - set(without))
         splits = splitter(names)
         episodes = [replace(self.committed[name], split=splits[name]) for name in names]
         record = {
@@ -137,17 +197,29 @@ class StoreWriter:
             "chunk_frames": self._per_chunk,
             "fingerprint": format.fingerprint(episodes),
             "plan": self._plan,
+            "trimmed": _summed(episode.trimmed for episode in episodes),
             **meta,
             "episodes": [format.episode_to_json(episode) for episode in episodes],
         }
-        self._write([(format.META_KEY, format.encode_json(record))])
+
+        def write(transaction: lmdb.Transaction) -> None:
+            _sweep(transaction, names)
+            transaction.put(format.META_KEY, format.encode_json(record))
+
+        self._transact(write)
+        self.publish()
+
+    def publish(self) -> None:
+        """Put the store, complete but for that, into its place."""
         self.close()
         with _disk_errors(self.path):
             data = self._folder / "data.mdb"
             # LMDB may leave the last pages unwritten when they are free; readers take a short file for a damaged one
             os.truncate(data, max(data.stat().st_size, pages_end(data)))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self._folder, self.path)
+            if self._onto is not None:
+                os.replace(data, self.path / "data.mdb")
+            else:
+                self._rename()
         self.finished = True
 
     def abandon(self) -> None:
@@ -157,75 +229,91 @@ class StoreWriter:
     def close(self) -> None:
         self._env.close()
 
+    def _rename(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self._folder, self.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise UserError(
+                f"{self.path}: something else was written there meanwhile; move it away and run the same command again"
+            ) from error
+
+    def _begin_with(self, onto: FrameStore) -> None:
+        """Begin with a copy of a finished store; it counts once it is whole and no longer passes for finished."""
+        copying = self._folder.with_name("copying")
+        shutil.rmtree(copying, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        copying.mkdir()
+        copy_file(onto.path / "data.mdb", copying / "data.mdb")
+        with _open(copying) as environment, environment.begin(write=True) as transaction:
+            transaction.delete(format.META_KEY)
+            transaction.put(format.PLAN_KEY, self._encoded_plan())
+        os.rename(copying, self._folder)
+
+    def _encoded_plan(self) -> bytes:
+        """What makes this store, as the working folder remembers it: the plan, the format, and the store that is appended to."""
+        onto = None if self._onto is None else self._onto.fingerprint
+        return format.encode_json({"version": format.VERSION, "onto": onto, "plan": self._plan})
+
     def _take_up_plan(self) -> None:
         with self._env.begin() as transaction:
-            found = transaction.get(format.PLAN_KEY)
-            unrelated = found is None and transaction.stat()["entries"] > 0
-            finished = transaction.get(format.META_KEY) is not None
+            content = transaction.get(format.PLAN_KEY)
+            unrelated = content is None and transaction.stat()["entries"] > 0
+            self.complete = transaction.get(format.META_KEY) is not None
         working = self._folder.parent
         if unrelated:
             raise UserError(f"{working}: holds an LMDB of another program; choose another store path")
-        if found is not None:
-            _check_plan(working, json.loads(found), self._plan, "another store path, or remove that folder")
-        if finished:
-            # a kill between the meta record and the rename
-            self._delete(format.META_KEY)
-        self._write([(format.PLAN_KEY, format.encode_json(self._plan))])
+        if content is not None:
+            found, wanted = json.loads(content), json.loads(self._encoded_plan())
+            if found.get("version") != wanted["version"]:
+                raise UserError(f"{working}: a build that another version of this program began; remove that folder")
+            if found["onto"] != wanted["onto"]:
+                raise UserError(f"{working}: an unfinished append or build of another store; remove that folder")
+            check_plan(working, found["plan"], self._plan, "finish that build first, remove that folder, or choose another store path")
+        else:
+            self._write([(format.PLAN_KEY, self._encoded_plan())])
 
-    def _read_committed(self) -> dict[str, Episode]:
-        episodes = {}
+    def _records(self, kind: bytes, read: Callable[[dict[str, Any]], Any]) -> list[Any]:
         with self._env.begin() as transaction, transaction.cursor() as cursor:
-            cursor.set_range(b"e")
-            for key, value in cursor:
-                if not key.startswith(b"e"):
-                    break
-                episode = format.episode_from_json(json.loads(value))
-                episodes[episode.name] = episode
-        return episodes
+            cursor.set_range(kind)
+            return [read(json.loads(value)) for _, value in _of_kind(cursor, kind)]
 
-    def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str, list[tuple[bytes, Any]]]:
-        """Write frames in chunks, 16 MiB a transaction; return how many, the hash of their bytes, and the chunks not written yet."""
+    def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str, list[tuple[bytes, Any]], np.ndarray]:
+        """Write frames in chunks, some MiB a transaction.
+
+        Return how many there are, the hash of their bytes, the chunks not written yet, and the signatures uint64 (N, 2).
+        """
         digest = format.new_digest()
         waiting: list[tuple[bytes, Any]] = []
-        length = 0
+        length, seen = 0, [np.empty((0, 2), np.uint64)]
         for chunk, block in enumerate(_blocks(frames, self._per_chunk, self._frame_shape)):
             digest.update(block)
+            seen.append(signatures(block))
             waiting.append((format.chunk_key(prefix, chunk), block))
             length += len(block)
-            if len(waiting) * block.nbytes >= _FLUSH_BYTES:
+            if len(waiting) * block.nbytes >= self._flush_bytes:
                 self._write(waiting)
                 waiting = []
-        return length, digest.hexdigest(), waiting
-
-    def _clear(self, prefix: bytes) -> None:
-        """Remove the chunks that an interrupted run left of an episode."""
-        with self._lock, _disk_errors(self.path), self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
-            found = cursor.set_range(prefix)
-            while found and cursor.key().startswith(prefix):
-                found = cursor.delete()
-
-    def _sweep(self) -> None:
-        """Remove what interrupted and unreadable recordings left."""
-        kept = {format.chunk_prefix(name)[1:] for name in self.committed}
-        with self._lock, _disk_errors(self.path), self._env.begin(write=True) as transaction, transaction.cursor() as cursor:
-            for kind in (b"a", b"f"):
-                found = cursor.set_range(kind)
-                while found and cursor.key().startswith(kind):
-                    stray = cursor.key()[1 : 1 + format.NAME_BYTES] not in kept
-                    found = cursor.delete() if stray else cursor.next()
-
-    def _delete(self, key: bytes) -> None:
-        with self._lock, _disk_errors(self.path), self._env.begin(write=True) as transaction:
-            transaction.delete(key)
+        return length, digest.hexdigest(), waiting, np.concatenate(seen)
 
     def _write(self, items: list[tuple[bytes, Any]]) -> None:
-        """Put all items in one transaction; the map doubles when it is full."""
+        """Put all items in one transaction."""
+
+        def put(transaction: lmdb.Transaction) -> None:
+            for key, value in items:
+                transaction.put(key, value)
+
+        self._transact(put)
+
+    def _transact(self, work: Callable[[lmdb.Transaction], Any]) -> None:
+        """Do `work` in one transaction; the map doubles when it is full."""
         with self._lock, _disk_errors(self.path):
             while True:
                 try:
                     with self._env.begin(write=True) as transaction:
-                        for key, value in items:
-                            transaction.put(key, value)
+                        work(transaction)
                     return
                 except lmdb.MapFullError:
                     self._env.set_mapsize(2 * self._env.info()["map_size"])
@@ -239,9 +327,52 @@ def usual_rate(episodes: Iterable[Episode]) -> float:
     return max(frames, key=lambda rate: frames[rate])
 
 
+def _open(folder: Path) -> lmdb.Environment:
+    # a power failure may undo the last transaction, which costs decoding it again
+    return lmdb.open(str(folder), map_size=_FIRST_MAP, lock=False, readahead=False, metasync=False)
+
+
+def _of_kind(cursor: lmdb.Cursor, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for key, value in cursor:
+        if not key.startswith(kind):
+            return
+        yield key, value
+
+
+def _clear(transaction: lmdb.Transaction, prefix: bytes) -> None:
+    """Remove the chunks that an interrupted run left of an episode."""
+    with transaction.cursor() as cursor:
+        found = cursor.set_range(prefix)
+        while found and cursor.key().startswith(prefix):
+            found = cursor.delete()
+
+
+def _sweep(transaction: lmdb.Transaction, names: Iterable[str]) -> None:
+    """Remove all but these episodes: what interrupted and unreadable recordings left, and what is not wanted."""
+    kept = {format.record_key(name)[1:] for name in names}
+    with transaction.cursor() as cursor:
+        for kind in (b"a", b"d", b"e", b"f", b"l"):
+            found = cursor.set_range(kind)
+            while found and cursor.key().startswith(kind):
+                stray = kind == b"l" or cursor.key()[1 : 1 + format.NAME_BYTES] not in kept
+                found = cursor.delete() if stray else cursor.next()
+
+
 def _describe(array: np.ndarray) -> ArrayInfo:
     texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()
-    return ArrayInfo(array.dtype.str, array.shape, format.content_hash([np.ascontiguousarray(array).tobytes()]), texts)
+    return ArrayInfo(array.dtype.str, array.shape, format.content_hash([array.tobytes()]), texts)
+
+
+def _parts(record: Mapping[str, Any]) -> list[LeftOut]:
+    return [LeftOut(**part) for part in record["parts"]]
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for count in counts:
+        for key, number in count.items():
+            total[key] = total.get(key, 0) + number
+    return total
 
 
 def _blocks(frames: Iterable[np.ndarray], size: int, frame_shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
@@ -258,12 +389,6 @@ def _blocks(frames: Iterable[np.ndarray], size: int, frame_shape: tuple[int, int
         yield block[:filled]
 
 
-def _check_plan(where: Path, found: Mapping[str, Any], plan: Mapping[str, Any], remedy: str) -> None:
-    for key, value in plan.items():
-        if found.get(key) != value:
-            raise UserError(f"{where}: made with {key} = {found.get(key)!r}, not {value!r}; choose {remedy}")
-
-
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into a `UserError`; what was committed before stays."""
@@ -271,8 +396,18 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     except (OSError, lmdb.Error) as error:
         text = " ".join(str(error).split())
-        if any(reason in text for reason in _FORBIDDEN):
+        number = error.errno if isinstance(error, OSError) else _number_in(text)
+        if number in _FORBIDDEN:
             raise UserError(f"{path}: cannot be written ({text}); choose another folder") from error
-        # LMDB reports a write that a full disk cut short as an input/output error
-        problem = "the disk is full or failing"
-        raise UserError(f"{path}: {problem} ({text}); free some space and run the same command again: it goes on") from error
+        if number in _FULL:
+            problem = f"the disk is full or failing ({text})"
+            raise UserError(f"{path}: {problem}; free some space and run the same command again: it goes on") from error
+        if number == errno.ENOENT:
+            raise UserError(f"{path}: its working folder was removed meanwhile ({text}); run the same command again") from error
+        remedy = f"if that stays so when the same command runs again, remove {working_folder(path)}"
+        raise UserError(f"{path}: cannot be written ({text}); {remedy}") from error
+
+
+def _number_in(text: str) -> int | None:
+    """LMDB gives the system's errors as text only."""
+    return next((number for number in (*_FORBIDDEN, *_FULL, errno.ENOENT) if os.strerror(number) in text), None)

@@ -64,8 +64,8 @@ def test_what_does_not_decode_is_listed_and_the_rest_goes_in(tmp_path, source):
     (source / "film 2.avi").write_bytes((source / "film 2.avi").read_bytes()[:3000])
     summary = build(source, tmp_path / "store")
     assert summary.status == 1
-    assert [name for name, _ in summary.left_out] == ["broken.mp4", "film 2.avi"]
-    assert "truncated" in summary.left_out[1][1]
+    assert [entry.name for entry in summary.left_out] == ["broken.mp4", "film 2.avi"]
+    assert "truncated" in summary.left_out[1].reason
     store = FrameStore(tmp_path / "store")
     assert len(store.episodes) == summary.episodes == 5
     assert [entry["name"] for entry in store.meta["left_out"]] == ["broken.mp4", "film 2.avi"]
@@ -177,7 +177,7 @@ def test_pictures_that_do_not_decode_are_listed_after_an_interruption_too(tmp_pa
         build(tmp_path / "in", tmp_path / "store", workers=1)
     monkeypatch.undo()
     summary = build(tmp_path / "in", tmp_path / "store")
-    assert summary.left_out == [("a/bad.png", "does not decode as a picture")]
+    assert [(entry.name, entry.reason) for entry in summary.left_out] == [("a/bad.png", "does not decode as a picture")]
     assert summary.frames == 2
 
 

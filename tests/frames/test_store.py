@@ -150,7 +150,12 @@ def test_a_truncated_store_is_refused_before_it_is_mapped(episodes, write_store,
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"version": 2}, "update this program"), ({"codec": "jpeg"}, "update this program"), ({"format": "x"}, "another program")],
+    [
+        ({"version": 1}, "older format 1, not 2; build it again"),
+        ({"version": 3}, "update this program"),
+        ({"codec": "jpeg"}, "update this program"),
+        ({"format": "x"}, "another program"),
+    ],
 )
 def test_a_store_of_another_format_is_refused(episodes, write_store, tmp_path, change, message):
     shutil.copytree(write_store(episodes).path, tmp_path / "other")
