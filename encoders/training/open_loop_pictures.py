@@ -4,7 +4,6 @@ Shapes: B clips, T frames of a clip, C context, H horizon (height and width are 
 """
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from encoders.encoder import to_float
-from encoders.training.open_loop import Predictor, Settings
+from encoders.training.open_loop import Clips, Predictor, Settings
 from encoders.training.pictures import to_uint8
 from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_gif, write_png
@@ -23,27 +22,21 @@ _KINDS = ("target", "prediction", "error")
 
 
 @torch.no_grad()
-def write_predictions(
-    folder: Path, model: Predictor, clips: np.ndarray, settings: Settings, frames_per_second: float, device: torch.device
-) -> Iterator[Path]:
-    """Write a strip (PNG) and a film (GIF) for each of the clips uint8 (B, T, h, w, c): target, prediction, error; yield their paths.
+def write_predictions(folder: Path, name: str, model: Predictor, clip: Clips, settings: Settings, device: torch.device) -> list[Path]:
+    """Write a strip (PNG) and a film (GIF) of one clip (1, T, h, w, c), target, prediction and error; return their paths.
 
     The strip has every predicted frame; the film begins with the context, on both sides alike. The error is the absolute difference.
     """
     generator = torch.Generator(device).manual_seed(settings.seed)
-    seen = to_float(torch.from_numpy(clips[:, : settings.context]).to(device))
-    horizon = clips.shape[1] - settings.context
-    predicted = model.open_loop(seen, horizon, use_obs=settings.use_obs, generator=generator)
-    for number, (clip, future) in enumerate(zip(clips, predicted, strict=True)):
-        target, prediction = clip[settings.context :], to_uint8(future)
-        error = np.abs(target.astype(np.int16) - prediction).astype(np.uint8)
-        write_png(folder / f"open_loop_{number}.png", _strips(target, prediction, error, settings.context))
-        yield folder / f"open_loop_{number}.png"
-        context = clip[: settings.context]
-        sides = [np.concatenate([context, target]), np.concatenate([context, prediction]), np.concatenate([context * 0, error])]
-        film = np.concatenate(sides, axis=2).repeat(_FILM_SCALE, axis=1).repeat(_FILM_SCALE, axis=2)
-        write_gif(folder / f"open_loop_{number}.gif", film, frames_per_second)
-        yield folder / f"open_loop_{number}.gif"
+    context, target = clip.frames[0, : settings.context], clip.frames[0, settings.context :]
+    seen = to_float(torch.from_numpy(context[None]).to(device))
+    prediction = to_uint8(model.open_loop(seen, len(target), use_obs=settings.use_obs, generator=generator)[0])
+    error = np.abs(target.astype(np.int16) - prediction).astype(np.uint8)
+    write_png(folder / f"{name}.png", _strips(target, prediction, error, settings.context))
+    sides = [np.concatenate([context, target]), np.concatenate([context, prediction]), np.concatenate([context * 0, error])]
+    film = np.concatenate(sides, axis=2).repeat(_FILM_SCALE, axis=1).repeat(_FILM_SCALE, axis=2)
+    write_gif(folder / f"{name}.gif", film, clip.frames_per_second)
+    return [folder / f"{name}.png", folder / f"{name}.gif"]
 
 
 def write_curves(path: Path, report: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ its PyTorch port. Each file may also be a `.safetensors`.
 Shapes: N frames, B clips, T frames of a clip, C channels, H height, W width, D features.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -119,6 +120,33 @@ class _Inception(nn.Module):
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(pooled)], 1)
 
 
+@torch.no_grad()
+def perceptual_distances(weights: Path, pairs: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, float | list[float]]:
+    """Return "lpips" by frame ahead and "fvd" over pairs of real and predicted clips (B, T, 3, H, W) in [0, 1].
+
+    Each is there when the folder has its weights; raises `UserError` when it has neither.
+    """
+    lpips = LPIPS(weights).to(device) if _has(weights, "alexnet") or _has(weights, "lpips") else None
+    i3d = I3D(weights).to(device) if _has(weights, "i3d") else None
+    if lpips is None and i3d is None:
+        raise UserError(f"{weights}: holds neither alexnet.pth and lpips.pth (LPIPS) nor i3d.pth (FVD)")
+    distances: list[Tensor] = []
+    features: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for x_BTCHW, y_BTCHW in pairs:
+        for x_TCHW, y_TCHW in zip(x_BTCHW, y_BTCHW, strict=True):
+            if lpips is not None:
+                distances.append(lpips(x_TCHW, y_TCHW).cpu())
+            if i3d is not None:
+                for found, clip in zip(features, (x_TCHW, y_TCHW), strict=True):
+                    found.append(i3d(clip[None]).cpu())
+    measured: dict[str, float | list[float]] = {}
+    if lpips is not None:
+        measured["lpips"] = torch.stack(distances).mean(0).tolist()
+    if i3d is not None:
+        measured["fvd"] = frechet_distance(*(torch.cat(found) for found in features))
+    return measured
+
+
 def frechet_distance(x_ND: Tensor, y_ND: Tensor) -> float:
     """Return |mu_x - mu_y|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)) of two sets of features; both need two or more."""
     x, y = x_ND.double(), y_ND.double()
@@ -143,6 +171,10 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{folder / name}.pth: not a state dict: names and tensors")
     return found
+
+
+def _has(folder: Path, name: str) -> bool:
+    return any((folder / f"{name}.{suffix}").exists() for suffix in ("safetensors", "pth"))
 
 
 def _load(module: nn.Module, found: dict[str, Tensor | None], folder: Path) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from encoders.training.open_loop import Clips, Settings, evaluate_open_loop, fit_blend, is_frozen
-from encoders.training.open_loop_pictures import write_curves, write_predictions
+from encoders.training.open_loop_pictures import write_predictions
+from encoders.training.predicting import judge_predictions
 from foundation.errors import UserError
 
 CONTEXT, HORIZON = 3, 12
@@ -100,7 +101,7 @@ def test_a_clip_that_mostly_stands_still_is_frozen() -> None:
 
 def test_strips_and_films_show_every_predicted_frame(tmp_path) -> None:
     some = clips(1)
-    strip, film = write_predictions(tmp_path, Noisy(0.05), some.frames, Settings(CONTEXT), 20.0, CPU)
+    strip, film = write_predictions(tmp_path, "clip", Noisy(0.05), some, Settings(CONTEXT), CPU)
     shown = cv2.imread(str(strip))
     # three lines of twelve frames with a label each
     assert shown.shape[1] >= HORIZON * 16
@@ -113,6 +114,11 @@ def test_strips_and_films_show_every_predicted_frame(tmp_path) -> None:
     assert np.abs(first[:, :48] - first[:, 48:96]).mean() < 3
 
 
-def test_the_curves_are_drawn(tmp_path) -> None:
-    write_curves(tmp_path / "curves.png", judged(Noisy(0.1), [clips(), clips(still=True)]))
-    assert cv2.imread(str(tmp_path / "curves.png")).std() > 5
+def test_predictions_are_judged_drawn_and_filmed(tmp_path) -> None:
+    mean = np.full((16, 16, 3), 0.5, np.float32)
+    held_out = [clips(3), clips(3, still=True)]
+    report, pictures = judge_predictions(tmp_path, Noisy(0.1), [clips(seed=1)], lambda: held_out, Settings(CONTEXT), mean, CPU)
+    assert {group["clips"] for group in report["groups"].values()} == {3}
+    assert sorted(path.name for path in pictures) == sorted(path.name for path in tmp_path.iterdir())
+    assert len(pictures) == 1 + 2 * 4
+    assert cv2.imread(str(tmp_path / "open_loop_curves.png")).std() > 5

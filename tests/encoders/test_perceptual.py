@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders.training.perceptual import I3D, LPIPS, frechet_distance
+from encoders.training.perceptual import I3D, LPIPS, frechet_distance, perceptual_distances
 from foundation.errors import UserError
 
 SHAPES = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
@@ -75,3 +75,15 @@ def test_i3d_gives_400_logits_for_16_frames(tmp_path, monkeypatch) -> None:
         assert network(torch.rand(1, 16, 3, 32, 32)).shape == (1, 400)
     with pytest.raises(UserError, match="at least 16 frames"):
         network(torch.rand(1, 15, 3, 32, 32))
+
+
+def test_what_has_weights_is_measured(lpips_weights, tmp_path_factory) -> None:
+    x = torch.rand(2, 5, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    measured = perceptual_distances(lpips_weights, [(x, x), (x, x.flip(1))], torch.device("cpu"))
+    assert list(measured) == ["lpips"]
+    assert len(measured["lpips"]) == 5
+    # the middle frame of a reversed clip is where it was
+    assert measured["lpips"][2] == 0
+    assert measured["lpips"][0] > 0
+    with pytest.raises(UserError, match="neither"):
+        perceptual_distances(tmp_path_factory.mktemp("empty"), [], torch.device("cpu"))
