@@ -1,5 +1,6 @@
 """Leaving frames out of recordings on request: at the ends, and where nothing moves."""
 
+import copy
 import dataclasses
 from collections import deque
 from collections.abc import Iterator
@@ -11,9 +12,8 @@ import cv2
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.files import file_sha256
-from frames.manifest import Entry, damage
-from frames.readers.recording import BadRecording, Recording
+from frames.manifest import Entry, damage, file_sha256
+from frames.readers.recording import BadRecording, ExcludedRecording, Recording
 
 FROZEN = 0.5
 SOURCE_FRAME = "observation.source_frame"
@@ -47,14 +47,17 @@ class Cleaning:
         return {**dataclasses.asdict(self), "manifest": None if self.manifest is None else file_sha256(self.manifest)}
 
 
+NO_CLEANING = Cleaning()
+
+
 def mean_change(before: np.ndarray, after: np.ndarray) -> float:
     """Return by how many grey levels two uint8 pictures differ, on average over pixels and colours."""
     return cv2.norm(before, after, cv2.NORM_L1) / max(before.size, 1)
 
 
-def cleaned(recording: Recording, entry: Entry | None = None, cleaning: Cleaning | None = None) -> "CleanedRecording":
+def cleaned(recording: Recording, entry: Entry | None = None, cleaning: Cleaning = NO_CLEANING) -> "CleanedRecording":
     """Return a recording without the frames that are not wanted, and its arrays without what happened there."""
-    return CleanedRecording(recording, entry or Entry(), cleaning or Cleaning())
+    return CleanedRecording(recording, entry or Entry(), cleaning)
 
 
 class CleanedRecording(Recording):
@@ -75,6 +78,7 @@ class CleanedRecording(Recording):
         self._thin = cleaning.thin_frozen if recording.ordered else None
         self._kept: list[int] = []
         self._decoded = 0
+        self._damaged: list[tuple[str, str]] = []
 
     @property
     def origin(self) -> int:
@@ -95,7 +99,9 @@ class CleanedRecording(Recording):
         for number, frame in inside if self._thin is None else _thinned(inside, self._thin):
             self._kept.append(number)
             yield frame
-        self._count(checked)
+        if checked is not self._recording:
+            self.skipped[:] = sorted([*checked.skipped, *self._damaged])
+        self._count()
 
     def arrays(self) -> dict[str, np.ndarray]:
         arrays = self._recording.arrays()
@@ -117,16 +123,18 @@ class CleanedRecording(Recording):
         if self.ordered or len(wrong) == len(self.files):
             file, reason = next(iter(wrong.items()))
             raise BadRecording(f"{file.name} {reason}")
-        self.skipped.extend((f"{self.name}/{file.name}", reason) for file, reason in wrong.items())
-        return dataclasses.replace(self._recording, files=[file for file in self.files if file not in wrong])
+        checked = copy.copy(self._recording)
+        checked.files = [file for file in self.files if file not in wrong]
+        checked.skipped = []
+        self._damaged = [(f"{self.name}/{file.name}", reason) for file, reason in wrong.items()]
+        return checked
 
-    def _count(self, checked: Recording) -> None:
-        skipped = len(self.skipped)
-        if self._entry.frames is not None and self._decoded + skipped != self._entry.frames:
+    def _count(self) -> None:
+        if self._entry.frames is not None and self._decoded + len(self.skipped) != self._entry.frames:
             raise BadRecording(f"{self._decoded:,} frames decode, the manifest says {self._entry.frames:,}")
         if not self._kept:
             dropped = f"{self._lead:,} at the start and {self._tail:,} at the end"
-            raise BadRecording(f"has {self._decoded:,} frames, of which {dropped} are to be dropped")
+            raise ExcludedRecording(f"has {self._decoded:,} frames, of which {dropped} are to be dropped")
         inside = self._decoded - self._lead - self._tail
         self.trimmed = {"lead": self._lead, "tail": self._tail, "frozen": inside - len(self._kept)}
 
@@ -137,7 +145,7 @@ class CleanedRecording(Recording):
             raise BadRecording(f"'{name}' has {len(values)} entries for {self._decoded} frames")
         if per_frame:
             return values[kept[kept < len(values)]]
-        if name.startswith(_REWARD):
+        if name.split(".")[0] == _REWARD:
             return _summed(values, kept)
         # the action that led to the next frame that stays
         return values[kept[1:] - 1]

@@ -1,0 +1,123 @@
+"""Finding recordings that repeat others: the same frames, or the same scenes in another encoding."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import cv2
+import numpy as np
+
+_EXACT, _LOOKS = 0, 1
+_GRID = 16
+_FREQUENCIES = 64
+_MIN_CONTRAST = 4.0
+_ODD = 0x9E3779B97F4A7C15
+
+
+def signatures(frames: np.ndarray) -> np.ndarray:
+    """Return two hashes of each frame, uint8 (N, H, W, 3) to uint64 (N, 2): of its bytes, and of how it looks.
+
+    The second differs in few bits between encodings of one picture; it is 0 where there is too little to see.
+    """
+    exact = [hashlib.sha1(frame, usedforsecurity=False).digest()[:8] for frame in np.ascontiguousarray(frames)]
+    return np.stack([np.frombuffer(b"".join(exact), ">u8").astype(np.uint64), _looks(frames)], axis=1)
+
+
+def repeated(found: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
+    """Return the episodes whose frames another one holds in the same order without a gap: (the other's name, what they are to it).
+
+    The longest stays, and the first by name of equally long ones; `found` holds the signatures uint64 (N, 2) by name.
+    """
+    names = sorted((name for name in found if len(found[name])), key=lambda name: (-len(found[name]), name))
+    if not names:
+        return {}
+    sequences = _Sequences([found[name][:, _EXACT] for name in names])
+    copies: dict[str, tuple[str, str]] = {}
+    for place, name in enumerate(names):
+        other = next((names[holder] for holder in sequences.holders(place) if names[holder] not in copies), None)
+        if other is not None:
+            copies[name] = (other, "the same as" if len(found[other]) == len(found[name]) else "contained in")
+    return copies
+
+
+def related(found: Mapping[str, np.ndarray]) -> list[set[str]]:
+    """Return the sets of episodes that show the same scenes: another encoding, a cut, or overlapping parts of one recording."""
+    first_with: dict[int, str] = {}
+    groups: list[set[str]] = []
+    for name in sorted(found):
+        for looks in np.unique(found[name][:, _LOOKS]).tolist():
+            if looks and first_with.setdefault(looks, name) != name:
+                groups.append({first_with[looks], name})
+    return groups
+
+
+def _looks(frames: np.ndarray) -> np.ndarray:
+    """The signs of the lowest frequencies of the brightness: perceptual hashing by the cosine transform."""
+    count, height, width = frames.shape[:3]
+    rows = np.ascontiguousarray(frames).reshape(count * height, width, -1)
+    # one call for all: a picture's rows never mix with the next one's
+    grid = cv2.resize(rows, (_GRID, count * _GRID), interpolation=cv2.INTER_AREA).reshape(count, -1).astype(np.float32)
+    waves = grid @ _waves()
+    bits = np.packbits(waves > 0, axis=1).view(">u8")[:, 0].astype(np.uint64)
+    contrast = np.sqrt(np.square(waves).sum(axis=1)) / _GRID
+    return np.where(contrast < _MIN_CONTRAST, np.uint64(0), bits)
+
+
+@cache
+def _waves() -> np.ndarray:
+    """The orthonormal cosine basis of the 64 lowest frequencies but the mean, over RGB pixels: float32 (16 * 16 * 3, 64)."""
+    places = (np.arange(_GRID) + 0.5) * np.pi / _GRID
+    scale = [np.sqrt((1 if frequency == 0 else 2) / _GRID) for frequency in range(_GRID)]
+    pairs = sorted(((y, x) for y in range(_GRID) for x in range(_GRID)), key=lambda pair: (sum(pair), pair))
+    waves = [scale[y] * scale[x] * np.outer(np.cos(y * places), np.cos(x * places)).ravel() for y, x in pairs[1 : _FREQUENCIES + 1]]
+    return np.repeat(np.stack(waves, axis=1) / 3, 3, axis=0).astype(np.float32)
+
+
+class _Sequences:
+    """All sequences of hashes one after the other, longest first, and where in them a hash begins a run of its own."""
+
+    def __init__(self, sequences: list[np.ndarray]) -> None:
+        self._hashes = np.concatenate(sequences)
+        self._firsts = np.concatenate([[0], np.cumsum([len(sequence) for sequence in sequences])])
+        begins = np.ones(len(self._hashes), bool)
+        begins[1:] = self._hashes[1:] != self._hashes[:-1]
+        begins[self._firsts[:-1]] = True
+        self._runs = np.flatnonzero(begins)
+        self._run_ends = np.append(self._runs[1:], len(self._hashes))
+        self._order = np.argsort(self._hashes[self._runs], kind="stable")
+        self._sorted = self._hashes[self._runs][self._order]
+        # rolling hashes: the sum of hash times power over a stretch, modulo 2**64
+        self._powers = np.cumprod(np.full(len(self._hashes) + 1, _ODD, np.uint64), dtype=np.uint64)
+        self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(self._hashes * self._powers[:-1], dtype=np.uint64)])
+
+    def holders(self, place: int) -> Iterator[int]:
+        """Yield the places of the longer sequences, and of equally long ones before, that hold the one at `place` whole."""
+        first, end = int(self._firsts[place]), int(self._firsts[place + 1])
+        for start in self._matches(first, end):
+            yield int(np.searchsorted(self._firsts, start, "right")) - 1
+
+    def _matches(self, first: int, end: int) -> np.ndarray:
+        """Return where before `first` the stretch from `first` to `end` stands inside one sequence, in order."""
+        starts = self._candidates(first, end)
+        length = end - first
+        holder = np.searchsorted(self._firsts, starts, "right") - 1
+        starts = starts[(starts >= 0) & (starts < first) & (starts + length <= self._firsts[holder + 1])]
+        own = (self._sums[end : end + 1] - self._sums[first : first + 1]) * self._powers[starts]
+        starts = starts[(self._sums[starts + length] - self._sums[starts]) * self._powers[first] == own]
+        # no trust in the rolling hash alone
+        return np.array([at for at in starts if np.array_equal(self._hashes[at : at + length], self._hashes[first:end])], np.int64)
+
+    def _candidates(self, first: int, end: int) -> np.ndarray:
+        """Return where the stretch could stand: its rarest change of frame, where there is one, must be there too."""
+        runs = np.arange(*np.searchsorted(self._runs, (first, end)))
+        if len(runs) == 1:
+            alike = self._alike(self._hashes[first])
+            return np.sort(self._runs[alike][self._run_ends[alike] - self._runs[alike] >= end - first])
+        keys = self._hashes[self._runs[runs[1:]]]
+        counts = np.searchsorted(self._sorted, keys, "right") - np.searchsorted(self._sorted, keys, "left")
+        anchor = int(self._runs[runs[1:][np.argmin(counts)]])
+        return np.sort(self._runs[self._alike(self._hashes[anchor])] - (anchor - first))
+
+    def _alike(self, key: np.uint64) -> np.ndarray:
+        """Return the runs of this hash."""
+        return self._order[np.searchsorted(self._sorted, key, "left") : np.searchsorted(self._sorted, key, "right")]
