@@ -104,6 +104,15 @@ class FrameStore:
         except TypeError as error:
             raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing; build the store again") from error
 
+    def signatures(self, episode: Episode) -> np.ndarray:
+        """Return the signatures of an episode's frames, uint64 (N, 2): what tells duplicates."""
+        with self._reading() as transaction:
+            found = transaction.get(format.signatures_key(episode.name))
+            content = b"" if found is None else bytes(found)
+        if len(content) != 16 * episode.length:
+            raise UserError(f"{self.path}: damaged: the signatures of {episode.name} are missing; build the store again")
+        return np.frombuffer(content, "<u8").reshape(-1, 2)
+
     def action_windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray | None:
         """Return float32 (N, T, A): for each frame of the windows the action of the tick that led to it.
 
