@@ -1,32 +1,35 @@
-"""From a folder of recordings to a frame store."""
+"""From a folder of recordings to a frame store, or to more of one."""
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import cv2
-import numpy as np
-
 from foundation.errors import UserError
-from foundation.progress import Advance, progress_bar
-from frames.cleaning import NO_CLEANING, Cleaning
-from frames.format import LeftOut
-from frames.readers import BadRecording, Recording, find_recordings
-from frames.resize import ResizeMode, resize_frames
+from foundation.progress import say
+from frames import manifest
+from frames.appending import appended_meta, check_fits, check_unchanged, left_out_of, new_recordings
+from frames.cleaning import Cleaning, cleaned
+from frames.duplicates import related, repeated
+from frames.format import Episode, LeftOut
+from frames.intake import take_in
+from frames.readers import Recording, find_recordings
+from frames.resize import ResizeMode
 from frames.splits import BY_RECORDING, assign_splits
 from frames.store import FrameStore
-from frames.writer import StoreWriter, finished_store, store_writer
+from frames.writer import Splitter, StoreWriter, finished_store, remove_leftovers, store_writer
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build did: `decoded` episodes are new, `kept` ones come from an earlier, interrupted run.
+    """What a build did: `decoded` recordings are new, `kept` episodes were there from an earlier run or in the store before an append.
 
     `left_out` names what did not go in, `trimmed` counts the frames left out of episodes by "lead", "tail" and "frozen".
     `finished_before` says that there was nothing to do.
@@ -60,143 +63,174 @@ def build_store(
     test: float = 0.0,
     limit: int | None = None,
     workers: int | None = None,
-    cleaning: Cleaning = NO_CLEANING,
+    cleaning: Cleaning | None = None,
     append: bool = False,
 ) -> BuildSummary:
-    """Build the store at `path` from the recordings in and below the folder `source`.
+    """Build the store at `path` from the recordings in and below the folder `source`, or add those that it lacks with `append`.
 
-    Frames are resized to `frame_size` = (H, W). `split` puts every recording into one split, or draws for each ("by-recording",
-    with the shares `val` and `test`). `limit` takes only the first recordings. An interrupted build goes on where it stopped. Raises
-    `UserError` when nothing can be read, the disk is full, or something else is at `path`.
+    Only `layout` is looked for when it is given. Frames are resized to `frame_size` = (H, W). `split` puts every recording into one
+    split, or takes what the source says and draws for the others ("by-recording", with the shares `val` and `test`). `limit` takes only
+    the first recordings, `workers` is how many are decoded at a time, `cleaning` says what to leave out of them. An interrupted build
+    goes on where it stopped. Raises `UserError` when nothing can be read, the disk is full, or something else is at `path`.
     """
-    source, path, began = Path(source), Path(path), time.monotonic()
+    source, path, began, cleaning = Path(source), Path(path), time.monotonic(), cleaning or Cleaning()
     assign_splits([], split, val, test)
-    recordings = find_recordings(source, layout)[:limit]
+    recordings, groups = _cleaned(find_recordings(source, layout)[:limit], cleaning)
     plan = {
         "source": str(source.resolve()),
+        "layout": layout,
         "frame_size": list(frame_size),
         "resize": resize,
         "split": [split, val, test],
         "limit": limit,
+        "cleaning": cleaning.plan(),
     }
-    finished = finished_store(path, plan)
-    if finished is not None:
-        _check_recordings(finished, recordings)
-        return finished_summary(finished)
-    with store_writer(path, plan, (*frame_size, 3)) as writer:
-        kept = _keep(writer, recordings)
-        left_out = _decode_all(writer, recordings, partial(_decode, writer, frame_size, resize), workers or os.cpu_count() or 1)
-        if not writer.committed:
-            writer.abandon()
-            reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
-            raise UserError(f"{source}: none of {len(recordings)} recordings could be read ({reasons})")
-        return close_summary(writer, kept, left_out, began, partial(assign_splits, split=split, val=val, test=test), resize)
+    store = FrameStore(path) if append else finished_store(path, plan)
+    if store is not None:
+        if append:
+            check_fits(store, frame_size, resize)
+            remove_leftovers(path)
+            recordings = new_recordings(store, recordings)
+        else:
+            check_unchanged(store, recordings)
+        if not (append and recordings):
+            return finished_summary(store)
+    threads = workers or os.cpu_count() or 1
+    with _stoppable(), store_writer(path, plan, (*frame_size, 3), threads=threads, onto=store) as writer:
+        build = _Build(source, writer, recordings, store, plan, frame_size, resize, cleaning)
+        return build.run(threads, partial(assign_splits, split=split, val=val, test=test), groups, began)
 
 
 def finished_summary(store: FrameStore) -> BuildSummary:
     """The summary of a build that had nothing left to do."""
-    left_out = [LeftOut(**entry) for entry in store.meta["left_out"]]
-    return BuildSummary(store.path, len(store), len(store.episodes), 0, len(store.episodes), left_out, 0.0, True, store.meta["trimmed"])
+    return BuildSummary(
+        store.path, len(store), len(store.episodes), 0, len(store.episodes), left_out_of(store), 0.0, True, store.meta["trimmed"]
+    )
 
 
 def close_summary(
-    writer: StoreWriter, kept: int, left_out: list[LeftOut], began: float, splitter: Any, resize: str
+    writer: StoreWriter, kept: int, left_out: list[LeftOut], began: float, splitter: Splitter, resize: str
 ) -> BuildSummary:
     """Finish the store and say what was done."""
-    named = [asdict(entry) for entry in left_out]
-    writer.finish(splitter, {"resize": resize, "left_out": named})
-    frames = sum(episode.length for episode in writer.committed.values())
-    episodes = len(writer.committed)
-    return BuildSummary(writer.path, frames, episodes, episodes - kept, kept, left_out, time.monotonic() - began)
+    decoded = len(writer.committed) - kept
+    writer.finish(splitter, {"resize": resize, "left_out": [asdict(entry) for entry in left_out]})
+    return _summary(writer.path, decoded, kept, left_out, began)
 
 
-def _keep(writer: StoreWriter, recordings: list[Recording]) -> int:
-    """Drop what an earlier run stored of recordings that have changed or gone; return how many episodes stay."""
-    found = {recording.name: recording for recording in recordings}
-    for name, episode in list(writer.committed.items()):
-        recording = found.get(name)
-        # pictures that did not decode are named by decoding again
-        incomplete = recording is not None and not recording.ordered and episode.length < (recording.expected_frames() or 0)
-        if recording is None or recording.origin != episode.origin or incomplete:
-            writer.discard(name)
-    return len(writer.committed)
+def _summary(path: Path, decoded: int, kept: int, left_out: list[LeftOut], began: float) -> BuildSummary:
+    store, seconds = FrameStore(path), time.monotonic() - began
+    return BuildSummary(path, len(store), len(store.episodes), decoded, kept, left_out, seconds, trimmed=store.meta["trimmed"])
 
 
-def _check_recordings(store: FrameStore, recordings: list[Recording]) -> None:
-    """Refuse to pass a finished store for one of recordings that have come or changed since."""
-    held = {episode.name: episode.origin for episode in store.episodes}
-    left_out = {entry["name"] for entry in store.meta["left_out"]}
-    for recording in recordings:
-        if recording.name not in left_out and held.get(recording.name) != recording.origin:
-            change = "has changed since" if recording.name in held else "is not in it"
-            raise UserError(f"{store.path}: is finished, but {recording.name} {change}; build into another store path")
+def _cleaned(recordings: list[Recording], cleaning: Cleaning) -> tuple[list[Recording], list[set[str]]]:
+    """Return the recordings as they are to be read, and the groups that a manifest puts together."""
+    entries = {}
+    if cleaning.manifest is not None:
+        entries = manifest.entries(manifest.read_manifest(cleaning.manifest), recordings)
+        unnamed = len(recordings) - len(entries)
+        if unnamed:
+            say(f"{unnamed:,} of {len(recordings):,} recordings are not in {cleaning.manifest}; they are taken as they are")
+    everywhere = cleaning.drop_lead or cleaning.drop_tail or cleaning.thin_frozen is not None
+    read = [
+        cleaned(recording, entries.get(recording.name), cleaning) if everywhere or recording.name in entries else recording
+        for recording in recordings
+    ]
+    return read, manifest.groups(entries)
 
 
-def _decode_all(writer: StoreWriter, recordings: list[Recording], decode: Any, workers: int) -> list[LeftOut]:
-    """Decode what is not committed yet, several recordings at a time; return (name, reason) of what failed, by name."""
-    missing = [recording for recording in recordings if recording.name not in writer.committed]
-    done = len(recordings) - len(missing)
-    stop, left_out = threading.Event(), list[LeftOut]()
-    with progress_bar("decoding", len(recordings), "recordings", done) as advance:
-        meter = _Meter(advance)
-        with ThreadPoolExecutor(workers) as pool:
-            pending = {pool.submit(decode, recording, meter, stop) for recording in missing}
-            try:
-                while pending:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        left_out += future.result()
-                        advance(1, meter.note())
-            finally:
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-    return sorted(left_out, key=lambda entry: entry.name)
+@dataclass
+class _Build:
+    """One run of a build, or of an append to `store`, with the working folder in hand."""
+
+    source: Path
+    writer: StoreWriter
+    recordings: Sequence[Recording]
+    store: FrameStore | None
+    plan: dict[str, Any]
+    frame_size: tuple[int, int]
+    resize: ResizeMode
+    cleaning: Cleaning
+
+    def __post_init__(self) -> None:
+        self.before = {episode.name: episode for episode in self.store.episodes} if self.store else {}
+
+    def run(self, threads: int, splitter: Any, groups: Sequence[set[str]], began: float) -> BuildSummary:
+        """Decode what is missing and finish the store."""
+        writer = self.writer
+        if writer.complete:
+            kept = len(writer.committed)
+            writer.publish()
+            return _summary(writer.path, 0, kept, left_out_of(FrameStore(writer.path)), began)
+        kept = self._keep()
+        left_out = take_in(writer, self.recordings, self.before, self.frame_size, self.resize, threads)
+        if not writer.committed.keys() - self.before and any(entry.fault for entry in left_out):
+            writer.abandon()
+            reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
+            raise UserError(f"{self.source}: none of {len(self.recordings)} recordings could be read ({reasons})")
+        decoded = len(writer.committed) - kept
+        repeats, near = self._compare()
+        without = {} if self.cleaning.keep_duplicates else repeats
+        left_out = sorted([*left_out, *self._named(without)], key=lambda entry: entry.name)
+        groups = [*groups, *near, *({name, other} for name, (other, _) in repeats.items())]
+        given = {recording.name: recording.split for recording in self.recordings if recording.split is not None}
+        stay = {name: episode.split for name, episode in self.before.items()}
+        writer.finish(partial(splitter, groups=groups, given=given, kept=stay), self._meta(left_out), without)
+        return _summary(writer.path, decoded, kept, left_out, began)
+
+    def _keep(self) -> int:
+        """Drop what an earlier run stored of recordings that have changed or gone; return how many episodes stay."""
+        found = {recording.name: recording.origin for recording in self.recordings}
+        committed = self.writer.committed
+        for name in committed.keys() - self.before:
+            if found.get(name) != committed[name].origin:
+                self.writer.discard(name)
+        earlier = len(committed.keys() - self.before)
+        if earlier:
+            say(f"{earlier:,} of {len(self.recordings):,} recordings are there from an earlier run")
+        return len(committed)
+
+    def _compare(self) -> tuple[dict[str, tuple[str, str]], list[set[str]]]:
+        """Return the new episodes that repeat another, as name -> (other, how), and the sets of near-duplicates."""
+        with self.writer.signatures() as seen:
+            repeats = _repeats_of_new(repeated(seen), self.before)
+            return repeats, related(seen)
+
+    def _named(self, repeats: Mapping[str, tuple[str, str]]) -> list[LeftOut]:
+        committed = self.writer.committed
+        return [
+            LeftOut(name, f"{how} {other}", committed[name].length, fault=False, origin=committed[name].origin)
+            for name, (other, how) in repeats.items()
+        ]
+
+    def _meta(self, left_out: Sequence[LeftOut]) -> dict[str, Any]:
+        if self.store is None:
+            meta: dict[str, Any] = {"left_out": [asdict(entry) for entry in left_out]}
+        else:
+            meta = appended_meta(self.store, self.plan, self.recordings, left_out)
+        return {"resize": self.resize, **meta}
 
 
-def _decode(
-    writer: StoreWriter, frame_size: tuple[int, int], resize: str, recording: Recording, meter: "_Meter", stop: threading.Event
-) -> list[LeftOut]:
-    """Store one recording; return what of it could not be read."""
+def _repeats_of_new(repeats: Mapping[str, tuple[str, str]], before: Mapping[str, Episode]) -> dict[str, tuple[str, str]]:
+    """Turn repeats around where the store's own episode would give way to a new one: what is in a store stays there."""
+    turned = {other: name for name, (other, how) in repeats.items() if name in before and other not in before and how == "the same as"}
+    found = {name: (turned.get(other, other), how) for name, (other, how) in repeats.items() if name not in before}
+    return {**found, **{name: (other, "the same as") for name, other in turned.items()}}
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, and say that nothing is lost."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    listens = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if listens else None
     try:
-        frames = _watched(recording.frames(), frame_size, resize, meter, stop)
-        writer.add(
-            recording.name,
-            frames,
-            source=str(recording.path),
-            frames_per_second=recording.frames_per_second(),
-            arrays=recording.arrays,
-            ordered=recording.ordered,
-            origin=recording.origin,
-        )
-    except BadRecording as error:
-        return [LeftOut(recording.name, str(error), fault=error.fault)]
-    except (OSError, cv2.error) as error:
-        return [LeftOut(recording.name, f"cannot be read ({' '.join(str(error).split())})")]
-    return [LeftOut(name, reason, 1) for name, reason in recording.skipped]
-
-
-def _watched(
-    frames: Iterator[np.ndarray], size: tuple[int, int], resize: str, meter: "_Meter", stop: threading.Event
-) -> Iterator[np.ndarray]:
-    """Resize frames one by one, count them, and end when the build is being stopped."""
-    for frame in frames:
-        if stop.is_set():
-            raise InterruptedError
-        meter.count()
-        yield resize_frames(frame[None], size, resize)[0]
-
-
-class _Meter:
-    """Counts the frames of all threads for the bar's note: the bar itself counts recordings."""
-
-    def __init__(self, advance: Advance) -> None:
-        self._advance, self._began, self._frames = advance, time.monotonic(), 0
-
-    def count(self) -> None:
-        # threads may lose a count between them: it is only for the eye
-        self._frames += 1
-        if self._frames % 500 == 0:
-            self._advance(0, self.note())
-
-    def note(self) -> str:
-        return f"{self._frames:,} frames, {self._frames / max(time.monotonic() - self._began, 1e-9):,.0f} frames/s"
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say("stopped; run the same command again: it goes on where it stopped")
+        raise
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

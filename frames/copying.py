@@ -37,9 +37,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 def _copy_some(old: int, new: int, at: int) -> int:
     """Copy a step from offset `at` on; return how many bytes."""
-    try:
-        return os.copy_file_range(old, new, _STEP, at, at)
-    except OSError as error:
-        if error.errno not in _NOT_HERE:
-            raise
+    if hasattr(os, "copy_file_range"):
+        try:
+            return os.copy_file_range(old, new, _STEP, at, at)
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
     return os.pwrite(new, os.pread(old, _STEP, at), at)

@@ -18,8 +18,10 @@ class FrameMeter:
     little at a time, and the bar arrives at its end with the last frame. A recording without an estimate gets one by its bytes.
     """
 
-    def __init__(self, recordings: Sequence[Recording]) -> None:
+    def __init__(self, recordings: Sequence[Recording], done: int = 0) -> None:
+        """`done` frames are there already."""
         self._expected = _estimates(recordings)
+        self._done = done
         self._decoded: dict[str, int] = {}
         self._finished: set[str] = set()
         self._known = [0, 0]
@@ -43,7 +45,7 @@ class FrameMeter:
         for name, estimate in self._expected.items():
             if name not in self._finished:
                 left += max(0.0, ratio * estimate - self._decoded.get(name, 0))
-        return self._frames + round(left)
+        return self._done + self._frames + round(left)
 
     def decoded(self, name: str, frames: int) -> None:
         """Count more frames of a recording."""

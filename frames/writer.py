@@ -19,6 +19,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from frames import format
 from frames.copying import copy_file
+from frames.duplicates import signatures
 from frames.format import ArrayInfo, Episode, LeftOut, Split
 from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
@@ -29,14 +30,6 @@ _FIRST_MAP = 64 << 20
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 # LMDB reports a write that a full disk cut short as an input/output error
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-
-try:
-    from frames.duplicates import signatures
-except ImportError:
-
-    def signatures(frames: np.ndarray) -> np.ndarray:
-        return np.zeros((len(frames), 2), np.uint64)
-
 
 Splitter = Callable[[Iterable[str]], Mapping[str, Split]]
 
@@ -52,6 +45,11 @@ def finished_store(path: Path, plan: Mapping[str, Any]) -> FrameStore | None:
     remove_leftovers(path)
     check_plan(path, store.meta["plan"], plan, "choose another store path")
     return store
+
+
+def _fingerprint_of(path: Path) -> str | None:
+    """Return what identifies the content of the store at `path`, None where there is none."""
+    return FrameStore(path).fingerprint if (path / "data.mdb").exists() else None
 
 
 def remove_leftovers(path: Path) -> None:
@@ -80,6 +78,7 @@ def store_writer(
         raise UserError(f"frame size {frame_shape[:2]}: height and width must be at least 1")
     working = working_folder(path)
     with exclusive_lock(working, "building a store"):
+        _check_still(path, onto)
         writer = StoreWriter(path, working, plan, frame_shape, threads, onto)
         try:
             yield writer
@@ -87,6 +86,13 @@ def store_writer(
             writer.close()
             if writer.finished or writer.abandoned:
                 shutil.rmtree(working, ignore_errors=True)
+
+
+def _check_still(path: Path, onto: FrameStore | None) -> None:
+    """Refuse to write when another process has finished here between the look at `path` and the lock."""
+    found = _fingerprint_of(path)
+    if found != (None if onto is None else onto.fingerprint):
+        raise UserError(f"{path}: another process has written it meanwhile; run the same command again")
 
 
 class StoreWriter:
@@ -277,8 +283,7 @@ class StoreWriter:
 
     def _records(self, kind: bytes, read: Callable[[dict[str, Any]], Any]) -> list[Any]:
         with self._env.begin() as transaction, transaction.cursor() as cursor:
-            cursor.set_range(kind)
-            return [read(json.loads(value)) for _, value in _of_kind(cursor, kind)]
+            return [read(json.loads(value)) for value in _values(cursor, kind)]
 
     def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str, list[tuple[bytes, Any]], np.ndarray]:
         """Write frames in chunks, some MiB a transaction.
@@ -332,18 +337,18 @@ def _open(folder: Path) -> lmdb.Environment:
     return lmdb.open(str(folder), map_size=_FIRST_MAP, lock=False, readahead=False, metasync=False)
 
 
-def _of_kind(cursor: lmdb.Cursor, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
-    for key, value in cursor:
-        if not key.startswith(kind):
-            return
-        yield key, value
+def _values(cursor: lmdb.Cursor, kind: bytes) -> Iterator[bytes]:
+    found = cursor.set_range(kind)
+    while found and bytes(cursor.key()).startswith(kind):
+        yield bytes(cursor.value())
+        found = cursor.next()
 
 
 def _clear(transaction: lmdb.Transaction, prefix: bytes) -> None:
     """Remove the chunks that an interrupted run left of an episode."""
     with transaction.cursor() as cursor:
         found = cursor.set_range(prefix)
-        while found and cursor.key().startswith(prefix):
+        while found and bytes(cursor.key()).startswith(prefix):
             found = cursor.delete()
 
 
@@ -353,8 +358,8 @@ def _sweep(transaction: lmdb.Transaction, names: Iterable[str]) -> None:
     with transaction.cursor() as cursor:
         for kind in (b"a", b"d", b"e", b"f", b"l"):
             found = cursor.set_range(kind)
-            while found and cursor.key().startswith(kind):
-                stray = kind == b"l" or cursor.key()[1 : 1 + format.NAME_BYTES] not in kept
+            while found and bytes(cursor.key()).startswith(kind):
+                stray = kind == b"l" or bytes(cursor.key())[1 : 1 + format.NAME_BYTES] not in kept
                 found = cursor.delete() if stray else cursor.next()
 
 
