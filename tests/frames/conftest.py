@@ -26,9 +26,9 @@ def noise() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def write_video() -> Callable[[Path, np.ndarray], Path]:
-    """Write frames as a video that decodes to exactly these frames (FFV1), or nearly (gif)."""
+    """Write frames as a video that decodes to exactly these frames (FFV1), or nearly (gif and other codecs)."""
 
-    def write(path: Path, frames: np.ndarray) -> Path:
+    def write(path: Path, frames: np.ndarray, rate: float = 20, codec: str = "FFV1") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".gif":
             content = cv2.Animation()
@@ -37,7 +37,7 @@ def write_video() -> Callable[[Path, np.ndarray], Path]:
             assert cv2.imwriteanimation(str(path), content)
             return path
         size = (frames.shape[2], frames.shape[1])
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"FFV1"), 20, size)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate, size)
         for frame in frames:
             writer.write(np.ascontiguousarray(frame[..., ::-1]))
         writer.release()
@@ -48,9 +48,9 @@ def write_video() -> Callable[[Path, np.ndarray], Path]:
 
 @pytest.fixture
 def write_minerl(write_video: Callable) -> Callable[..., Path]:
-    """Write a MineRL folder: F video frames, T rewards, actions of both kinds and an observation."""
+    """Write a MineRL folder: F video frames, T rewards, actions of both kinds and an observation; None takes an array away."""
 
-    def write(folder: Path, frames: np.ndarray, ticks: int, **changed: np.ndarray) -> Path:
+    def write(folder: Path, frames: np.ndarray, ticks: int, **changed: np.ndarray | None) -> Path:
         write_video(folder / "recording.mp4", frames)
         arrays = {
             "reward": np.arange(ticks, dtype=np.float64),
@@ -60,7 +60,7 @@ def write_minerl(write_video: Callable) -> Callable[..., Path]:
             "observation$inventory$dirt": np.arange(ticks + 1),
             **changed,
         }
-        np.savez(folder / "rendered.npz", **arrays)
+        np.savez(folder / "rendered.npz", **{key: values for key, values in arrays.items() if values is not None})
         (folder / "metadata.json").write_text(json.dumps({"true_video_frame_count": len(frames)}))
         return folder
 
