@@ -9,7 +9,7 @@ DEMO ?= runs/demo$(if $(RECORDINGS),-recordings)
 export RECORDINGS DEMO
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup minerl demo test lint clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "compiling the voxel world once"
 	$(BIN)/python -c 'import envs.voxel.env'
 	touch $@
+
+# The Python side of minerl 0.4.4, for its environments' client and to compare with its loader; Java and Minecraft stay out.
+minerl: setup
+	READTHEDOCS=1 $(BIN)/python -m pip install --quiet --no-deps --requirement requirements-minerl.txt
+	$(BIN)/python -W ignore -c 'import minerl.data; print("minerl 0.4.4 is installed")'
 
 demo: setup
 	$(BIN)/python demo.py --run "$$DEMO" $(if $(RECORDINGS),--recordings "$$RECORDINGS")
