@@ -203,6 +203,7 @@ class StoreWriter:
             "chunk_frames": self._per_chunk,
             "fingerprint": format.fingerprint(episodes),
             "plan": self._plan,
+            "appended": [],
             "trimmed": _summed(episode.trimmed for episode in episodes),
             **meta,
             "episodes": [format.episode_to_json(episode) for episode in episodes],
