@@ -1,32 +1,36 @@
 """Reading a store: frames by global index, clips, and the arrays recorded beside them."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 
 from foundation.errors import UserError, nearest
 from frames import format
 from frames.format import Episode
 from frames.opening import open_environment, read_meta
+from frames.pages import PageFile
 from frames.splits import known_split
+
+_LOADED_AT_ONCE = 4096
 
 
 class FrameStore:
-    """A finished store, read-only. Open it in every process that reads; it also pickles as its path.
+    """A finished store, read-only, for any number of threads. It pickles as its path, and another process opens it again.
 
-    A frame's global index counts over the episodes in the order of `episodes`. Raises `UserError` when the folder is no frame
-    store, is damaged, still being written or of a newer format.
+    A frame's global index counts over the episodes in the order of `episodes`. `in_memory` reads all frames once and keeps them, which
+    serves them faster than the page cache and leaves the disk alone; a pickled store then reads from its file.
+
+    Raises `UserError` when the folder is no frame store, is damaged, still being written or of a newer format, or when its frames do not
+    fit into the memory that is free.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, in_memory: bool = False) -> None:
         self.path = Path(path)
-        self._opened: tuple[int, lmdb.Environment] | None = None
-        self.meta = read_meta(self.path, self._environment())
+        self.meta = read_meta(self.path, open_environment(self.path))
+        self._file = PageFile(self.path / "data.mdb")
         self.frame_shape: tuple[int, int, int] = tuple(self.meta["frame_shape"])
         self.frames_per_second: float = self.meta["frames_per_second"]
         self.fingerprint: str = self.meta["fingerprint"]
@@ -36,9 +40,14 @@ class FrameStore:
         self._lengths = np.array([episode.length for episode in self.episodes], np.int64)
         self._ends = np.cumsum(self._lengths)
         self._firsts = self._ends - self._lengths
-        self._prefixes = [format.chunk_prefix(episode.name) for episode in self.episodes]
+        chunks = -(-self._lengths // self._per_chunk)
+        self._first_chunks = np.cumsum(chunks) - chunks
         self.action_names = _common_actions(self.episodes)
-        self._texts = _texts(self.episodes)
+        self.action_texts = {name: texts for name, texts in _texts(self.episodes).items() if name in (self.action_names or ())}
+        # the action that led to each frame, filled in episode by episode as they are asked for
+        self._actions = np.zeros((len(self), self.action_size), np.float32)
+        self._known_actions: set[int] = set()
+        self._held = self._load() if in_memory else None
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -70,20 +79,36 @@ class FrameStore:
         split = known_split(split)
         return [episode for episode in self.episodes if episode.split == split]
 
-    def frames(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return frames uint8 (N, H, W, C) by global index, in the order asked for."""
-        wanted = np.asarray(indices, np.int64).reshape(-1)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"frame {wanted.min() if wanted.min() < 0 else wanted.max()} of a store with {len(self)} frames")
-        output = np.empty((len(wanted), *self.frame_shape), np.uint8)
-        if len(wanted):
-            self._gather(wanted, output)
-        return output
+    def frames(self, indices: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return frames uint8 (N, H, W, C) by global index, in the order asked for; in `out`, if given.
 
-    def windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray:
-        """Return clips uint8 (N, T, H, W, C) that begin at `starts`, with `length` frames `stride` apart."""
-        wanted = np.asarray(starts, np.int64)[:, None] + stride * np.arange(length)
-        return self.frames(wanted).reshape(*wanted.shape, *self.frame_shape)
+        `out` is C-contiguous; it may be the numpy view of a pinned tensor. Raises IndexError for a frame that is not there.
+        """
+        wanted = np.asarray(indices, np.int64).reshape(-1)
+        self._check_indices(wanted)
+        return self._gather(wanted, (len(wanted), *self.frame_shape), out)
+
+    def windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1, out: np.ndarray | None = None) -> np.ndarray:
+        """Return clips uint8 (N, T, H, W, C) that begin at `starts`, with `length` frames `stride` apart; in `out`, if given.
+
+        Raises IndexError for a clip that leaves its episode.
+        """
+        wanted = self.window_indices(starts, length, stride)
+        return self._gather(wanted.reshape(-1), (*wanted.shape, *self.frame_shape), out)
+
+    def window_indices(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray:
+        """Return the global indices int64 (N, T) of clips; raise IndexError for one that leaves its episode."""
+        if length < 1 or stride < 1:
+            raise ValueError(f"clips of {length} frames, {stride} apart: both must be at least 1")
+        begins = np.asarray(starts, np.int64).reshape(-1)
+        self._check_indices(begins)
+        ends = self._ends[np.searchsorted(self._ends, begins, side="right")]
+        crossing = np.flatnonzero(begins + (length - 1) * stride >= ends)
+        if len(crossing):
+            start = int(begins[crossing[0]])
+            clip = f"a clip of {length} frames, {stride} apart, from frame {start}"
+            raise IndexError(f"{clip} leaves episode '{self.episode_at(start).name}', which ends at frame {ends[crossing[0]] - 1}")
+        return begins[:, None] + stride * np.arange(length)
 
     def episode_at(self, index: int) -> Episode:
         """Return the episode that holds a frame."""
@@ -96,19 +121,15 @@ class FrameStore:
         """
         episode = self._find(episode)
         info = episode.arrays[name]
-        with self._reading() as transaction:
-            found = transaction.get(format.array_key(episode.name, name))
-            content = b"" if found is None else bytes(found)
+        content = self._file.value(format.array_key(episode.name, name))
         try:
-            return np.ndarray(info.shape, info.dtype, content)
+            return np.ndarray(info.shape, info.dtype, content or b"")
         except TypeError as error:
             raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing; build the store again") from error
 
     def signatures(self, episode: Episode) -> np.ndarray:
         """Return the signatures of an episode's frames, uint64 (N, 2): what tells duplicates."""
-        with self._reading() as transaction:
-            found = transaction.get(format.signatures_key(episode.name))
-            content = b"" if found is None else bytes(found)
+        content = self._file.value(format.signatures_key(episode.name)) or b""
         if len(content) != 16 * episode.length:
             raise UserError(f"{self.path}: damaged: the signatures of {episode.name} are missing; build the store again")
         return np.frombuffer(content, "<u8").reshape(-1, 2)
@@ -121,17 +142,10 @@ class FrameStore:
         """
         if self.action_names is None:
             return None
-        return np.stack([self._actions(int(start), length, stride) for start in starts])
-
-    def _actions(self, start: int, length: int, stride: int) -> np.ndarray:
-        episode = self.episode_at(start)
-        ticks = start - episode.first + stride * np.arange(length) - 1
-        columns = [self._numbers(episode, name, ticks.clip(0)) for name in self.action_names or ()] if episode.length > 1 else []
-        if not columns:
-            return np.zeros((length, self.action_size), np.float32)
-        actions = np.concatenate(columns, axis=1)
-        actions[ticks < 0] = 0
-        return actions
+        wanted = self.window_indices(starts, length, stride)
+        for number in np.unique(np.searchsorted(self._ends, wanted[:, 0], side="right")).tolist():
+            self._know_actions(number)
+        return self._actions[wanted]
 
     @property
     def action_size(self) -> int:
@@ -139,46 +153,86 @@ class FrameStore:
         arrays = next((e.arrays for e in self.episodes if e.ordered and e.length > 1), {})
         return sum(_width(arrays[name].shape) for name in self.action_names or ())
 
-    def _numbers(self, episode: Episode, name: str, ticks: np.ndarray) -> np.ndarray:
-        """Return an array's entries at `ticks` as float32 (T, K): texts by their place, everything else flattened."""
-        values = self.array(episode, name)[ticks]
+    def _know_actions(self, number: int) -> None:
+        """Fill in an episode's actions, if not done yet; those of its first frame stay zero."""
+        episode = self.episodes[number]
+        if number not in self._known_actions and episode.length > 1:
+            columns = [self._numbers(episode, name) for name in self.action_names or ()]
+            self._actions[episode.first + 1 : episode.first + episode.length] = np.concatenate(columns, axis=1)
+        self._known_actions.add(number)
+
+    def _numbers(self, episode: Episode, name: str) -> np.ndarray:
+        """Return an array as float32 (T, K): texts by their place, everything else flattened."""
+        values = self.array(episode, name)[: episode.length - 1]
         if values.dtype.kind == "U":
-            values = np.searchsorted(self._texts[name], values)
+            values = np.searchsorted(self.action_texts[name], values)
         return values.reshape(len(values), -1).astype(np.float32)
 
-    def _gather(self, wanted: np.ndarray, output: np.ndarray) -> None:
-        """Copy the wanted frames into `output`, run by run of neighbours in a chunk, in the order they lie on disk."""
-        episodes = np.searchsorted(self._ends, wanted, side="right")
-        chunks, offsets = np.divmod(wanted - self._firsts[episodes], self._per_chunk)
-        apart = (np.diff(wanted) != 1) | (np.diff(chunks) != 0) | (np.diff(episodes) != 0)
-        begins = np.concatenate([[0], np.flatnonzero(apart) + 1])
+    def _check_indices(self, wanted: np.ndarray) -> None:
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"frame {wanted.min() if wanted.min() < 0 else wanted.max()} of a store with {len(self)} frames")
+
+    def _gather(self, wanted: np.ndarray, shape: tuple[int, ...], out: np.ndarray | None) -> np.ndarray:
+        """Put the wanted frames into an array of `shape`, from memory or from the file."""
+        output = np.empty(shape, np.uint8) if out is None else out
+        if output.shape != shape or output.dtype != np.uint8 or not output.flags.c_contiguous or not output.flags.writeable:
+            raise ValueError(f"out is {output.dtype} {output.shape}; it must be writable, C-contiguous uint8 {shape}")
+        flat = output.reshape(len(wanted), self._frame_bytes)
+        if self._held is not None:
+            np.take(self._held, wanted, axis=0, out=flat, mode="clip")
+        elif len(wanted):
+            self._copy(wanted, flat)
+        return output
+
+    def _copy(self, wanted: np.ndarray, flat: np.ndarray) -> None:
+        """Copy frames from the file, those that lie side by side at once, in the order in which they lie on the disk."""
+        size, target = self._frame_bytes, flat.reshape(-1).data
+        offsets = self._offsets(wanted)
+        begins = np.concatenate([[0], np.flatnonzero(np.diff(offsets) != size) + 1])
         ends = np.append(begins[1:], len(wanted))
-        order = np.argsort(wanted[begins], kind="stable")
-        begins, ends = begins[order], ends[order]
-        runs = zip(begins.tolist(), ends.tolist(), *(values[begins].tolist() for values in (episodes, chunks, offsets)), strict=True)
-        size, target = self._frame_bytes, output.reshape(-1).data
-        with self._reading() as transaction:
-            for begin, end, episode, chunk, offset in runs:
-                content = transaction.get(format.chunk_key(self._prefixes[episode], chunk))
-                if content is None or len(content) < (offset + end - begin) * size:
-                    name = self.episodes[episode].name
-                    raise UserError(f"{self.path}: damaged: frames of {name} are missing; build the store again")
-                target[begin * size : end * size] = content[offset * size : (offset + end - begin) * size]
+        order = np.argsort(offsets[begins], kind="stable")
+        runs = np.stack([offsets[begins], begins * size, ends * size])[:, order].T.tolist()
+        for offset, begin, end in runs:
+            self._file.announce(offset, end - begin)
+        for offset, begin, end in runs:
+            self._file.read(offset, target[begin:end])
 
-    @contextmanager
-    def _reading(self) -> Iterator[lmdb.Transaction]:
-        """One transaction, whose buffers end with it."""
-        try:
-            with self._environment().begin(buffers=True) as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            raise UserError(f"{self.path}: damaged ({' '.join(str(error).split())}); build the store again") from error
+    def _offsets(self, wanted: np.ndarray) -> np.ndarray:
+        """Return where in the file each frame begins."""
+        episodes = np.searchsorted(self._ends, wanted, side="right")
+        chunks, within = np.divmod(wanted - self._firsts[episodes], self._per_chunk)
+        places = self._chunks[self._first_chunks[episodes] + chunks]
+        missing = np.flatnonzero(places < 0)
+        if len(missing):
+            name = self.episodes[episodes[missing[0]]].name
+            raise UserError(f"{self.path}: damaged: frames of {name} are missing; build the store again")
+        return places + within * self._frame_bytes
 
-    def _environment(self) -> lmdb.Environment:
-        """Return the environment of this process: one opened before a fork is never used after it."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), open_environment(self.path)
-        return self._opened[1]
+    @cached_property
+    def _chunks(self) -> np.ndarray:
+        """Where in the file every chunk begins, episode by episode; -1 where one is missing or not as long as it should be."""
+        places = np.full(int(self._first_chunks[-1]) + -(-int(self._lengths[-1]) // self._per_chunk), -1, np.int64)
+        numbers = {format.chunk_prefix(episode.name): number for number, episode in enumerate(self.episodes)}
+        for key, (offset, size) in self._file.entries(format.CHUNK_KEYS):
+            number = numbers.get(key[:-4])
+            if number is not None:
+                chunk = int.from_bytes(key[-4:], "big")
+                frames = min(self._per_chunk, int(self._lengths[number]) - chunk * self._per_chunk)
+                if frames > 0 and size == frames * self._frame_bytes:
+                    places[self._first_chunks[number] + chunk] = offset
+        return places
+
+    def _load(self) -> np.ndarray:
+        """Read all frames, uint8 (len(store), H * W * C)."""
+        needed, free = len(self) * self._frame_bytes, _free_memory()
+        if free is not None and needed > free:
+            sizes = f"{needed / 2**30:.1f} GiB of frames, {free / 2**30:.1f} GiB of memory free"
+            raise UserError(f"{self.path}: does not fit into memory ({sizes}); open it without in_memory")
+        held = np.empty((len(self), self._frame_bytes), np.uint8)
+        for first in range(0, len(self), _LOADED_AT_ONCE):
+            part = held[first : first + _LOADED_AT_ONCE]
+            self._copy(np.arange(first, first + len(part)), part)
+        return held
 
     def _find(self, episode: Episode | int | str) -> Episode:
         if isinstance(episode, int):
@@ -211,6 +265,15 @@ def _common_actions(episodes: list[Episode]) -> tuple[str, ...] | None:
     }
     layout = layouts.pop() if len(layouts) == 1 else ()
     return tuple(name for name, _ in layout) or None
+
+
+def _free_memory() -> int | None:
+    """Return the bytes of memory that can be had without swapping, where the system tells (Linux)."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _width(shape: tuple[int, ...]) -> int:
