@@ -11,6 +11,7 @@ from foundation.presets import build, preset_names, read_preset
 GROUP = "minerl_perception.encoders"
 BUILT_IN = {
     "conv_vae": "encoders.conv_vae:ConvVAE",
+    "cwvae": "encoders.cwvae.model:ClockworkVAE",
     "pca": "encoders.pca:PCA",
 }
 
