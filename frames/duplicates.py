@@ -3,14 +3,24 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import combinations
 
 import cv2
 import numpy as np
+
+from frames.splits import merged_groups
 
 _EXACT, _LOOKS = 0, 1
 _GRID = 16
 _FREQUENCIES = 64
 _MIN_CONTRAST = 4.0
+# two encodings of a picture seldom differ in more bits, pictures of different places hardly ever in so few
+_BITS = 3
+_PIECES = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
+_NEIGHBOURS = 16
+_COMMON = 16
+_SCENES = 4
+_SHARE = 0.2
 _ODD = 0x9E3779B97F4A7C15
 
 
@@ -41,14 +51,80 @@ def repeated(found: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
 
 
 def related(found: Mapping[str, np.ndarray]) -> list[set[str]]:
-    """Return the sets of episodes that show the same scenes: another encoding, a cut, or overlapping parts of one recording."""
-    first_with: dict[int, str] = {}
-    groups: list[set[str]] = []
-    for name in sorted(found):
-        for looks in np.unique(found[name][:, _LOOKS]).tolist():
-            if looks and first_with.setdefault(looks, name) != name:
-                groups.append({first_with[looks], name})
-    return groups
+    """Return the sets of episodes that show the same scenes: another encoding, a cut, or overlapping parts of one recording.
+
+    Two are related when at least a fifth of the scenes of one, and four of each, have a look in the other that differs in at most 3
+    of 64 bits. Scenes are frames that look different from the one before; what more than 16 others show (menus) does not count.
+    """
+    names = sorted(found)
+    looks, owner, scene = _scenes([found[name][:, _LOOKS] for name in names])
+    seen = _seen_elsewhere(looks, owner, scene, len(names))
+    which, elsewhere = np.divmod(seen, len(names))
+    others = np.bincount(which, minlength=len(looks))
+    told = others[which] <= _COMMON
+    pairs, counts = np.unique(owner[which[told]] * len(names) + elsewhere[told], return_counts=True)
+    scenes = np.bincount(owner[scene & (others <= _COMMON)], minlength=len(names))
+    shown = dict(zip(pairs.tolist(), counts.tolist(), strict=True))
+    together = []
+    for pair, count in shown.items():
+        one, other = divmod(pair, len(names))
+        back = shown.get(other * len(names) + one, 0)
+        if min(count, back) >= _SCENES and count >= _SHARE * scenes[one]:
+            together.append((names[one], names[other]))
+    return [set(group) for group in merged_groups(names, together) if len(group) > 1]
+
+
+def _scenes(sequences: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the different looks of each sequence one after the other, whose they are, and whether each begins a scene."""
+    looks, owner, scene = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], [np.empty(0, bool)]
+    for place, sequence in enumerate(sequences):
+        different = np.unique(sequence[sequence != 0])
+        looks.append(different)
+        owner.append(np.full(len(different), place))
+        scene.append(np.isin(different, _scene_looks(sequence)))
+    return np.concatenate(looks), np.concatenate(owner), np.concatenate(scene)
+
+
+def _scene_looks(sequence: np.ndarray) -> np.ndarray:
+    """Return the looks that differ from the last one returned in more bits than encodings do."""
+    scenes: list[int] = []
+    last = None
+    for look in sequence.tolist():
+        if look and (last is None or (look ^ last).bit_count() > _BITS):
+            scenes.append(look)
+            last = look
+    return np.array(scenes, np.uint64)
+
+
+def _seen_elsewhere(looks: np.ndarray, owner: np.ndarray, scene: np.ndarray, owners: int) -> np.ndarray:
+    """Return place * owners + other for each scene and each other owner who shows it, sorted.
+
+    Looks that differ in 3 bits agree in two of five pieces at least. So they are sorted by every two pieces, and compared with those
+    next in that order: time and memory grow with the number of looks, however alike they are.
+    """
+    seen = np.empty(0, np.int64)
+    for front in combinations(range(len(_PIECES)), len(_PIECES) - _BITS):
+        turned = _turned(looks, front)
+        order = np.argsort(turned)
+        turned, matches = turned[order], [seen]
+        for step in range(1, _NEIGHBOURS + 1):
+            difference = turned[step:] ^ turned[:-step]
+            near = np.flatnonzero(np.bitwise_count(difference) <= _BITS)
+            one, other = order[near], order[near + step]
+            for first, second in ((one, other), (other, one)):
+                told = scene[first] & (owner[first] != owner[second])
+                matches.append(first[told] * owners + owner[second[told]])
+        seen = np.unique(np.concatenate(matches))
+    return seen
+
+
+def _turned(looks: np.ndarray, front: tuple[int, ...]) -> np.ndarray:
+    """Return the looks with some pieces of their bits moved to the front, so that sorting brings those together that agree there."""
+    turned = np.zeros_like(looks)
+    for piece in [*(place for place in range(len(_PIECES)) if place not in front), *front]:
+        shift, width = _PIECES[piece]
+        turned = (turned >> np.uint64(width)) | (looks >> np.uint64(shift)) << np.uint64(64 - width)
+    return turned
 
 
 def _looks(frames: np.ndarray) -> np.ndarray:
