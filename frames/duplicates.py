@@ -20,7 +20,7 @@ _PIECES = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 _NEIGHBOURS = 16
 _COMMON = 16
 _SCENES = 4
-_SHARE = 0.2
+_SHARE = 0.1
 _ODD = 0x9E3779B97F4A7C15
 
 
@@ -53,7 +53,7 @@ def repeated(found: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
 def related(found: Mapping[str, np.ndarray]) -> list[set[str]]:
     """Return the sets of episodes that show the same scenes: another encoding, a cut, or overlapping parts of one recording.
 
-    Two are related when at least a fifth of the scenes of one, and four of each, have a look in the other that differs in at most 3
+    Two are related when at least a tenth of the scenes of one, and four of each, have a look in the other that differs in at most 3
     of 64 bits. Scenes are frames that look different from the one before; what more than 16 others show (menus) does not count.
     """
     names = sorted(found)
