@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from foundation.errors import UserError, nearest
+from frames.readers.cwvae import CWVAE
+from frames.readers.malmo import MALMO
 from frames.readers.minerl import MINERL
 from frames.readers.pictures import PICTURES
 from frames.readers.recording import BadRecording, Folder, Layout, Recording
 from frames.readers.videos import VIDEOS
+from frames.readers.vpt import VPT
 
 # in the order in which they are asked: what knows more of its files comes first
-LAYOUTS: tuple[Layout, ...] = (MINERL, VIDEOS, PICTURES)
+LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, VIDEOS, PICTURES)
 
 __all__ = ["LAYOUTS", "BadRecording", "Folder", "Layout", "Recording", "find_recordings"]
 
