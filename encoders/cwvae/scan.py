@@ -71,10 +71,7 @@ def scan(
 def can_compile(device: torch.device) -> bool:
     """Tell whether torch.compile works on `device`; print a line where it does not."""
     try:
-        shapes = ((1, 1), (3, 1), (3,), (4, 1), (4,), (1, 1), (1,), (2, 1), (2,))
-        weights = Weights(*(torch.ones(shape, device=device, requires_grad=True) for shape in shapes))
-        one = torch.ones(1, 1, 1, device=device)
-        scan(one, one, one, one[0], one[0], weights, 0.1, compiled=True).z.sum().backward()
+        torch.compile(torch.relu)(torch.ones(1, device=device))
     except Exception as error:  # torch.compile raises whatever the missing compiler made it raise
         print(f"torch.compile does not work here ({str(error).strip().splitlines()[0]}): going on without it", file=sys.stderr)
         return False
