@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from foundation.errors import UserError
-from frames.manifest import Entry, damage, file_sha256
+from frames.manifest import Entry, damage, manifest_content
 from frames.readers.recording import BadRecording, ExcludedRecording, Recording
 
 FROZEN = 0.5
@@ -44,7 +45,8 @@ class Cleaning:
 
     def plan(self) -> dict[str, Any]:
         """Return what decides the outcome, as JSON: the manifest's content takes the place of its path."""
-        return {**dataclasses.asdict(self), "manifest": None if self.manifest is None else file_sha256(self.manifest)}
+        content = None if self.manifest is None else hashlib.sha256(manifest_content(Path(self.manifest))).hexdigest()
+        return {**dataclasses.asdict(self), "manifest": content}
 
 
 NO_CLEANING = Cleaning()
@@ -104,6 +106,11 @@ class CleanedRecording(Recording):
         self._count()
 
     def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the frames that stay.
+
+        A tick from one frame that stays to the next has the sum of the rewards on the way, and the action of the last tick: the one
+        that led to the next frame. `SOURCE_FRAME` gives each frame's number in the recording, where a frozen stretch was thinned.
+        """
         arrays = self._recording.arrays()
         if not any(self.trimmed.values()):
             return arrays
@@ -141,13 +148,13 @@ class CleanedRecording(Recording):
     def _picked(self, name: str, values: np.ndarray) -> np.ndarray:
         kept = np.array(self._kept)
         per_frame = name.startswith(_OBSERVATION)
-        if len(values) not in ({self._decoded, self._decoded - 1} if per_frame else {self._decoded - 1}):
-            raise BadRecording(f"'{name}' has {len(values)} entries for {self._decoded} frames")
+        entries = len(values) if values.ndim else 0
+        if entries not in ({self._decoded, self._decoded - 1} if per_frame else {self._decoded - 1}):
+            raise BadRecording(f"'{name}' has {entries} entries for {self._decoded} frames")
         if per_frame:
-            return values[kept[kept < len(values)]]
+            return values[kept[kept < entries]]
         if name.split(".")[0] == _REWARD:
-            return _summed(values, kept)
-        # the action that led to the next frame that stays
+            return _summed(values[: self._decoded - self._tail - 1], kept)
         return values[kept[1:] - 1]
 
 
@@ -170,8 +177,11 @@ def _thinned(frames: Iterator[tuple[int, np.ndarray]], most: int) -> Iterator[tu
 
 
 def _summed(rewards: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Add up the rewards between frames that stay; whole numbers become int64 so that none overflows."""
-    if len(kept) < 2:
-        return rewards[:0]
+    """Add up the rewards from each frame that stays to the next one, the last tick's to the end of what is not dropped.
+
+    Whole numbers become int64, so that none overflows.
+    """
     total = np.int64 if rewards.dtype.kind in "bui" else rewards.dtype
-    return np.add.reduceat(rewards[: kept[-1]], kept[:-1], axis=0, dtype=total)
+    if len(kept) < 2:
+        return rewards[:0].astype(total)
+    return np.add.reduceat(rewards, kept[:-1], axis=0, dtype=total)

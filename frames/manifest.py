@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,25 +55,30 @@ def read_manifest(path: Path) -> dict[Path, Row]:
     Raises `UserError` with the line's number where something is not as it must be.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: the manifest cannot be read ({error.strerror})") from error
+        text = manifest_content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: is not UTF-8; save the manifest as CSV in UTF-8") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows: dict[Path, Row] = {}
     try:
-        if "file" not in (reader.fieldnames or ()):
-            raise UserError(f"{path}, line 1: no column 'file'; the first line names the columns, 'file' among them")
+        _check_columns(path, list(reader.fieldnames or ()))
         for cells in reader:
             file, row = _read_row(f"{path}, line {reader.line_num}", path.parent, cells)
             if file in rows:
                 raise UserError(f"{path}, line {reader.line_num}: names {cells['file']} a second time; keep one of the lines")
             rows[file] = row
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: is not CSV ({error})") from error
+        raise UserError(f"{path}, line {reader.reader.line_num}: is not CSV ({error})") from error
     return rows
+
+
+def manifest_content(path: Path) -> bytes:
+    """Return the bytes of the file, or raise `UserError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: the manifest cannot be read ({error.strerror})") from error
 
 
 def entries(rows: Mapping[Path, Row], recordings: Iterable[Recording]) -> dict[str, Entry]:
@@ -96,20 +102,16 @@ def damage(file: Path, row: Row) -> str | None:
     if row.bytes is not None and size != row.bytes:
         return f"has {size:,} bytes, the manifest says {row.bytes:,}"
     if row.sha256 is not None:
-        found = file_sha256(file)
+        with file.open("rb") as content:
+            found = hashlib.file_digest(content, "sha256").hexdigest()
         if found != row.sha256:
             return f"has another sha256 than the manifest says ({found[:12]}..., not {row.sha256[:12]}...)"
     return None
 
 
-def file_sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def _entry(rows: Mapping[Path, Row], recording: Recording) -> Entry | None:
     files = dict.fromkeys([recording.path, *recording.files])
-    named = {file: rows[resolved] for file in files if (resolved := file.resolve()) in rows}
+    named = {file: rows[resolved] for file in files if (resolved := _resolved(file)) in rows}
     if not named:
         return None
     splits = [row.split for row in named.values() if row.split is not None]
@@ -150,10 +152,23 @@ def _read_row(where: str, folder: Path, cells: Mapping[Any, Any]) -> tuple[Path,
                 values[column] = convert(cell)
             except (ValueError, UserError) as error:
                 raise UserError(f"{where}: '{column}' is '{cell}'; {error}") from None
-    file = (folder / name).resolve()
-    if file.is_dir() and not values.keys().isdisjoint({"sha256", "bytes"}):
+    file = _resolved(folder / name)
+    if os.path.isdir(file) and not values.keys().isdisjoint({"sha256", "bytes"}):
         raise UserError(f"{where}: {name} is a folder, which has no sha256 or bytes of its own; name its video")
     return file, Row(**values)
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if "file" not in columns:
+        raise UserError(f"{path}, line 1: no column 'file'; the first line names the columns with commas between, 'file' among them")
+    for column in ("file", *_COLUMNS):
+        if columns.count(column) > 1:
+            raise UserError(f"{path}, line 1: two columns '{column}'; keep one of them")
+
+
+def _resolved(file: Path) -> Path:
+    # Path.resolve raises where links lead in a circle
+    return Path(os.path.realpath(file))
 
 
 def _count(cell: str) -> int:

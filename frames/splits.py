@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from foundation.errors import UserError, nearest
 from frames.format import SPLITS, Split
@@ -45,8 +46,12 @@ def assign_splits(
 
 
 def merged_groups(names: Iterable[str], groups: Iterable[Collection[str]]) -> list[list[str]]:
-    """Return all names in sets that share no name: those that some chain of groups connects, sorted; others are alone."""
-    leader = {name: name for name in names}
+    """Return the names in sets that share none: those that some chain of groups connects, sorted; the others are alone.
+
+    `groups` may hold other names too: they connect, and are not returned.
+    """
+    names, chains = sorted(names), [sorted(group) for group in groups]
+    leader = {name: name for name in chain(names, *chains)}
 
     def lead(name: str) -> str:
         while leader[name] != name:
@@ -54,13 +59,12 @@ def merged_groups(names: Iterable[str], groups: Iterable[Collection[str]]) -> li
             name = leader[name]
         return name
 
-    for group in groups:
-        present = sorted(name for name in group if name in leader)
-        for name in present[1:]:
-            first, second = sorted((lead(present[0]), lead(name)))
+    for group in chains:
+        for name in group[1:]:
+            first, second = sorted((lead(group[0]), lead(name)))
             leader[second] = first
     members: dict[str, list[str]] = {}
-    for name in sorted(leader):
+    for name in names:
         members.setdefault(lead(name), []).append(name)
     return list(members.values())
 
