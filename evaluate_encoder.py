@@ -1,10 +1,11 @@
 """An encoder + a frame store -> numbers, pictures, a verdict: python evaluate_encoder.py RUN --store STORE"""
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,16 +17,19 @@ import frames
 from encoders import EncoderArtifact, load_encoder
 from encoders.training.devices import available_threads, check_threads, choose_device
 from encoders.training.evaluation import evaluate, mean_frame
+from encoders.training.open_loop import Clips, Settings
 from encoders.training.pictures import spread_clips, write_pictures
+from encoders.training.predicting import judge_predictions
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import parse
-from foundation.progress import progress_bar, say
+from foundation.progress import Advance, progress_bar, say
 
 _BATCH = 32
 _CHUNK = 2048
 _PICTURED = 256
+_PREDICTED_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,25 @@ class Options:
     """Recordings to judge it on; auto: `test`, or `val` where there is no `test`."""
     limit: int | None = None
     """Judge on this many frames, spread over the split, rather than all."""
+    context: int = 36
+    """Models that predict: frames that they see of a clip before they go on alone."""
+    predict: int = 464
+    """Models that predict: frames that they predict; fewer where no recording is that long."""
+    clips: int = 100
+    """Models that predict: clips to judge, at most, spread over the split."""
+    samples: int = 1
+    """Models that predict: futures drawn of each clip; with several, the best of them is reported too."""
+    use_obs: str | None = None
+    """Models that predict: which levels see the context, the bottom one first: TTF leaves out the top of three."""
+    perceptual: Path | None = None
+    """Models that predict: a folder with the weights for LPIPS (alexnet.pth, lpips.pth) or FVD (i3d.pth)."""
     device: str = "auto"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("context", "predict", "clips", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} {getattr(self, name)}: must be 1 or more")
 
 
 def main() -> None:
@@ -56,9 +77,13 @@ def main() -> None:
     split = options.split if options.split != "auto" else "test" if len(store.indices("test")) else "val"
     baseline_store = training_store(artifact, store)
     report = {"split": split, "store": str(options.store), "fingerprint": store.fingerprint, "baseline_store": str(baseline_store.path)}
-    report |= evaluate(artifact, counted(store, split, artifact, options.limit), mean_frame(chunks(baseline_store)), device)
+    baseline = mean_frame(chunks(baseline_store))
+    report |= evaluate(artifact, counted(store, split, artifact, options.limit), baseline, device)
     clips = spread_clips(frames.in_order(store, split, _BATCH, artifact.model.clip_length, _PICTURED))
     pictures = write_pictures(options.run / "pictures", artifact.model, clips, artifact.statistics, device)
+    if hasattr(artifact.model, "open_loop"):
+        report["open_loop"], more = predict(artifact, store, split, baseline_store, baseline, options)
+        pictures += more
     write_atomically(options.run / "evaluation.json", json.dumps(report, indent=2) + "\n")
     show(report)
     say(f"wrote {options.run / 'evaluation.json'} and {', '.join(str(path) for path in pictures)}")
@@ -92,6 +117,61 @@ def counted(store: frames.FrameStore, split: str, artifact: EncoderArtifact, lim
         for batch in frames.in_order(store, split, _BATCH, clip_length, limit):
             yield batch
             advance(len(batch.frames) * clip_length)
+
+
+def predict(
+    artifact: EncoderArtifact, store: frames.FrameStore, split: str, training: frames.FrameStore, baseline: np.ndarray, options: Options
+) -> tuple[dict[str, Any], list[Path]]:
+    """Judge what the model predicts of a split; the baselines come from the `training` store."""
+    stride = max(1, round(store.frames_per_second / artifact.info.store.frames_per_second))
+    length = predicted_length(store, split, stride, options)
+    chosen = starts_of(store, split, length, stride)
+    chosen = [chosen[at] for at in np.unique(np.linspace(0, len(chosen) - 1, min(options.clips, len(chosen))).round().astype(int))]
+    with progress_bar("predicting", len(chosen), "clips") as advance:
+        return judge_predictions(
+            options.run / "pictures",
+            artifact.model,
+            clips_of(training, starts_of(training, "train", length, stride), length, stride),
+            lambda: clips_of(store, chosen, length, stride, advance),
+            Settings(options.context, options.samples, options.use_obs),
+            baseline,
+            choose_device(options.device),
+            options.perceptual,
+        )
+
+
+def predicted_length(store: frames.FrameStore, split: str, stride: int, options: Options) -> int:
+    """Return how many frames a clip has, context included; say which recordings are too short for it."""
+    lengths = [(episode.length - 1) // stride + 1 for episode in store.of_split(split) if episode.ordered]
+    length = min(options.context + options.predict, max(lengths, default=0))
+    if length <= options.context:
+        raise UserError(f"{store.path}: no recording in '{split}' is longer than the context of {options.context} frames; lower --context")
+    if length < options.context + options.predict:
+        say(f"the longest recording in '{split}' has {length} frames: {length - options.context} are predicted")
+    short = sum(one < length for one in lengths)
+    if short:
+        say(f"{short} of {len(lengths)} recordings in '{split}' are shorter than {length} frames: nothing is predicted of them")
+    return length
+
+
+def starts_of(store: frames.FrameStore, split: str, length: int, stride: int) -> list[int]:
+    """Return where clips begin that lie side by side in a split's recordings."""
+    reach = (length - 1) * stride + 1
+    episodes = [episode for episode in store.of_split(split) if episode.ordered]
+    return [start for one in episodes for start in range(one.first, one.first + one.length - reach + 1, reach)]
+
+
+def clips_of(
+    store: frames.FrameStore, starts: Sequence[int], length: int, stride: int, advance: Advance | None = None
+) -> Iterator[Clips]:
+    """Read clips, a few of one recording at a time."""
+    for _, group in itertools.groupby(starts, lambda start: store.episode_at(start).first):
+        of_one = list(group)
+        for at in range(0, len(of_one), _PREDICTED_TOGETHER):
+            some = of_one[at : at + _PREDICTED_TOGETHER]
+            yield Clips(store.windows(some, length, stride), store.episode_at(some[0]).frames_per_second / stride)
+            if advance is not None:
+                advance(len(some))
 
 
 def show(report: dict) -> None:

@@ -5,7 +5,7 @@ frame; the blend of both that is best for each frame ahead (its weights are fitt
 Shapes: B clips, T = C + H frames, C context, H horizon (pixel height and width are h and w), c colours.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,19 +23,27 @@ _SHORT, _LONG = 10, 100
 
 
 class Predictor(Protocol):
-    """A model that goes on by itself; clips float (B, C, c, h, w) in [0, 1] become (B, horizon, c, h, w)."""
+    """A model that goes on by itself: `encoders.cwvae.ClockworkVAE.open_loop`."""
 
     def open_loop(
-        self, frames: Tensor, horizon: int, *, use_obs: str | None = None, generator: torch.Generator | None = None
-    ) -> Tensor: ...
+        self,
+        frames: Tensor,
+        context: int,
+        horizon: int,
+        num_samples: int = 1,
+        use_obs: Sequence[bool] | None = None,
+        generator: torch.Generator | None = None,
+        actions: Tensor | None = None,
+    ) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips uint8 (B, T, h, w, c) of one rate, in frames a second."""
+    """Clips uint8 (B, T, h, w, c) of one rate, in frames a second, and the actions float32 (B, T, A) that led to each frame, or None."""
 
     frames: np.ndarray
     frames_per_second: float
+    actions: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,26 @@ class Settings:
     samples: int = 1
     use_obs: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.use_obs is not None and set(self.use_obs) - {"T", "F"}:
+            raise UserError(f"use_obs '{self.use_obs}': a T or an F for every level, the lowest first, as in TTF")
+
+
+def predict(model: Predictor, clips: Clips, settings: Settings, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield `settings.samples` futures (B, H, c, h, w) in [0, 1] of clips, on the generator's device.
+
+    Raises `UserError` where the settings do not fit the model.
+    """
+    device, horizon = generator.device, clips.frames.shape[1] - settings.context
+    seen = to_float(torch.from_numpy(clips.frames[:, : settings.context]).to(device))
+    actions = None if clips.actions is None else torch.from_numpy(clips.actions).to(device)
+    use_obs = None if settings.use_obs is None else [letter == "T" for letter in settings.use_obs]
+    try:
+        for sample in model.open_loop(seen, settings.context, horizon, settings.samples, use_obs, generator, actions):
+            yield sample[:, settings.context :].clamp(0, 1)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 class _Scores:
@@ -108,9 +136,9 @@ def evaluate_open_loop(
     generator = torch.Generator(device).manual_seed(settings.seed)
     mean = to_float(torch.from_numpy(mean_frame[None, None] * 255)).to(device)
     for some in clips:
-        x_BTchw = to_float(torch.from_numpy(some.frames).to(device))
-        seen, future = x_BTchw[:, : settings.context], x_BTchw[:, settings.context :]
-        rows = _measured(_predictions(model, seen, future, settings, mean, blend, generator), future)
+        x_BTchw = to_float(torch.from_numpy(some.frames[:, settings.context - 1 :]).to(device))
+        last, future = x_BTchw[:, :1], x_BTchw[:, 1:]
+        rows = _measured(_predictions(predict(model, some, settings, generator), last, future, mean, blend), future)
         for row, frozen in enumerate(is_frozen(some.frames[:, settings.context :])):
             group = groups.setdefault(f"{'frozen' if frozen else 'moving'} clips, {some.frames_per_second:g} frames/s", {})
             for name, measured in rows.items():
@@ -138,19 +166,14 @@ def _group_report(group: dict[str, _Scores]) -> dict[str, Any]:
     return {"clips": next(iter(group.values())).clips, "rows": {name: scores.report() for name, scores in group.items()}}
 
 
-def _predictions(
-    model: Predictor, seen: Tensor, future: Tensor, settings: Settings, mean: Tensor, blend: np.ndarray, generator: torch.Generator
-) -> Iterator[tuple[str, Tensor]]:
+def _predictions(samples: Iterable[Tensor], last: Tensor, future: Tensor, mean: Tensor, blend: np.ndarray) -> Iterator[tuple[str, Tensor]]:
     """Yield the ways to predict by name, each (B, H, c, h, w); the model's samples first."""
-    horizon = future.shape[1]
-    total = torch.zeros_like(future)
-    for _ in range(settings.samples):
-        sample = model.open_loop(seen, horizon, use_obs=settings.use_obs, generator=generator).clamp(0, 1)
-        total += sample
+    total, count = torch.zeros_like(future), 0
+    for sample in samples:
+        total, count = total + sample, count + 1
         yield "model", sample
-    if settings.samples > 1:
-        yield "mean of the samples", total / settings.samples
-    last = seen[:, -1:]
+    if count > 1:
+        yield "mean of the samples", total / count
     weights = torch.from_numpy(blend).to(future)[None, :, None, None, None]
     yield "repeat the last frame", last.expand_as(future)
     yield "mean frame", mean.expand_as(future)

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders.encoder import to_float
-from encoders.training.open_loop import Clips, Predictor, Settings
+from encoders.training.open_loop import Clips, Predictor, Settings, predict
 from encoders.training.pictures import to_uint8
 from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_gif, write_png
@@ -29,8 +28,7 @@ def write_predictions(folder: Path, name: str, model: Predictor, clip: Clips, se
     """
     generator = torch.Generator(device).manual_seed(settings.seed)
     context, target = clip.frames[0, : settings.context], clip.frames[0, settings.context :]
-    seen = to_float(torch.from_numpy(context[None]).to(device))
-    prediction = to_uint8(model.open_loop(seen, len(target), use_obs=settings.use_obs, generator=generator)[0])
+    prediction = to_uint8(next(predict(model, clip, settings, generator))[0])
     error = np.abs(target.astype(np.int16) - prediction).astype(np.uint8)
     write_png(folder / f"{name}.png", _strips(target, prediction, error, settings.context))
     sides = [np.concatenate([context, target]), np.concatenate([context, prediction]), np.concatenate([context * 0, error])]

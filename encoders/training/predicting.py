@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import to_float
-from encoders.training.open_loop import Clips, Predictor, Settings, evaluate_open_loop, fit_blend
+from encoders.training.open_loop import Clips, Predictor, Settings, evaluate_open_loop, fit_blend, predict
 from encoders.training.open_loop_pictures import write_curves, write_predictions
 from encoders.training.perceptual import perceptual_distances
 
@@ -49,9 +49,8 @@ def _pairs(model: Predictor, clips: Iterable[Clips], settings: Settings, device:
     """Yield what came and what the model predicts."""
     generator = torch.Generator(device).manual_seed(settings.seed)
     for some in clips:
-        x_BTchw = to_float(torch.from_numpy(some.frames).to(device))
-        seen, future = x_BTchw[:, : settings.context], x_BTchw[:, settings.context :]
-        yield future, model.open_loop(seen, future.shape[1], use_obs=settings.use_obs, generator=generator).clamp(0, 1)
+        future = to_float(torch.from_numpy(some.frames[:, settings.context :]).to(device))
+        yield future, next(predict(model, some, settings, generator))
 
 
 def _spread(held_out: Callable[[], Iterable[Clips]], count: int) -> Iterator[Clips]:
@@ -59,7 +58,7 @@ def _spread(held_out: Callable[[], Iterable[Clips]], count: int) -> Iterator[Cli
     wanted = set(np.linspace(0, count - 1, min(_PICTURED, count)).round().astype(int).tolist())
     number = 0
     for some in held_out():
-        for clip in some.frames:
+        for row, clip in enumerate(some.frames):
             if number in wanted:
-                yield Clips(clip[None], some.frames_per_second)
+                yield Clips(clip[None], some.frames_per_second, None if some.actions is None else some.actions[row : row + 1])
             number += 1

@@ -1,5 +1,7 @@
 """Open-loop evaluation with predictors whose scores are known beforehand."""
 
+from collections.abc import Iterator, Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -21,9 +23,21 @@ class Noisy:
     def __init__(self, deviation: float) -> None:
         self.deviation = deviation
 
-    def open_loop(self, frames: Tensor, horizon: int, *, use_obs: str | None = None, generator: torch.Generator | None = None) -> Tensor:
-        last = frames[:, -1:].expand(-1, horizon, -1, -1, -1)
-        return last + self.deviation * torch.randn(last.shape, generator=generator)
+    def open_loop(
+        self,
+        frames: Tensor,
+        context: int,
+        horizon: int,
+        num_samples: int = 1,
+        use_obs: Sequence[bool] | None = None,
+        generator: torch.Generator | None = None,
+        actions: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        if use_obs is not None and len(use_obs) != 3:
+            raise ValueError("use_obs needs an entry for each of the 3 levels")
+        for _ in range(num_samples):
+            last = frames[:, context - 1 : context].expand(-1, horizon, -1, -1, -1)
+            yield torch.cat([frames[:, :context], last + self.deviation * torch.randn(last.shape, generator=generator)], 1)
 
 
 def clips(count: int = 4, seed: int = 0, still: bool = False, rate: float = 20.0) -> Clips:
@@ -122,3 +136,9 @@ def test_predictions_are_judged_drawn_and_filmed(tmp_path) -> None:
     assert sorted(path.name for path in pictures) == sorted(path.name for path in tmp_path.iterdir())
     assert len(pictures) == 1 + 2 * 4
     assert cv2.imread(str(tmp_path / "open_loop_curves.png")).std() > 5
+
+
+@pytest.mark.parametrize(("use_obs", "message"), [("TT", "each of the 3 levels"), ("TXF", "a T or an F for every level")])
+def test_wrong_levels_are_an_error(use_obs, message) -> None:
+    with pytest.raises(UserError, match=message):
+        judged(Noisy(0.1), [clips()], use_obs=use_obs)
