@@ -11,6 +11,7 @@ import numpy as np
 
 _MP4_SUFFIXES = (".mp4", ".mov", ".m4v")
 _EBML_SUFFIXES = (".mkv", ".webm")
+_MP4_PARTS = {b"ftyp", b"styp", b"moov", b"moof", b"mfra", b"mdat", b"free", b"skip", b"wide", b"udta", b"uuid", b"meta", b"sidx", b"pnot"}
 # An index takes about 16 bytes a frame: this is a recording of months
 _LARGEST_INDEX = 256 << 20
 _MOST_PARTS = 100_000
@@ -37,7 +38,8 @@ def truncation(path: Path) -> str | None:
 
 def count_mp4_frames(path: Path) -> int | None:
     """Return how many frames an mp4's index promises to show, None where it has no index of them; never raises."""
-    if path.suffix.lower() not in _MP4_SUFFIXES:
+    # to open a pipe would be to wait for it
+    if path.suffix.lower() not in _MP4_SUFFIXES or not path.is_file():
         return None
     try:
         with open(path, "rb") as file:
@@ -57,7 +59,8 @@ def _check_of(suffix: str) -> Callable[[BinaryIO, int], str | None] | None:
 
 def _check_mp4(file: BinaryIO, size: int) -> str | None:
     """A box is its size (4 or 8 bytes, big-endian), its type and its content; moov is the index, moof that of a fragment."""
-    boxes = list(_boxes(file, size))
+    # anything else was appended, or it is no mp4
+    boxes = [box for box in _boxes(file, size) if box[0] in _MP4_PARTS]
     if boxes and boxes[-1][2] > size:
         return _cut_off(size, boxes[-1][2])
     if boxes and not {b"moov", b"moof"} & {box[0] for box in boxes}:
@@ -66,7 +69,7 @@ def _check_mp4(file: BinaryIO, size: int) -> str | None:
 
 
 def _boxes(file: BinaryIO, end: int, at: int = 0) -> Iterator[Box]:
-    """Yield type, start of the content and end of every box. The walk ends at bytes that are no box: something appended."""
+    """Yield type, start of the content and end of every box. The walk ends at bytes that are no box."""
     for _ in range(_MOST_PARTS):
         file.seek(at)
         head = file.read(16)
