@@ -1,29 +1,37 @@
 """Make frame stores and look at them: recordings or rollouts in, one folder of frames out."""
 
+import json
+import math
 import os
 import re
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
 import frames
 from foundation.command import run
 from foundation.errors import UserError
+from foundation.files import write_atomically
 from foundation.presets import parse
-from frames.format import SPLITS
-from frames.inspecting import contact_sheet, look, verify
+from frames.cleaning import Cleaning
+from frames.exporting import export
+from frames.figures import store_figures
+from frames.format import LeftOut
+from frames.inspecting import contact_sheet
 from frames.resize import ResizeMode
+from frames.tables import left_out_lines, printable, store_tables
+from frames.verifying import verify_apart
 
 _NOISES = (0.2, 0.6)
 _ENVIRONMENT_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")
+_FOR_RECORDINGS = ("layout", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
 
 # piped into a file or a program, lines keep their length
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,19 +39,35 @@ class Build:
     """Build a store from a folder of recordings, or from an environment that is played."""
 
     source: str
-    """A folder of MineRL recordings, videos or pictures, a single video, or an environment's id (VoxelTreechop-v0)."""
+    """A folder of recordings of any layout (docs/frame_formats.md), a single file, or an environment's id (VoxelTreechop-v0)."""
     store: Path
     """The store to write."""
+    layout: str | None = None
+    """Look only for recordings of this layout: minerl, vpt, videos, pictures, ..."""
     frame_size: tuple[int, int] = (64, 64)
     """Height and width that frames are resized to."""
     resize: ResizeMode = "squash"
     """squash changes the aspect ratio, crop cuts the centre."""
     split: Literal["by-recording", "train", "val", "test"] = "by-recording"
-    """Put everything into one split, or draw a split for each recording."""
+    """Put everything into one split, or draw a split for each recording whose source does not say it."""
     val: float = 0.1
     """Share of the recordings to validate on."""
     test: float = 0.0
     """Share of the recordings to test on."""
+    manifest: Path | None = None
+    """A CSV file that says for each file what to leave out, its split, its frame count and its hash."""
+    drop_lead: int = 0
+    """Leave out so many frames at the start of every recording that the manifest has no number for."""
+    drop_tail: int = 0
+    """Leave out so many frames at the end of every recording that the manifest has no number for."""
+    thin_frozen: int | None = None
+    """Keep at most so many frames of a stretch where nothing moves."""
+    keep_duplicates: bool = False
+    """Keep recordings that are the same as another or contained in one."""
+    append: bool = False
+    """Add the recordings of the source to a finished store."""
+    workers: int | None = None
+    """How many recordings to decode at a time; as many as there are cores if not given."""
     frames: int = 20_000
     """Environment: how many frames to collect."""
     episode_frames: int = 500
@@ -62,59 +86,95 @@ class Inspect:
     """The store to look at."""
     sheet: Path | None = None
     """Where to write the contact sheet; beside the store if not given."""
+    json: Path | None = None
+    """Write the same figures as JSON to this file."""
     episodes: int = 20
     """How many episodes to list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Read every frame of a store and compare it with the hash it was written with."""
+    """Read every frame and array of a store and compare them with the hashes they were written with."""
 
     store: Path
     """The store to check."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a clip of an episode as mp4 or gif, or its frames and arrays as npz."""
+
+    store: Path
+    """The store to take it from."""
+    episode: str
+    """The episode's name, as inspect lists it."""
+    out: Path
+    """The file to write; its ending says what: .mp4, .gif or .npz."""
+    start: int = 0
+    """The first frame."""
+    frames: int | None = None
+    """How many frames; all that follow if not given."""
+    scale: int | None = None
+    """Clips: enlarge every pixel so many times; to about 256 rows if not given."""
+
+
 def main() -> int:
-    command = parse(Build | Inspect | Verify, __doc__ or "")
+    command = parse(Build | Inspect | Verify | Export, __doc__ or "")
     if isinstance(command, Build):
         return build(command)
-    return inspect(command) if isinstance(command, Inspect) else check(command)
+    if isinstance(command, Inspect):
+        return inspect(command)
+    return check(command) if isinstance(command, Verify) else cut(command)
 
 
 def build(config: Build) -> int:
     environment = not Path(config.source).exists() and _ENVIRONMENT_ID.fullmatch(config.source)
     summary = _from_environment(config) if environment else _from_recordings(config)
-    for entry in summary.left_out:
-        console.print(f"left out: {_printable(entry.name)}: {entry.reason}", markup=False)
+    for line in left_out_lines(summary.left_out, summary.trimmed, f"python make_frames.py inspect --store {summary.path} --json FILE"):
+        _say(line)
+    held = f"{summary.frames:,} frames of {summary.episodes:,} episodes"
     if summary.finished_before:
-        held = f"{summary.frames:,} frames of {summary.episodes} episodes"
-        console.print(f"{summary.path} was finished before: {held}; nothing to do", markup=False)
+        _say(f"{summary.path} was finished before: {held}; nothing to do")
         if summary.left_out:
-            console.print("to try again what was left out, build into another store path")
+            _say("to try again what was left out, build into another store path")
     else:
-        kept = f" ({summary.kept} from an earlier run)" if summary.kept else ""
-        held = f"{summary.frames:,} frames of {summary.episodes} episodes{kept}"
-        console.print(f"wrote {summary.path}: {held} in {summary.seconds:.0f} s", markup=False)
-    console.print(f"next: python make_frames.py inspect --store {summary.path}", markup=False)
-    console.print(f"      python train_encoder.py conv_vae_small --store {summary.path} --run RUN", markup=False)
+        kept = f" ({summary.decoded:,} decoded, {summary.kept:,} kept from an earlier run)" if summary.kept else ""
+        _say(f"wrote {summary.path}: {held}{kept} in {summary.seconds:.0f} s")
+    _say(f"next: python make_frames.py inspect --store {summary.path}")
+    _say(f"      python train_encoder.py conv_vae_small --store {summary.path} --run RUN")
     return summary.status
 
 
 def _from_recordings(config: Build) -> frames.BuildSummary:
+    if config.workers is not None and config.workers < 1:
+        raise UserError(f"--workers {config.workers}: must be at least 1")
     return frames.build_store(
         config.source,
         config.store,
+        layout=config.layout,
         frame_size=config.frame_size,
         resize=config.resize,
         split=config.split,
         val=config.val,
         test=config.test,
         limit=3 if config.debug else None,
+        workers=config.workers,
+        cleaning=Cleaning(
+            manifest=config.manifest,
+            drop_lead=config.drop_lead,
+            drop_tail=config.drop_tail,
+            thin_frozen=config.thin_frozen,
+            keep_duplicates=config.keep_duplicates,
+        ),
+        append=config.append,
     )
 
 
 def _from_environment(config: Build) -> frames.BuildSummary:
     """Record three players in turn: two scripted ones, a steady and a wayward one, and a random one, or that alone."""
+    for name in _FOR_RECORDINGS:
+        if getattr(config, name) != getattr(Build, name):
+            raise UserError(f"--{name.replace('_', '-')} is for recordings, and {config.source} is an environment: leave it out")
     # here, for its compiled code takes a second to load
     import envs
 
@@ -139,73 +199,52 @@ def _from_environment(config: Build) -> frames.BuildSummary:
 
 def inspect(config: Inspect) -> int:
     store = frames.FrameStore(config.store)
+    figures = store_figures(store, config.episodes)
     height, width, _ = store.frame_shape
-    resized = f"{height}x{width} ({store.meta['resize']})"
-    console.print(f"{store.path}: {len(store):,} frames of {resized}, {store.frames_per_second:g} frames/s", markup=False)
-    console.print(f"fingerprint {store.fingerprint}")
-    console.print(f"made from {_printable(str(store.meta['plan']['source']))}", markup=False)
-    if store.action_names:
-        console.print(f"actions ({store.action_size} numbers): {', '.join(store.action_names)}", markup=False)
-    console.print(_split_table(store))
-    console.print(_episode_table(store, config.episodes))
-    for entry in store.meta["left_out"]:
-        console.print(f"left out: {_printable(entry['name'])}: {entry['reason']}", markup=False)
+    _say(f"{store.path}: {len(store):,} frames of {height}x{width} ({store.meta['resize']}), {store.frames_per_second:g} frames/s")
+    _say(f"fingerprint {store.fingerprint}")
+    _say(f"made from {printable(str(store.meta['plan']['source']))}")
+    for table in store_tables(figures):
+        console.print()
+        console.print(table)
+    console.print()
+    left_out = [LeftOut(**entry) for entry in store.meta["left_out"]]
+    for line in left_out_lines(left_out, store.meta["trimmed"], "--json FILE has them all"):
+        _say(line)
+    if config.json is not None:
+        write_atomically(config.json, json.dumps(figures, indent=1))
+        _say(f"wrote {config.json}")
     path = Path(os.path.abspath(store.path))
     sheet = config.sheet or path.with_name(path.name + ".png")
     contact_sheet(store, sheet)
-    console.print(f"wrote {sheet}", markup=False)
-    console.print(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN", markup=False)
+    _say(f"wrote {sheet}")
+    _say(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN")
     return 0
 
 
 def check(config: Verify) -> int:
-    store = frames.FrameStore(config.store)
-    damaged = verify(store)
+    store, began = frames.FrameStore(config.store), time.monotonic()
+    damaged = verify_apart(store)
     for name, reason in damaged:
-        console.print(f"damaged: {_printable(name)}: {reason}", markup=False)
+        _say(f"damaged: {printable(name)}: {reason}")
     if damaged:
         raise UserError(f"{store.path}: {len(damaged)} faults; copy the store again or build it again")
-    console.print(f"{store.path}: {len(store):,} frames of {len(store.episodes)} episodes are what was written", markup=False)
-    console.print(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN", markup=False)
+    read, seconds = len(store) * math.prod(store.frame_shape) / 1e9, time.monotonic() - began
+    _say(f"{store.path}: {len(store):,} frames of {len(store.episodes):,} episodes are what was written")
+    _say(f"read {read:.2f} GB of frames in {seconds:.1f} s, {read / seconds:.2f} GB/s")
+    _say(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN")
     return 0
 
 
-def _split_table(store: frames.FrameStore) -> Table:
-    table = Table("split", *(_right(name) for name in ("episodes", "frames", "minutes", "brightness", "dark", "frozen")), box=None)
-    for split in SPLITS:
-        episodes = store.of_split(split)
-        if episodes:
-            seen = look(store, episodes)
-            count = sum(episode.length for episode in episodes)
-            minutes = sum(episode.length / episode.frames_per_second for episode in episodes if episode.ordered) / 60
-            shares = (f"{seen.brightness:.0f}", f"{seen.dark:.1%}", f"{seen.frozen:.1%}")
-            table.add_row(split, f"{len(episodes):,}", f"{count:,}", f"{minutes:.1f}", *shares)
-    return table
+def cut(config: Export) -> int:
+    store = frames.FrameStore(config.store)
+    written = export(store, config.episode, config.out, start=config.start, frames=config.frames, scale=config.scale)
+    _say(f"wrote {config.out}: {written}")
+    return 0
 
 
-def _episode_table(store: frames.FrameStore, most: int) -> Table:
-    """List the longest episodes: first a reader sees what the store mostly holds."""
-    figures = ("frames", "frames/s", "brightness", "dark", "frozen")
-    table = Table("episode", "split", *(_right(name) for name in figures), "arrays", box=None)
-    for episode in sorted(store.episodes, key=lambda episode: -episode.length)[:most]:
-        seen = look(store, [episode], sample=256)
-        shares = (f"{seen.brightness:.0f}", f"{seen.dark:.0%}", f"{seen.frozen:.0%}")
-        kinds = sorted({name.split(".")[0] for name in episode.arrays})
-        name, held = escape(_printable(episode.name)), ", ".join(kinds) or "none"
-        table.add_row(name, episode.split, f"{episode.length:,}", f"{episode.frames_per_second:g}", *shares, held)
-    if len(store.episodes) > most:
-        table.caption = f"the longest {most} of {len(store.episodes):,}; --episodes shows more"
-        table.caption_justify = "left"
-    return table
-
-
-def _right(name: str) -> Column:
-    return Column(name, justify="right")
-
-
-def _printable(name: str) -> str:
-    """File names may hold bytes that are no text."""
-    return name.encode("utf-8", "replace").decode()
+def _say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Looking at a store: its figures, a contact sheet, and whether every byte is still what was written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,46 +8,52 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.pictures import in_rows, picture_grid, write_png
-from foundation.progress import Advance, progress_bar
+from foundation.progress import Advance
 from frames import format
+from frames.cleaning import FROZEN, mean_change
+from frames.duplicates import signatures
 from frames.format import SPLITS, Episode
 from frames.store import FrameStore
 
 _SAMPLE = 4096
 _BATCH = 256
 _DARK = 25.5
-_FROZEN = 0.5
 _SHEET_COLUMNS = 12
 _SHEET_ROWS = 12
+_TABLE = "the episode table"
+
+
+def _silent(amount: int = 1, note: str | None = None, total: int | None = None) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
 class Look:
     """How frames look, from an even sample: shares in [0, 1], brightness in grey levels of 0 to 255.
 
-    `dark`: below a tenth of white on average. `frozen`: within half a grey level of the frame before.
+    `dark`: below a tenth of white on average. `frozen`: within half a grey level of the frame before. `frames`: how many were looked at.
     """
 
     brightness: float
     dark: float
     frozen: float
+    frames: int
 
 
-def look(store: FrameStore, episodes: Iterable[Episode], sample: int = _SAMPLE) -> Look:
-    """Measure the frames of some episodes, at most `sample` of them."""
-    seconds = np.concatenate([np.arange(e.first + (e.length > 1), e.first + e.length) for e in episodes])
-    chosen = seconds[np.linspace(0, len(seconds) - 1, min(sample, len(seconds))).round().astype(np.int64)]
-    brightness, frozen, pairs = [], 0, 0
+def look(store: FrameStore, episodes: Sequence[Episode], sample: int = _SAMPLE) -> Look:
+    """Measure the frames of some episodes, at most `sample` of them, evenly spread."""
+    chosen = _spread(episodes, sample)
+    levels, frozen, pairs = [], 0, 0
     for at in range(0, len(chosen), _BATCH):
         indices = chosen[at : at + _BATCH]
         frames = store.frames(indices)
-        brightness.append(frames.mean(axis=(1, 2, 3)))
+        levels.append(frames.mean(axis=(1, 2, 3)))
         moving = np.array([_has_neighbour(store.episode_at(int(index)), int(index)) for index in indices])
         before = store.frames(indices[moving] - 1)
-        change = np.abs(frames[moving].astype(np.int16) - before).mean(axis=(1, 2, 3))
-        frozen, pairs = frozen + int((change < _FROZEN).sum()), pairs + int(moving.sum())
-    levels = np.concatenate(brightness)
-    return Look(float(levels.mean()), float((levels < _DARK).mean()), frozen / max(pairs, 1))
+        frozen += sum(mean_change(first, second) < FROZEN for first, second in zip(before, frames[moving], strict=True))
+        pairs += len(before)
+    brightness = np.concatenate(levels)
+    return Look(float(brightness.mean()), float((brightness < _DARK).mean()), frozen / max(pairs, 1), len(chosen))
 
 
 def contact_sheet(store: FrameStore, path: str | Path) -> None:
@@ -68,29 +74,48 @@ def contact_sheet(store: FrameStore, path: str | Path) -> None:
 
 def verify(store: FrameStore) -> list[tuple[str, str]]:
     """Read every chunk and array and compare the hashes; return (episode, what is wrong) of all that is damaged."""
-    damaged = []
-    with progress_bar("verifying", len(store), "frames") as advance:
-        for episode in store.episodes:
-            damaged += [(episode.name, reason) for reason in _damage(store, episode, advance)]
+    damaged = [(episode.name, reason) for episode in store.episodes for reason in damage(store, episode)]
+    return damaged + table_damage(store)
+
+
+def table_damage(store: FrameStore) -> list[tuple[str, str]]:
+    """Compare the episode table with the store's fingerprint and counts."""
     if format.fingerprint(store.episodes) != store.fingerprint:
-        damaged.append(("the episode table", "does not fit the store's fingerprint"))
-    return damaged
+        return [(_TABLE, "does not fit the store's fingerprint")]
+    if len(store) != store.meta["frames"]:
+        return [(_TABLE, f"counts {len(store):,} frames, the store {store.meta['frames']:,}")]
+    return []
 
 
-def _damage(store: FrameStore, episode: Episode, advance: Advance) -> Iterable[str]:
+def damage(store: FrameStore, episode: Episode, advance: Advance = _silent) -> Iterator[str]:
+    """Read an episode's frames, arrays and signatures, and yield what is not as it was written."""
     digest = format.new_digest()
     try:
+        same = True
+        recorded = store.signatures(episode)
         for at in range(0, episode.length, _BATCH):
             frames = store.frames(np.arange(at, min(at + _BATCH, episode.length)) + episode.first)
             digest.update(frames)
+            same = same and np.array_equal(signatures(frames)[:, 0], recorded[at : at + len(frames), 0])
             advance(len(frames))
         if digest.hexdigest() != episode.content:
             yield "its frames are not what was written"
+        elif not same:
+            yield "its signatures, which tell duplicates, are not those of its frames"
         for name, info in episode.arrays.items():
             if format.content_hash([store.array(episode, name).tobytes()]) != info.content:
                 yield f"'{name}' is not what was written"
     except (UserError, ValueError) as error:
         yield str(error)
+
+
+def _spread(episodes: Sequence[Episode], most: int) -> np.ndarray:
+    """Return the global indices of at most `most` frames, evenly spread over episodes; first frames, which follow none, are passed over."""
+    firsts = np.array([episode.first + (episode.length > 1) for episode in episodes], np.int64)
+    ends = np.cumsum([max(episode.length - 1, 1) for episode in episodes])
+    chosen = np.linspace(0, ends[-1] - 1, min(most, int(ends[-1]))).round().astype(np.int64)
+    at = np.searchsorted(ends, chosen, side="right")
+    return firsts[at] + chosen - np.append(0, ends)[at]
 
 
 def _has_neighbour(episode: Episode, index: int) -> bool:
