@@ -1,8 +1,8 @@
 """Frames collected from an environment: players act, the store fills, with actions and rewards."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,14 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.progress import Advance, progress_bar
+from foundation.seeds import FIRST_EVALUATION_SEED
 from frames.building import BuildSummary, close_summary, finished_summary
 from frames.resize import ResizeMode, resize_frames
 from frames.splits import BY_RECORDING, assign_splits
 from frames.writer import StoreWriter, finished_store, store_writer
 
 _CAMERA_DEGREES = 5.0
+_PICTURE = "pov"
 
 
 class Player(Protocol):
@@ -72,10 +74,11 @@ def record(
 ) -> BuildSummary:
     """Fill the store at `path` with `frames` frames of episodes played in the environment that `make_env` gives.
 
-    Its observation is a picture, or a dictionary with one under `pov`; the rest of the dictionary is kept too where it is of
-    numbers. None plays at random; several players take turns, an episode each. Episodes end with the environment's or after
-    `episode_frames`; their seeds follow from `seed`, so that the same call gives the same fingerprint. `name` says what is recorded, and an
-    interrupted recording goes on only under the same. Raises `UserError` when the disk is full or something else is at `path`.
+    Its observation is an RGB picture uint8 (H, W, 3), or a dictionary with one, under `pov` where there are several; the rest of the
+    dictionary is kept too where it is of numbers. None plays at random; several players take turns, an episode each. Episodes end with the
+    environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the same call gives the same fingerprint, and lie
+    below those that agents are evaluated with. `name` says what is recorded, and an interrupted recording goes on only under the same.
+    Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
     path, began = Path(path), time.monotonic()
     assign_splits([], split, val, test)
@@ -113,9 +116,22 @@ def _fill(writer: StoreWriter, rollouts: "_Rollouts", frames: int, episode_frame
             name, played_by = rollouts.name(number)
             episode = writer.committed.get(name)
             if episode is None:
-                pictures, arrays = rollouts.play(number, min(episode_frames, frames - total), advance)
-                episode = writer.add(name, pictures, source=source + played_by, frames_per_second=rate, arrays=partial(dict, arrays))
+                rollout = rollouts.play(number, min(episode_frames, frames - total))
+                episode = writer.add(
+                    name,
+                    _counted(rollout.frames(), advance),
+                    source=source + played_by,
+                    frames_per_second=rate,
+                    arrays=rollout.arrays,
+                    task=rollouts.task,
+                )
             total, number = total + episode.length, number + 1
+
+
+def _counted(pictures: Iterable[np.ndarray], advance: Advance) -> Iterator[np.ndarray]:
+    for picture in pictures:
+        yield picture
+        advance(1)
 
 
 class _Rollouts:
@@ -125,6 +141,7 @@ class _Rollouts:
         self, env: gymnasium.Env, players: Sequence[Player | None], seed: int, fit: Callable[[np.ndarray], np.ndarray]
     ) -> None:
         self._env, self._seed, self._fit = env, seed, fit
+        self.task = env.spec.id if env.spec is not None else ""
         self._names = [_player_name(player) for player in players]
         self._players = [RandomPlayer(env.action_space) if player is None else player for player in players]
 
@@ -133,39 +150,96 @@ class _Rollouts:
         played_by = self._names[number % len(self._names)]
         return f"seed {self._seed}/{number:06d} {played_by}", played_by
 
-    def play(self, number: int, length: int, advance: Advance) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-        """Play an episode of at most `length` frames; return its frames and its arrays by name."""
-        player = self._players[number % len(self._players)]
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        observation, info = self._env.reset(seed=seed)
-        player.reset(seed)
-        pictures, rest = [self._picture(observation)], [_numbers("observation", _beside(observation))]
-        actions, rewards, over = [], [], False
-        advance(1)
-        while len(pictures) < length and not over:
-            action = player(observation, info)
-            observation, reward, terminated, truncated, info = self._env.step(action)
-            over = terminated or truncated
-            pictures.append(self._picture(observation))
-            rest.append(_numbers("observation", _beside(observation)))
-            actions.append(_numbers("action", action))
-            rewards.append(reward)
-            advance(1)
-        return pictures, {"reward": np.array(rewards, np.float32), **_stacked(actions), **_stacked(rest)}
+    def play(self, number: int, length: int) -> "_Rollout":
+        """Return an episode of at most `length` frames, to be played as its frames are taken."""
+        # no agent is judged in a world whose frames its encoder was trained on
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]) % FIRST_EVALUATION_SEED
+        return _Rollout(self._env, self._players[number % len(self._players)], seed, length, self._fit)
 
-    def _picture(self, observation: Any) -> np.ndarray:
+
+class _Rollout:
+    """One episode, played frame by frame: what is beside the frames is known after the last."""
+
+    def __init__(
+        self, env: gymnasium.Env, player: Player, seed: int, length: int, fit: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self._env, self._player, self._seed, self._length, self._fit = env, player, seed, length, fit
+        self._actions: list[dict[str, np.ndarray]] = []
+        self._rest: list[dict[str, np.ndarray]] = []
+        self._rewards: list[float] = []
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Play, and yield each picture uint8 (H, W, 3) as it comes."""
+        with self._failures():
+            observation, info = self._env.reset(seed=self._seed)
+        self._player.reset(self._seed)
+        yield self._seen(observation)
+        over = False
+        while len(self._rest) < self._length and not over:
+            action = self._player(observation, info)
+            # before the step: an environment may change what it is given
+            self._actions.append(_numbers("action", action))
+            with self._failures():
+                observation, reward, terminated, truncated, info = self._env.step(action)
+            self._rewards.append(float(reward))
+            over = terminated or truncated
+            yield self._seen(observation)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return rewards, actions and what was observed beside the pictures, by name."""
+        return {"reward": np.array(self._rewards, np.float32), **_stacked(self._actions), **_stacked(self._rest)}
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Say where an environment failed; the episodes before are in the store, this one is not."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            place = f"world {self._seed}, after {len(self._actions)} actions"
+            raise UserError(
+                f"the environment failed in {place} ({what}); the episodes before are kept: run the same command again, "
+                "or choose another seed and another store path"
+            ) from error
+
+    def _seen(self, observation: Any) -> np.ndarray:
+        picture, beside = _parted(observation)
+        self._rest.append(_numbers("observation", beside))
         # copied: an environment may draw the next picture into the same array
-        picture = observation["pov"] if isinstance(observation, dict) else observation
         return self._fit(np.array(picture)[None])[0]
+
+
+def _parted(observation: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """Part an observation into its RGB picture and what is beside it; raise `UserError` where it is not clear which the picture is."""
+    if not isinstance(observation, Mapping):
+        observation = {"": observation}
+    key = _PICTURE if _PICTURE in observation else _only_picture(observation)
+    if not _is_picture(observation[key]):
+        raise UserError(f"the observation's '{key}' is {_shown(observation[key])}, no RGB picture uint8 (H, W, 3)")
+    return observation[key], {name: value for name, value in observation.items() if name != key}
+
+
+def _only_picture(observation: Mapping[str, Any]) -> str:
+    pictures = [key for key, value in observation.items() if _is_picture(value)]
+    if len(pictures) == 1:
+        return pictures[0]
+    held = ", ".join(f"'{key}' {_shown(value)}" if key else _shown(value) for key, value in observation.items())
+    problem = "several pictures and none is called 'pov'" if pictures else "no RGB picture uint8 (H, W, 3)"
+    raise UserError(f"the observation holds {problem} ({held}); wrap the environment so that its picture stands under 'pov'")
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3
+
+
+def _shown(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _player_name(player: Player | None) -> str:
     return "random" if player is None else str(getattr(player, "name", type(player).__name__))
-
-
-def _beside(observation: Any) -> dict[str, Any]:
-    """What an observation holds beside the picture."""
-    return {key: value for key, value in observation.items() if key != "pov"} if isinstance(observation, dict) else {}
 
 
 def _numbers(name: str, value: Any) -> dict[str, np.ndarray]:
