@@ -1,11 +1,13 @@
 import csv
 import fcntl
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,8 +15,12 @@ import numpy as np
 import pytest
 
 from foundation.errors import UserError
-from frames import FrameStore, build_store
+from frames import FrameStore, build_store, building
+from frames.cleaning import Cleaning
 from frames.inspecting import verify
+from frames.readers import Recording
+from frames.readers.recording import ExcludedRecording
+from frames.writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,37 +129,6 @@ def test_the_order_of_decoding_does_not_matter(tmp_path, source):
     assert one.fingerprint == four.fingerprint
 
 
-def building_process(source: Path, path: Path) -> subprocess.Popen:
-    code = f"import frames; frames.build_store({str(source)!r}, {str(path)!r}, frame_size=(16, 16), workers=1)"
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
-
-
-@pytest.mark.parametrize("share", [0.2, 0.6])
-def test_a_killed_build_goes_on_and_gives_the_same_store(tmp_path, noise, write_video, share):
-    for number in range(12):
-        write_video(tmp_path / "source" / f"{number}.avi", noise(400, seed=number))
-    build(tmp_path / "source", tmp_path / "whole")
-    data = tmp_path / "store.building" / "store" / "data.mdb"
-    enough = share * (tmp_path / "whole" / "data.mdb").stat().st_size
-    process = building_process(tmp_path / "source", tmp_path / "store")
-    while process.poll() is None and not (data.exists() and data.stat().st_size > enough):
-        time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    with pytest.raises(UserError, match="still being written"):
-        FrameStore(tmp_path / "store")
-    with pytest.raises(UserError, match="still being written"):
-        FrameStore(data.parent)
-    summary = build(tmp_path / "source", tmp_path / "store")
-    whole, store = FrameStore(tmp_path / "whole"), FrameStore(tmp_path / "store")
-    assert summary.kept >= 1
-    assert summary.kept + summary.decoded == 12
-    assert store.episodes == whole.episodes
-    assert store.fingerprint == whole.fingerprint
-    assert verify(store) == []
-    assert not (tmp_path / "store.building").exists()
-
-
 def test_a_recording_that_changed_between_two_runs_is_decoded_again(tmp_path, source, noise, write_video, monkeypatch):
     interrupt_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
@@ -182,8 +157,6 @@ def test_pictures_that_do_not_decode_are_listed_after_an_interruption_too(tmp_pa
 
 
 def interrupt_after(monkeypatch, count: int) -> None:
-    from frames.writer import StoreWriter
-
     add = StoreWriter.add
 
     def interrupted(self, name, *arguments, **options):
@@ -215,3 +188,152 @@ def test_real_recordings_have_the_frames_of_their_manifest(tmp_path, real_record
     summary = build_store(real_recordings / "test" / "human64", tmp_path / "store", split="test")
     assert summary.left_out == []
     assert {episode.name: episode.length for episode in FrameStore(tmp_path / "store").episodes} == rows
+
+
+class Given(Recording):
+    """A recording of given frames and arrays, without a file."""
+
+    def __init__(
+        self, name: str, frames: np.ndarray, arrays: dict | None = None, error: Exception | None = None, split: str | None = None
+    ) -> None:
+        super().__init__(name, Path(name), [], split=split)
+        self._frames, self._arrays, self._error = frames, arrays or {}, error
+
+    def frames_per_second(self) -> float:
+        return 20.0
+
+    def frames(self) -> Iterator[np.ndarray]:
+        yield from self._frames
+        if self._error is not None:
+            raise self._error
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self._arrays
+
+
+@pytest.fixture
+def build_given(tmp_path, monkeypatch):
+    """Build from recordings that no layout has to find."""
+
+    def build_from(*recordings: Recording, **options: object):
+        monkeypatch.setattr(building, "find_recordings", lambda source, layout: list(recordings))
+        return build(tmp_path, tmp_path / "store", **options)
+
+    return build_from
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"reward": np.zeros(40)}, "'reward' has 40 entries for 40 frames"),
+        ({"action.jump": np.zeros(38)}, "'action.jump' has 38 entries for 40 frames"),
+        ({"observation.life": np.zeros(41)}, "'observation.life' has 41 entries for 40 frames"),
+        ({"reward": np.float64(3)}, "'reward' has no entries for 40 frames"),
+        ({"reward": np.array([0.0] * 38 + [np.nan])}, "'reward' is nan at tick 38, not a number"),
+        ({"reward": np.array([{}] * 39)}, "'reward' is of type object, neither numbers nor text"),
+    ],
+)
+def test_arrays_that_do_not_fit_the_frames_make_a_recording_a_bad_one_whatever_its_layout(build_given, noise, arrays, reason):
+    summary = build_given(Given("a", noise(40), arrays), Given("b", noise(30, 1)))
+    assert [(entry.name, entry.reason, entry.fault) for entry in summary.left_out] == [("a", reason, True)]
+    assert (summary.episodes, summary.status) == (1, 1)
+
+
+@pytest.mark.parametrize("entries", [39, 40])
+def test_observations_have_an_entry_for_each_frame_or_lack_the_last(tmp_path, build_given, noise, entries):
+    assert build_given(Given("a", noise(40), {"observation.life": np.arange(entries), "reward": np.ones(39)})).left_out == []
+    assert len(FrameStore(tmp_path / "store").array("a", "observation.life")) == entries
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "fault"),
+    [
+        (ValueError("bad\nindex"), "cannot be read (ValueError: bad index)", True),
+        (MemoryError(), "cannot be read (MemoryError: )", True),
+        (OSError(5, "Input/output error"), "cannot be read ([Errno 5] Input/output error)", True),
+        (ExcludedRecording("is known to be corrupted"), "is known to be corrupted", False),
+    ],
+)
+def test_whatever_a_reader_stumbles_over_spares_the_others(tmp_path, build_given, noise, error, reason, fault):
+    summary = build_given(Given("a", noise(40), error=error), Given("b", noise(30, 1)), Given("empty", noise(0)))
+    assert [(entry.name, entry.reason, entry.fault) for entry in summary.left_out] == [
+        ("a", reason, fault), ("empty", "has no frame", True),
+    ]  # fmt: skip
+    assert verify(FrameStore(tmp_path / "store")) == []
+
+
+def test_repeats_are_left_out_counted_and_named(tmp_path, build_given, noise):
+    whole = noise(60)
+    recordings = [Given("a", whole), Given("b", whole), Given("c", whole[10:50]), Given("d", noise(50, 1))]
+    summary = build_given(*recordings)
+    found = [(entry.name, entry.reason, entry.frames) for entry in summary.left_out]
+    assert found == [("b", "the same as a", 60), ("c", "contained in a", 40)]
+    assert (summary.decoded, summary.episodes, summary.frames, summary.status) == (4, 2, 110, 0)
+    store = FrameStore(tmp_path / "store")
+    assert [entry["name"] for entry in store.meta["left_out"]] == ["b", "c"]
+    assert verify(store) == []
+    assert build_given(*recordings).finished_before
+
+
+def test_repeats_that_may_stay_share_a_split(tmp_path, build_given, noise):
+    for seed in range(20):
+        recordings = [Given(f"{number} of {seed}", noise(60, seed)) for number in range(2)]
+        build_given(*recordings, Given("other", noise(40, 99)), cleaning=Cleaning(keep_duplicates=True), val=0.5)
+        splits = {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes}
+        assert splits[f"0 of {seed}"] == splits[f"1 of {seed}"]
+        shutil.rmtree(tmp_path / "store")
+
+
+def test_a_source_says_the_splits_of_its_recordings(tmp_path, build_given, noise):
+    recordings = [Given(f"{seed}", noise(30, seed), split=split) for seed, split in enumerate(("test", "val", "train", "test"))]
+    build_given(*recordings)
+    assert [episode.split for episode in FrameStore(tmp_path / "store").episodes] == ["test", "val", "train", "test"]
+    shutil.rmtree(tmp_path / "store")
+    build_given(*recordings, split="val")
+    assert {episode.split for episode in FrameStore(tmp_path / "store").episodes} == {"val"}
+
+
+def test_frames_left_out_on_request_are_counted_and_their_arrays_follow(tmp_path, build_given, noise):
+    rewards = np.arange(39.0)
+    summary = build_given(Given("a", noise(40), {"reward": rewards}), Given("b", noise(30, 1)), cleaning=Cleaning(drop_lead=3, drop_tail=2))
+    store = FrameStore(tmp_path / "store")
+    assert summary.trimmed == store.meta["trimmed"] == {"lead": 6, "tail": 4, "frozen": 0}
+    assert np.array_equal(store.frames(range(35)), noise(40)[3:38])
+    assert np.array_equal(store.array("a", "reward"), rewards[3:37])
+
+
+def test_a_manifest_decides_for_each_recording(tmp_path, source, noise, capsys):
+    (tmp_path / "manifest.csv").write_text(
+        "file,drop_lead,frames,split,group\nsource/film 0.avi,5,40,test,x\nsource/film 1.avi,,99,,\nsource/film 2.avi,,,,x\n"
+    )
+    summary = build(source, tmp_path / "store", cleaning=Cleaning(manifest=tmp_path / "manifest.csv"))
+    assert [(entry.name, entry.reason) for entry in summary.left_out] == [("film 1.avi", "41 frames decode, the manifest says 99")]
+    store = FrameStore(tmp_path / "store")
+    assert (store.episodes[0].length, store.episodes[0].trimmed["lead"]) == (35, 5)
+    # a group shares the split that its member has
+    assert [episode.split for episode in store.episodes[:2]] == ["test", "test"]
+    assert "3 of 6 recordings are not in" in capsys.readouterr().err
+
+
+def test_a_request_to_end_says_that_nothing_is_lost(tmp_path, source, monkeypatch, capsys):
+    add, handler = StoreWriter.add, signal.getsignal(signal.SIGTERM)
+
+    def ended(self, *arguments, **options):
+        add(self, *arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(StoreWriter, "add", ended)
+    with pytest.raises(SystemExit) as ending:
+        build(source, tmp_path / "store", workers=1)
+    assert ending.value.code == 128 + signal.SIGTERM
+    assert "run the same command again: it goes on where it stopped" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == handler
+    monkeypatch.undo()
+    assert build(source, tmp_path / "store").kept >= 1
+
+
+def test_the_bar_counts_frames_and_tells_the_pace(tmp_path, source, capsys):
+    build(source, tmp_path / "store", workers=1)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("decoding")]
+    assert re.fullmatch(r"decoding: 255/255 frames, [\d,]+ frames/s  6/6 recordings", lines[-1])
+    assert all(re.search(r"frames/s, [\d,]+ s left  \d/6 recordings$", line) for line in lines[:-1])
