@@ -54,7 +54,10 @@ def is_number(value: Any) -> bool:
 
 def parse_number(text: str) -> float:
     """Return the finite number that a text spells; raise `ValueError` where it spells none."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no number") from None
     if not is_number(value):
         raise ValueError(f"{text[:40]} is no finite number")
     return value
