@@ -2,7 +2,7 @@
 
 import json
 import os
-import struct
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,23 @@ import lmdb
 
 from foundation.errors import UserError
 from frames import format
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages, pages_end
 
-_MAGIC = 0xBEEFC0DE
-_META_PAGE = 152
 _UNFINISHED = "still being written; run the command that builds it again"
 _FOREIGN = "an LMDB of another program, not a frame store"
-_PAGE_SIZE_AT, _LAST_PAGE_AT = 40, 136
 
 # one environment per file and process: LMDB forbids a second one
 _environments: weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment] = weakref.WeakValueDictionary()
+# when each file that was found sound had last been written, and its size
+_sound: dict[tuple[int, int], tuple[int, int]] = {}
+_opening = threading.Lock()
 
 
 def _forget_inherited() -> None:
     """Close what a forked child inherited, which does nothing to its parent: the child opens its own."""
+    global _opening
+    # another thread of the parent may hold the inherited one for ever
+    _opening = threading.Lock()
     for environment in list(_environments.values()):
         environment.close()
     _environments.clear()
@@ -49,17 +53,26 @@ def environment_key(path: Path) -> tuple[int, int]:
 
 
 def open_environment(path: Path) -> lmdb.Environment:
-    """Return this process's environment of the store at `path`, opened read-only when it is not open yet."""
-    key = environment_key(path)
-    environment = _environments.get(key)
-    if environment is None:
-        _check_size(path / "data.mdb")
-        try:
-            environment = lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False, max_dbs=0)
-        except lmdb.Error as error:
-            raise UserError(f"{path}: not a frame store ({' '.join(str(error).split())})") from error
-        _environments[key] = environment
-    return environment
+    """Return this process's environment of the store at `path`, opened read-only when it is not open yet.
+
+    Raises `UserError` when the file is damaged: its pages are checked, once for as long as it does not change.
+    """
+    with _opening:
+        while True:
+            key = environment_key(path)
+            _check(path / "data.mdb", key)
+            environment = _environments.get(key) or _open(path)
+            # an append may put another file there at any moment
+            if environment_key(path) == key:
+                _environments[key] = environment
+                return environment
+
+
+def _open(path: Path) -> lmdb.Environment:
+    try:
+        return lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False, max_dbs=0)
+    except lmdb.Error as error:
+        raise UserError(f"{path}: not a frame store ({' '.join(str(error).split())})") from error
 
 
 def read_meta(path: Path, environment: lmdb.Environment) -> dict[str, Any]:
@@ -88,40 +101,23 @@ def read_meta(path: Path, environment: lmdb.Environment) -> dict[str, Any]:
     return meta
 
 
-def pages_end(data: Path) -> int:
-    """Return the bytes that an LMDB file must have by its own count; raise ValueError when it is no LMDB file.
-
-    The two meta pages begin with a 16-byte page header; then come magic, version, address, map size, two databases of 48 bytes
-    (the first four bytes of the first hold the page size) and the number of the last page (LMDB's MDB_meta).
-    """
-    ends = []
-    with open(data, "rb") as file:
-        first = file.read(_META_PAGE)
-        page_size = _number(first, "<I", _PAGE_SIZE_AT)
-        file.seek(page_size)
-        for page in (first, file.read(_META_PAGE)):
-            if _number(page, "<I", 16) != _MAGIC:
-                raise ValueError("not an LMDB file")
-            ends.append((_number(page, "<Q", _LAST_PAGE_AT) + 1) * page_size)
-    return max(ends)
-
-
-def _number(page: bytes, kind: str, at: int) -> int:
-    if len(page) < _META_PAGE:
-        raise ValueError("too short for an LMDB file")
-    return int(struct.unpack_from(kind, page, at)[0])
-
-
-def _check_size(data: Path) -> None:
-    """Refuse a truncated file: reading a mapped page behind its end would kill the process."""
+def _check(data: Path, key: tuple[int, int]) -> None:
+    """Refuse a damaged file: reading what is mapped of it would kill the process."""
     try:
-        needed, size = pages_end(data), data.stat().st_size
-    except ValueError as error:
-        raise UserError(f"{data}: not a frame store ({error})") from None
+        found = data.stat()
+        if _sound.get(key) == (found.st_mtime_ns, found.st_size):
+            return
+        needed = pages_end(data)
+        if found.st_size < needed:
+            raise UserError(f"{data}: truncated ({found.st_size:,} of {needed:,} bytes); copy it again or build the store again")
+        check_pages(data)
+    except DamagedLmdb as error:
+        raise UserError(f"{data}: damaged or not a frame store ({error}); copy it again or build the store again") from None
+    except UnusualLmdb as error:
+        raise UserError(f"{data}: damaged, or {_FOREIGN} ({error})") from None
     except OSError as error:
         raise UserError(f"{data}: cannot be read ({error.strerror})") from error
-    if size < needed:
-        raise UserError(f"{data}: truncated ({size:,} of {needed:,} bytes); copy it again or build the store again")
+    _sound[key] = found.st_mtime_ns, found.st_size
 
 
 def _missing(path: Path) -> str:
