@@ -39,7 +39,8 @@ def take_in(
     `before` are the episodes of the store that is appended to: a recording with the name of one is only compared with it.
     """
     new = writer.committed.keys() - before.keys()
-    missing = [recording for recording in recordings if recording.name not in new]
+    # the largest first, so that no thread is left alone with one at the end
+    missing = sorted((recording for recording in recordings if recording.name not in new), key=lambda recording: -recording.origin)
     done = sum(writer.committed[name].length for name in new)
     left_out = [part for name in new for part in writer.parts_left_out.get(name, [])]
     meter, stop = FrameMeter(missing, done), threading.Event()
