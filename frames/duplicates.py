@@ -1,7 +1,7 @@
 """Finding recordings that repeat others: the same frames, or the same scenes in another encoding."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from itertools import combinations
 
@@ -44,8 +44,9 @@ def repeated(found: Mapping[str, np.ndarray]) -> dict[str, tuple[str, str]]:
     sequences = _Sequences([found[name][:, _EXACT] for name in names])
     copies: dict[str, tuple[str, str]] = {}
     for place, name in enumerate(names):
-        other = next((names[holder] for holder in sequences.holders(place) if names[holder] not in copies), None)
-        if other is not None:
+        holder = sequences.holder(place)
+        if holder is not None:
+            other = names[holder]
             copies[name] = (other, "the same as" if len(found[other]) == len(found[name]) else "contained in")
     return copies
 
@@ -167,22 +168,22 @@ class _Sequences:
         self._powers = np.cumprod(np.full(len(self._hashes) + 1, _ODD, np.uint64), dtype=np.uint64)
         self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(self._hashes * self._powers[:-1], dtype=np.uint64)])
 
-    def holders(self, place: int) -> Iterator[int]:
-        """Yield the places of the longer sequences, and of equally long ones before, that hold the one at `place` whole."""
-        first, end = int(self._firsts[place]), int(self._firsts[place + 1])
-        for start in self._matches(first, end):
-            yield int(np.searchsorted(self._firsts, start, "right")) - 1
+    def holder(self, place: int) -> int | None:
+        """Return the place of the first sequence before this one that holds it whole, None where there is none.
 
-    def _matches(self, first: int, end: int) -> np.ndarray:
-        """Return where before `first` the stretch from `first` to `end` stands inside one sequence, in order."""
-        starts = self._candidates(first, end)
-        length = end - first
-        holder = np.searchsorted(self._firsts, starts, "right") - 1
-        starts = starts[(starts >= 0) & (starts < first) & (starts + length <= self._firsts[holder + 1])]
+        The first is itself held by none: whoever held it would come before it, and hold this one too.
+        """
+        first, end = int(self._firsts[place]), int(self._firsts[place + 1])
+        length, starts = end - first, self._candidates(first, end)
+        starts = starts[(starts >= 0) & (starts < first)]
+        before = np.searchsorted(self._firsts, starts, "right") - 1
+        starts = starts[starts + length <= self._firsts[before + 1]]
         own = (self._sums[end : end + 1] - self._sums[first : first + 1]) * self._powers[starts]
         starts = starts[(self._sums[starts + length] - self._sums[starts]) * self._powers[first] == own]
         # no trust in the rolling hash alone
-        return np.array([at for at in starts if np.array_equal(self._hashes[at : at + length], self._hashes[first:end])], np.int64)
+        same = (at for at in starts if np.array_equal(self._hashes[at : at + length], self._hashes[first:end]))
+        found = next(same, None)
+        return None if found is None else int(np.searchsorted(self._firsts, found, "right")) - 1
 
     def _candidates(self, first: int, end: int) -> np.ndarray:
         """Return where the stretch could stand: its rarest change of frame, where there is one, must be there too."""

@@ -84,7 +84,7 @@ def test_the_manifest_goes_before_the_counts_for_all(filmed):
 
 def test_dropping_all_frames_leaves_the_recording_out(filmed):
     for options in ({"drop_lead": 10}, {"drop_tail": 10}, {"drop_lead": 6, "drop_tail": 4}, {"drop_lead": 10**9}):
-        with pytest.raises(BadRecording, match="has 10 frames, of which .* are to be dropped"):
+        with pytest.raises(BadRecording, match=r"has 10 frames, of which .* are to be dropped"):
             read(filmed(), **options)
 
 
