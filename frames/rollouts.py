@@ -103,11 +103,14 @@ def record(
     with closing(make_env()) as env, store_writer(path, plan, (*frame_size, 3)) as writer:
         kept = len(writer.committed)
         rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize))
-        _fill(writer, rollouts, frames, episode_frames, f"{name}, ", frames_per_second)
+        task = env.spec.id if env.spec is not None else name
+        _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second)
         return close_summary(writer, kept, [], began, partial(assign_splits, split=split, val=val, test=test), resize)
 
 
-def _fill(writer: StoreWriter, rollouts: "_Rollouts", frames: int, episode_frames: int, source: str, rate: float) -> None:
+def _fill(
+    writer: StoreWriter, rollouts: "_Rollouts", frames: int, episode_frames: int, source: str, task: str, rate: float
+) -> None:
     """Play the episodes that the store does not have yet, until it has all its frames."""
     done = sum(episode.length for episode in writer.committed.values())
     total, number = 0, 0
@@ -120,10 +123,10 @@ def _fill(writer: StoreWriter, rollouts: "_Rollouts", frames: int, episode_frame
                 episode = writer.add(
                     name,
                     _counted(rollout.frames(), advance),
-                    source=source + played_by,
+                    source=f"{source}, {played_by}",
                     frames_per_second=rate,
                     arrays=rollout.arrays,
-                    task=rollouts.task,
+                    task=task,
                 )
             total, number = total + episode.length, number + 1
 
@@ -141,7 +144,6 @@ class _Rollouts:
         self, env: gymnasium.Env, players: Sequence[Player | None], seed: int, fit: Callable[[np.ndarray], np.ndarray]
     ) -> None:
         self._env, self._seed, self._fit = env, seed, fit
-        self.task = env.spec.id if env.spec is not None else ""
         self._names = [_player_name(player) for player in players]
         self._players = [RandomPlayer(env.action_space) if player is None else player for player in players]
 
@@ -198,7 +200,7 @@ class _Rollout:
             raise
         except Exception as error:
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            place = f"world {self._seed}, after {len(self._actions)} actions"
+            place = f"world {self._seed} at action {len(self._actions)}" if self._actions else f"the reset to world {self._seed}"
             raise UserError(
                 f"the environment failed in {place} ({what}); the episodes before are kept: run the same command again, "
                 "or choose another seed and another store path"

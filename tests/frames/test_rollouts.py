@@ -1,3 +1,4 @@
+import weakref
 from itertools import pairwise
 from typing import Any
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import UserError
+from foundation.seeds import FIRST_EVALUATION_SEED
 from frames import FrameStore, RandomPlayer, record
 from frames.inspecting import verify
 
@@ -150,3 +152,91 @@ def test_random_actions_stick_and_turn_gently():
     assert 300 < changes < 800
     assert np.abs([action["camera"] for action in actions]).mean() < 10
     assert all(space.contains(action) for action in actions)
+
+
+def test_frames_are_written_as_they_come(tmp_path, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+
+    class Picture(np.ndarray):
+        """An array that can be watched."""
+
+        __hash__ = object.__hash__
+
+    def fit(frames, size, mode):
+        picture = frames.view(Picture)
+        alive.add(picture)
+        most.append(len(alive))
+        return picture
+
+    monkeypatch.setattr("frames.rollouts.resize_frames", fit)
+    rollouts(tmp_path / "store", frames=300, episode_frames=300)
+    assert len(most) == 300
+    assert max(most) < 40
+
+
+def test_no_world_is_one_that_agents_are_judged_in(tmp_path):
+    seeds = []
+
+    class Watched(Corridor):
+        def reset(self, *, seed=None, options=None):
+            seeds.append(seed)
+            return super().reset(seed=seed)
+
+    rollouts(tmp_path / "store", make_env=Watched, frames=40, episode_frames=1)
+    assert len(set(seeds)) == 40
+    assert max(seeds) < FIRST_EVALUATION_SEED
+
+
+def test_where_an_environment_fails_the_episodes_before_are_kept(tmp_path):
+    class Failing(Corridor):
+        left = 70
+
+        def step(self, action):
+            Failing.left -= 1
+            if Failing.left == 0:
+                raise ConnectionError("Minecraft is\ngone")
+            return super().step(action)
+
+    with pytest.raises(UserError, match=r"at action 12 \(ConnectionError: Minecraft is gone\)"):
+        rollouts(tmp_path / "store", Steady(), Failing)
+    assert rollouts(tmp_path / "store", Steady(), Failing).kept == 2
+    rollouts(tmp_path / "whole", Steady())
+    assert FrameStore(tmp_path / "store").fingerprint == FrameStore(tmp_path / "whole").fingerprint
+
+
+def test_an_episode_s_task_is_the_environment_s_id_or_what_is_said_to_be_recorded(tmp_path):
+    class Registered(Corridor):
+        spec = gymnasium.envs.registration.EnvSpec("Corridor-v3")
+
+    rollouts(tmp_path / "store", make_env=Registered)
+    assert {episode.task for episode in FrameStore(tmp_path / "store").episodes} == {"Corridor-v3"}
+    rollouts(tmp_path / "unregistered", name="walks")
+    assert {episode.task for episode in FrameStore(tmp_path / "unregistered").episodes} == {"walks"}
+
+
+class Camera(Corridor):
+    """Gives its picture under another name, and a second one if asked."""
+
+    names = ("camera",)
+
+    def observe(self, forward):
+        seen = super().observe(forward)
+        return {**dict.fromkeys(self.names, seen["pov"]), "compass": seen["compass"]}
+
+
+def test_the_only_picture_of_an_observation_is_the_frame_whatever_its_name(tmp_path):
+    rollouts(tmp_path / "store", Steady(), Camera)
+    rollouts(tmp_path / "pov", Steady())
+    stores = [FrameStore(tmp_path / name) for name in ("store", "pov")]
+    assert stores[0].fingerprint == stores[1].fingerprint
+    assert stores[0].array(0, "observation.compass.angle").tolist() == list(range(30))
+
+
+@pytest.mark.parametrize(("names", "message"), [((), "no RGB picture"), (("left", "right"), "several pictures .*'left'.*'right'")])
+def test_an_observation_without_one_clear_picture_is_refused(tmp_path, names, message):
+    class Other(Camera):
+        pass
+
+    Other.names = names
+    with pytest.raises(UserError, match=message):
+        rollouts(tmp_path / "store", make_env=Other)
