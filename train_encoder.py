@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,19 +12,21 @@ from encoders import Encoder, StoreReference, make_encoder, prepare, train
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, draw, read_info
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
+from encoders.training.devices import choose_device
 from encoders.training.state import RESUME_FILE
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.presets import command_line, to_dict
 from foundation.progress import say
+from frames.loading import hold, prefetch
 
 DESCRIPTION = "Train an encoder on the frames of a store. Rerunning the same command resumes."
 
 
 def main() -> None:
     options = command_line("encoder", options_of, DESCRIPTION)
-    store = frames.FrameStore(options.store)
+    store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
     torch.manual_seed(options.training.seed)
     model = make_encoder(options.encoder, **to_dict(options.model))
     check_size(model, store)
@@ -49,6 +51,7 @@ def options_of(preset: dict[str, Any]) -> type:
         ("training", TrainingConfig, dataclasses.field(default_factory=TrainingConfig)),
         ("device", str, "auto"),
         ("threads", int | None, None),
+        ("frames_in", Literal["file", "memory", "device"], "file"),
     ]
     return dataclasses.make_dataclass("Options", fields)
 
@@ -56,25 +59,27 @@ def options_of(preset: dict[str, Any]) -> type:
 def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:
     """Train on the store's `train` split and validate on its `val` split."""
     config = options.training
-    batches = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed)
+    device = choose_device(options.device)
+    drawn = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed)
 
     def validation() -> Iterable[Any]:
         return frames.in_order(store, "val", config.batch_size, model.clip_length, config.validation_frames)
 
     # a store without recordings to validate on is told now, not at the first validation
     validation()
-    train(
-        model,
-        batches,
-        validation,
-        options.run,
-        config,
-        steps=options.steps,
-        sample=lambda: sample(store, config.seed),
-        store=reference,
-        device=options.device,
-        threads=options.threads,
-    )
+    with hold(drawn, device) if options.frames_in == "device" else prefetch(drawn, device) as batches:
+        train(
+            model,
+            batches,
+            validation,
+            options.run,
+            config,
+            steps=options.steps,
+            sample=lambda: sample(store, config.seed),
+            store=reference,
+            device=options.device,
+            threads=options.threads,
+        )
 
 
 def compute(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:

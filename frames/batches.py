@@ -1,12 +1,13 @@
 """Batches for training, shuffled and endless, and for validation, in order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from foundation.errors import UserError
+from frames.sampling import Plan, Sampler, check_difference, checked_weights
 from frames.store import FrameStore
 
 
@@ -22,88 +23,157 @@ class FrameBatch:
 
 
 class FrameBatches:
-    """Endless shuffled batches of a split, the same for the same seed.
+    """Endless shuffled batches of a split of one store or several, the same for the same seed.
 
-    Every pass goes through all windows of `clip_length` frames in an order of its own; a batch at a pass's end is filled from the next
-    pass, so that none is short and no frame is lost. Clips never cross an episode. Raises `UserError` when the split has no clip.
+    Every pass over a store goes through all its clips of `clip_length` frames, `stride` apart, in an order of its own; a batch at a
+    pass's end is filled from the next, so that none is short and no frame is lost. Clips never cross an episode. Several stores are mixed
+    by `weights`, which hold exactly over time; by default each frame comes as often as any other.
+
+    `batch_size` counts the clips of all `ranks` together; this one is `rank` and gets its own part of every batch. The position is that of
+    all, so that a run may go on with another number of ranks. `flip` mirrors half of the clips, left to right.
+
+    Raises `UserError` when a store has no such clip, when stores do not fit together, and for `flip` with actions, which it would falsify.
     """
 
-    def __init__(self, store: FrameStore, split: str, batch_size: int, clip_length: int = 1, seed: int = 0) -> None:
-        if batch_size < 1:
-            raise UserError(f"a batch size of {batch_size}: must be at least 1")
-        self._store, self._batch_size, self._clip_length, self._seed = store, batch_size, clip_length, seed
-        self._starts = _some(store, split, store.starts(split, clip_length), clip_length)
-        self._pass, self._position = 0, 0
-        self._order = self._permutation()
+    def __init__(
+        self,
+        store: FrameStore | Sequence[FrameStore],
+        split: str,
+        batch_size: int,
+        clip_length: int = 1,
+        seed: int = 0,
+        *,
+        stride: int = 1,
+        weights: Sequence[float] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        flip: bool = False,
+    ) -> None:
+        self.stores = [store] if isinstance(store, FrameStore) else list(store)
+        self.split, self.clip_length, self.stride = split, clip_length, stride
+        _check_sizes(batch_size, rank, ranks)
+        _check_stores(self.stores, clip_length, flip)
+        starts = [_some(one, split, one.starts(split, clip_length, stride), clip_length, stride) for one in self.stores]
+        weights = checked_weights(weights, [len(clips) for clips in starts])
+        self.shape = (batch_size // ranks, clip_length, *self.stores[0].frame_shape)
+        self._sampler = Sampler(starts, batch_size, seed, weights, rank, ranks, flip)
+        self._identity = {
+            "fingerprint": [one.fingerprint for one in self.stores],
+            "seed": seed,
+            "clip_length": clip_length,
+            "stride": stride,
+            "clips": [len(clips) for clips in starts],
+            "weights": weights,
+            "batch_size": batch_size,
+            "flip": flip,
+        }
 
     def __iter__(self) -> Iterator[FrameBatch]:
         return self
 
     def __next__(self) -> FrameBatch:
-        parts, missing = [], self._batch_size
-        while missing:
-            part = self._order[self._position : self._position + missing]
-            parts.append(part)
-            self._position += len(part)
-            missing -= len(part)
-            if self._position == len(self._order):
-                self._pass, self._position = self._pass + 1, 0
-                self._order = self._permutation()
-        return _read(self._store, self._starts[np.concatenate(parts)], self._clip_length)
+        return self.read(self.plan())
+
+    def plan(self) -> Plan:
+        """Draw the next batch without reading it."""
+        return self._sampler.plan()
+
+    def read(self, plan: Plan, out: np.ndarray | None = None) -> FrameBatch:
+        """Read a batch that was drawn, from any thread; the frames into `out` uint8 of `shape`, if given."""
+        frames = np.empty(self.shape, np.uint8) if out is None else out
+        actions, begin = [], 0
+        for number, starts in plan.parts:
+            store, end = self.stores[number], begin + len(starts)
+            store.windows(starts, self.clip_length, self.stride, out=frames[begin:end])
+            actions.append(store.action_windows(starts, self.clip_length, self.stride) if self.clip_length > 1 else None)
+            begin = end
+        if plan.flipped is not None:
+            frames[plan.flipped] = frames[plan.flipped, :, :, ::-1]
+        known = [part for part in actions if part is not None]
+        return FrameBatch(frames, np.concatenate(known) if known else None)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in: plain numbers and texts."""
-        return {"pass": self._pass, "position": self._position, **self._identity()}
+        return {**self._sampler.position(), **self._identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was taken; raise `UserError` when these are other batches."""
-        for key, value in self._identity().items():
-            if state[key] != value:
-                raise UserError(f"{self._store.path}: cannot go on with these frames: {key} was {state[key]} and is {value}")
-        self._pass, self._position = state["pass"], state["position"]
-        self._order = self._permutation()
-
-    def _identity(self) -> dict[str, Any]:
-        return {"fingerprint": self._store.fingerprint, "seed": self._seed, "clip_length": self._clip_length, "clips": len(self._starts)}
-
-    def _permutation(self) -> np.ndarray:
-        return np.random.default_rng([self._seed, self._pass]).permutation(len(self._starts))
+        where = " and ".join(str(store.path) for store in self.stores)
+        check_difference(where, state, self._identity)
+        try:
+            self._sampler.seek(state["passes"], state["positions"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: cannot go on with these frames: the saved position is damaged ({error}); start over") from error
 
 
 def in_order(
-    store: FrameStore, split: str, batch_size: int, clip_length: int = 1, limit: int | None = None
+    store: FrameStore, split: str, batch_size: int, clip_length: int = 1, limit: int | None = None, *, stride: int = 1
 ) -> Iterator[FrameBatch]:
     """Return a split's frames in order, each once; the last batch is short. `limit` takes that many, evenly spread.
 
     With clips, one follows the other; what is left of an episode after its last whole clip is not returned. Raises `UserError`
     when the split has none.
     """
-    starts = _some(store, split, _side_by_side(store, split, clip_length), clip_length)
+    starts = _some(store, split, _side_by_side(store, split, clip_length, stride), clip_length, stride)
     if limit is not None and limit < len(starts):
         starts = starts[np.linspace(0, len(starts) - 1, max(1, limit)).round().astype(np.int64)]
-    return (_read(store, starts[at : at + batch_size], clip_length) for at in range(0, len(starts), batch_size))
+    return (_read(store, starts[at : at + batch_size], clip_length, stride) for at in range(0, len(starts), batch_size))
 
 
-def _side_by_side(store: FrameStore, split: str, clip_length: int) -> np.ndarray:
+def _side_by_side(store: FrameStore, split: str, clip_length: int, stride: int) -> np.ndarray:
     if clip_length == 1:
         return store.indices(split)
+    reach = (clip_length - 1) * stride
     ranges = [
-        np.arange(episode.first, episode.first + episode.length - clip_length + 1, clip_length)
+        np.arange(episode.first, episode.first + episode.length - reach, clip_length * stride)
         for episode in store.of_split(split)
         if episode.ordered
     ]
     return np.concatenate([np.empty(0, np.int64), *ranges]).astype(np.int64, copy=False)
 
 
-def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int) -> np.ndarray:
+def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int, stride: int) -> np.ndarray:
     if len(starts):
         return starts
-    counts = {name: len(store.starts(name, clip_length)) for name in ("train", "val", "test")}
+    counts = {name: len(store.starts(name, clip_length, stride)) for name in ("train", "val", "test")}
     held = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count) or "none in any split"
-    kind = "frames" if clip_length == 1 else f"clips of {clip_length} frames"
+    kind = "frames" if clip_length == 1 else f"clips of {clip_length} frames" + (f", {stride} apart," if stride > 1 else "")
     raise UserError(f"{store.path}: no {kind} in split '{split}' ({held}); name another split or build the store with one")
 
 
-def _read(store: FrameStore, starts: np.ndarray, clip_length: int) -> FrameBatch:
-    actions = store.action_windows(starts, clip_length) if clip_length > 1 else None
-    return FrameBatch(store.windows(starts, clip_length), actions)
+def _read(store: FrameStore, starts: np.ndarray, clip_length: int, stride: int) -> FrameBatch:
+    actions = store.action_windows(starts, clip_length, stride) if clip_length > 1 else None
+    return FrameBatch(store.windows(starts, clip_length, stride), actions)
+
+
+def _check_sizes(batch_size: int, rank: int, ranks: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"a batch size of {batch_size}: must be at least 1")
+    if not 0 <= rank < ranks:
+        raise UserError(f"rank {rank} of {ranks}: ranks count from 0")
+    if batch_size % ranks:
+        raise UserError(f"a batch size of {batch_size} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
+
+
+def _check_stores(stores: list[FrameStore], clip_length: int, flip: bool) -> None:
+    """Raise `UserError` for stores whose frames or actions would not mean the same."""
+    if not stores:
+        raise UserError("no frame store is given")
+    first = stores[0]
+    for other in stores[1:]:
+        for what, one, another in (
+            ("frames of shape", first.frame_shape, other.frame_shape),
+            ("frames resized by", first.meta["resize"], other.meta["resize"]),
+            ("actions", _actions(first, clip_length), _actions(other, clip_length)),
+        ):
+            if one != another:
+                raise UserError(f"{first.path} and {other.path} cannot be mixed: {what} {one} and {another}")
+    if flip and clip_length > 1 and first.action_names is not None:
+        raise UserError(f"{first.path}: has actions, and a mirrored clip would make its left and right wrong; leave out flip")
+
+
+def _actions(store: FrameStore, clip_length: int) -> Any:
+    """What the numbers of an action stand for; single frames carry none."""
+    if clip_length == 1 or store.action_names is None:
+        return None
+    return store.action_names, store.action_size, store.action_texts

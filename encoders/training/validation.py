@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from encoders.encoder import Batch, Encoder, to_float
 
@@ -31,12 +30,14 @@ class Validation:
 
 
 def to_batch(batch: Any, device: torch.device) -> Batch:
-    """Move a batch of uint8 frames (B, T, H, W, C), and its actions, to the device as the model takes it."""
+    """Move a batch of uint8 frames (B, T, H, W, C), and its actions, to the device as the model takes it; arrays or tensors.
+
+    Bytes travel; they become numbers in [0, 1] on the device.
+    """
     actions = getattr(batch, "actions", None)
-    if isinstance(actions, np.ndarray):
-        actions = torch.from_numpy(actions).to(device, torch.float32)
-    frames = torch.from_numpy(np.ascontiguousarray(batch.frames)).to(device, non_blocking=True)
-    return Batch(to_float(frames), actions if isinstance(actions, Tensor) else None)
+    if actions is not None:
+        actions = torch.as_tensor(actions).to(device, torch.float32)
+    return Batch(to_float(torch.as_tensor(batch.frames).to(device, non_blocking=True)), actions)
 
 
 @torch.no_grad()
