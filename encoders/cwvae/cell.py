@@ -94,7 +94,8 @@ class Cell(nn.Module):
             parts.append(scan(drive_NBM[chosen], first_NBM, noise, z_BS, h_BD, weights, self.min_stddev, compiled))
             z_BS, h_BD = parts[-1].z[-1], parts[-1].h[-1]
         z, h, mean, stddev = (torch.cat(part).transpose(0, 1) for part in zip(*parts, strict=True))
-        return Path(z, h, Gaussian(mean, stddev), self.prior(h))
+        drawn_from = Gaussian(mean, stddev)
+        return Path(z, h, drawn_from, self.prior(h) if seen else drawn_from)
 
     def _scanned(self, evidence_BNE: Tensor | None, ticks: int, count: int) -> tuple[Tensor, Weights]:
         """Return what is known of the first layer after the GRU before the scan (N, B, M), and the scan's weights."""
