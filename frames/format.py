@@ -38,9 +38,9 @@ class ArrayInfo:
 class Episode:
     """One recording or rollout: `length` consecutive frames, and what was recorded beside them.
 
-    `ordered` is False for picture folders, whose neighbours are no clip. `content` is the hash of the raw frames,
-    `origin` the size in bytes of what it was read from, `task` what was played as far as its source tells, `trimmed` how many frames
-    were left out of it ("lead", "tail", "frozen"), `first` the global index of its first frame.
+    `ordered` is False for picture folders, whose neighbours are no clip. `content` is the hash of its frames, `origin` the size in bytes
+    of what it was read from, `task` what was played as far as its source tells, `trimmed` how many frames were left out of it ("lead",
+    "tail", "frozen"), `signatures` the hash of what tells duplicates, `first` the global index of its first frame.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Episode:
     origin: int = 0
     task: str = ""
     trimmed: dict[str, int] = field(default_factory=dict)
+    signatures: str = ""
     split: Split = "train"
     first: int = 0
 

@@ -163,7 +163,8 @@ class StoreWriter:
             array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
             waiting.append((format.array_key(name, key), array.tobytes()))
             infos[key] = _describe(array)
-        episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin, task, dict(trimmed()))
+        told = format.content_hash([seen.tobytes()])
+        episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin, task, dict(trimmed()), told)
         parts = list(left_out())
         if parts:
             listed = {"of": name, "parts": [dataclasses.asdict(part) for part in parts]}

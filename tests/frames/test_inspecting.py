@@ -1,10 +1,11 @@
+import json
 import shutil
 
 import cv2
 import lmdb
 import numpy as np
 
-from frames import FrameStore
+from frames import FrameStore, format
 from frames.inspecting import contact_sheet, look, verify
 
 
@@ -27,6 +28,19 @@ def test_verify_finds_every_damaged_episode(noise, write_store, tmp_path):
     assert "'reward'" in damaged["d"]
 
 
+def test_verify_finds_damaged_signatures_and_a_damaged_table(noise, write_store):
+    path = write_store({"a": noise(40), "b": noise(40, 1)}).path
+    with lmdb.open(str(path), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        key = format.signatures_key("a")
+        transaction.put(key, bytes(len(transaction.get(key))))
+        meta = json.loads(transaction.get(format.META_KEY))
+        transaction.put(format.META_KEY, format.encode_json({**meta, "fingerprint": "0" * 64}))
+    assert verify(FrameStore(path)) == [
+        ("a", "its signatures, which tell duplicates, are not what was written"),
+        ("the episode table", "does not fit the store's fingerprint"),
+    ]
+
+
 def name_of(key, names):
     from frames.format import chunk_prefix
 
@@ -42,6 +56,15 @@ def test_dark_and_frozen_shares_are_what_they_say(noise, write_store):
     assert abs(seen[1].brightness - 127.5) < 3
     # 49 frames of each episode have one before them
     assert abs(look(store, store.episodes).frozen - 1 / 3) < 0.01
+
+
+def test_a_look_at_some_frames_is_spread_over_all_of_them(noise, write_store):
+    dark, bright = np.zeros((300, 16, 16, 3), np.uint8), np.full((100, 16, 16, 3), 200, np.uint8)
+    store = write_store({"bright": bright, "dark": dark})
+    seen = look(store, store.episodes, sample=40)
+    assert seen.frames == 40
+    assert seen.dark == 0.75
+    assert seen.frozen == 1
 
 
 def test_pictures_without_order_are_not_called_frozen(noise, write_store):
