@@ -52,6 +52,14 @@ def test_an_encoder_is_trained_and_judged_and_each_command_names_the_next(
     assert report["reconstruction"].keys() == report["mean_training_frame"].keys() == {"psnr_db", "mean_squared_error", "ssim"}
 
 
+def test_training_is_the_same_wherever_its_frames_are_kept(command: Command, video_store: Path, tmp_path: Path) -> None:
+    weights = []
+    for kept in ("file", "memory", "device"):
+        assert command(*short(video_store, tmp_path / kept), "--steps", 6, "--frames-in", kept) == 0
+        weights.append((tmp_path / kept / "encoder.safetensors").read_bytes())
+    assert weights[0] == weights[1] == weights[2]
+
+
 def test_an_artifact_names_its_store_from_anywhere(
     command: Command, video_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,24 @@ def numbered(write_store):
     return write_store({"a": frames[:50], "b": frames[50:57], "c": frames[57:]}, split="train")
 
 
+@pytest.fixture
+def three_stores(write_store, tmp_path):
+    """Stores whose frames are 0-29, 100-109 and 200-239."""
+
+    def counted(path, first, count):
+        frames = np.zeros((count, 4, 4, 3), np.uint8)
+        frames[:] = np.arange(first, first + count)[:, None, None, None]
+        return write_store({f"from {first}": frames}, path=tmp_path / path, split="train")
+
+    return [counted("one", 0, 30), counted("two", 100, 10), counted("three", 200, 40)]
+
+
 def numbers(batch):
-    return batch.frames[:, :, 0, 0, 0].astype(int)
+    return np.asarray(batch.frames)[:, :, 0, 0, 0].astype(int)
+
+
+def rows(batches, count):
+    return np.concatenate([numbers(next(batches)) for _ in range(count)])
 
 
 def test_every_pass_gives_every_frame_once_in_another_order(numbered):
@@ -62,6 +80,111 @@ def test_training_goes_on_bit_for_bit_from_a_saved_position(numbered, clip_lengt
     assert all(np.array_equal(next(resumed).frames, frames) for frames in expected)
 
 
+def test_a_position_goes_on_across_several_stores(three_stores):
+    def mixed():
+        return FrameBatches(three_stores, "train", 7, clip_length=2, seed=1, weights=[2, 3, 0.5])
+
+    for taken in (0, 1, 5, 40):
+        batches = mixed()
+        rows(batches, taken) if taken else None
+        resumed = mixed()
+        resumed.load_state_dict(json.loads(json.dumps(batches.state_dict())))
+        assert np.array_equal(rows(resumed, 30), rows(batches, 30))
+
+
+def test_weights_hold_exactly_and_every_store_keeps_its_passes(three_stores):
+    batches = FrameBatches(three_stores, "train", 9, weights=[3, 1, 2])
+    drawn = rows(batches, 100)[:, 0]
+    stores = drawn // 100
+    for count in (90, 450, 900):
+        assert np.bincount(stores[:count]).tolist() == [count / 2, count / 6, count / 3]
+    for store, size in enumerate((30, 10, 40)):
+        own = drawn[stores == store]
+        whole = own[: len(own) // size * size].reshape(-1, size)
+        assert all(len(set(one.tolist())) == size for one in whole)
+
+
+def test_without_weights_every_frame_of_every_store_comes_as_often(three_stores):
+    drawn = rows(FrameBatches(three_stores, "train", 10), 16)[:, 0]
+    assert np.unique(drawn, return_counts=True)[1].tolist() == [2] * 80
+
+
+@pytest.mark.parametrize("clip_length", [1, 3])
+def test_ranks_share_the_batches_that_one_would_have_had(three_stores, clip_length):
+    def batches(**ranks):
+        return FrameBatches(three_stores, "train", 12, clip_length, seed=2, weights=[1, 1, 2], **ranks)
+
+    alone, shared = batches(), [batches(rank=rank, ranks=4) for rank in range(4)]
+    for _ in range(20):
+        parts = [numbers(next(one)) for one in shared]
+        assert [len(part) for part in parts] == [3] * 4
+        assert sorted(map(tuple, np.concatenate(parts))) == sorted(map(tuple, numbers(next(alone))))
+    resumed = batches(rank=1, ranks=2)
+    resumed.load_state_dict(shared[3].state_dict())
+    assert set(map(tuple, numbers(next(resumed)))) <= set(map(tuple, numbers(next(alone))))
+
+
+def test_every_rank_draws_from_every_store(three_stores):
+    one = rows(FrameBatches(three_stores, "train", 4, weights=[1, 1, 2], rank=0, ranks=4), 100)[:, 0]
+    assert set(one // 100) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 2, "ranks": 2}, "ranks count from 0"),
+        ({"ranks": 3}, "choose a multiple of 3"),
+        ({"weights": [1, 1]}, "one greater than 0 for each of 3"),
+        ({"weights": [1, 0, 1]}, "one greater than 0"),
+    ],
+)
+def test_ranks_and_weights_that_cannot_be_are_refused(three_stores, options, message):
+    with pytest.raises(UserError, match=message):
+        FrameBatches(three_stores, "train", 10, **options)
+
+
+def test_stores_that_do_not_fit_together_are_named(three_stores, write_store, noise, tmp_path):
+    larger = write_store({"x": noise(20)}, path=tmp_path / "larger", split="train")
+    with pytest.raises(UserError, match=r"one and .*larger cannot be mixed: frames of shape"):
+        FrameBatches([three_stores[0], larger], "train", 4)
+    acting = {"x": {"action.jump": np.zeros(19)}}
+    with_actions = write_store({"x": noise(20, size=4)}, acting, path=tmp_path / "acting", split="train")
+    with pytest.raises(UserError, match=r"acting cannot be mixed: actions"):
+        FrameBatches([three_stores[0], with_actions], "train", 4, clip_length=2)
+    # single frames carry no actions
+    assert len(next(FrameBatches([three_stores[0], with_actions], "train", 4)).frames) == 4
+
+
+@pytest.mark.parametrize("clip_length", [1, 4])
+def test_half_of_the_clips_are_mirrored_whole_if_wanted(noise, write_store, clip_length):
+    store = write_store({"a": noise(60)}, split="train")
+    plain, mirrored = (FrameBatches(store, "train", 50, clip_length, flip=flip) for flip in (False, True))
+    count = 0
+    for _ in range(4):
+        one, other = next(plain).frames, next(mirrored).frames
+        same = (one == other).all(axis=(1, 2, 3, 4))
+        assert (same | (one[:, :, :, ::-1] == other).all(axis=(1, 2, 3, 4))).all()
+        count += int((~same).sum())
+    assert 70 <= count <= 130
+    again = FrameBatches(store, "train", 50, clip_length, flip=True)
+    assert np.array_equal([next(again).frames for _ in range(4)][3], other)
+
+
+def test_clips_with_actions_are_not_mirrored(noise, write_store):
+    store = write_store({"a": noise(20)}, {"a": {"action.left": np.zeros(19)}}, split="train")
+    with pytest.raises(UserError, match="left and right wrong"):
+        FrameBatches(store, "train", 4, clip_length=2, flip=True)
+
+
+def test_clips_may_skip_frames(numbered):
+    clips = rows(FrameBatches(numbered, "train", 8, clip_length=5, stride=6), 9)
+    assert (np.diff(clips, axis=1) == 6).all()
+    assert set(clips[:, 0]) == set(range(26)) | set(range(57, 63))
+    side_by_side = np.concatenate([numbers(batch) for batch in in_order(numbered, "train", 2, clip_length=5, stride=6)])
+    assert side_by_side[:, 0].tolist() == [0, 57]
+    assert (np.diff(side_by_side, axis=1) == 6).all()
+
+
 def test_a_position_in_other_frames_is_refused(numbered, write_store, noise, tmp_path):
     saved = FrameBatches(numbered, "train", 10).state_dict()
     other = write_store({"x": noise(87)}, path=tmp_path / "other", split="train")
@@ -69,6 +192,24 @@ def test_a_position_in_other_frames_is_refused(numbered, write_store, noise, tmp
         FrameBatches(other, "train", 10).load_state_dict(saved)
     with pytest.raises(UserError, match="seed was 0 and is 5"):
         FrameBatches(numbered, "train", 10, seed=5).load_state_dict(saved)
+    for changed in ({"clip_length": 2}, {"stride": 2, "clip_length": 2}, {"flip": True}):
+        with pytest.raises(UserError, match=r"was .* and is"):
+            FrameBatches(numbered, "train", 10, **changed).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: {"pass": 0, "position": 3}, "saved by another version"),
+        (lambda state: state | {"positions": [1000]}, "damaged"),
+        (lambda state: state | {"passes": [0, 0]}, "damaged"),
+        (lambda state: state | {"positions": ["x"]}, "damaged"),
+    ],
+)
+def test_a_position_of_another_layout_is_refused(numbered, damage, message):
+    batches = FrameBatches(numbered, "train", 10)
+    with pytest.raises(UserError, match=message):
+        batches.load_state_dict(damage(batches.state_dict()))
 
 
 def test_actions_come_with_their_frames(write_store):

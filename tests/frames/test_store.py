@@ -3,13 +3,16 @@ import multiprocessing
 import os
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import lmdb
 import numpy as np
 import pytest
+import torch
 
 from foundation.errors import UserError
 from frames import FrameStore
+from frames.format import chunk_key, chunk_prefix
 
 
 @pytest.fixture
@@ -31,6 +34,79 @@ def test_frames_come_in_the_order_asked_for(episodes, write_store):
 def test_a_frame_that_is_not_there_is_an_error(episodes, write_store, index):
     with pytest.raises(IndexError, match="of a store with 168 frames"):
         write_store(episodes).frames([0, index])
+
+
+@pytest.fixture(params=["file", "memory"])
+def either(request, episodes, write_store):
+    """A store that reads from its file, and one that is held in memory."""
+    return FrameStore(write_store(episodes, split="train").path, in_memory=request.param == "memory")
+
+
+def test_a_store_in_memory_and_one_on_disk_give_the_same(episodes, either):
+    everything = np.concatenate(list(episodes.values()))
+    indices = np.random.default_rng(0).integers(0, 168, 300)
+    assert np.array_equal(either.frames(indices), everything[indices])
+    starts = either.starts("train", 7, 3)
+    assert np.array_equal(either.windows(starts, 7, 3), everything[starts[:, None] + 3 * np.arange(7)])
+    assert np.array_equal(pickle.loads(pickle.dumps(either)).frames(indices), everything[indices])
+    assert either.frames([]).shape == (0, 16, 16, 3)
+
+
+def test_a_store_in_memory_needs_its_file_no_more(episodes, write_store):
+    store = FrameStore(write_store(episodes).path, in_memory=True)
+    os.truncate(store.path / "data.mdb", 8192)
+    assert np.array_equal(store.frames([100]), np.concatenate(list(episodes.values()))[100:101])
+
+
+def test_a_store_larger_than_the_free_memory_is_not_held(episodes, write_store, monkeypatch):
+    path = write_store(episodes).path
+    monkeypatch.setattr("frames.store._free_memory", lambda: 168 * 16 * 16 * 3 - 1)
+    with pytest.raises(UserError, match="open it without in_memory"):
+        FrameStore(path, in_memory=True)
+
+
+def test_frames_and_windows_go_into_the_callers_array(either):
+    indices, starts = [5, 167, 5, 6], either.starts("train", 4)[:9]
+    frames, clips = np.zeros((4, 16, 16, 3), np.uint8), torch.zeros((9, 4, 16, 16, 3), dtype=torch.uint8)
+    assert either.frames(indices, out=frames) is frames
+    assert np.array_equal(frames, either.frames(indices))
+    either.windows(starts, 4, out=clips.numpy())
+    assert np.array_equal(clips, either.windows(starts, 4))
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.zeros((3, 16, 16, 3), np.uint8),
+        np.zeros((4, 16, 16, 3), np.int8),
+        np.zeros((8, 16, 16, 3), np.uint8)[::2],
+        np.broadcast_to(np.uint8(0), (4, 16, 16, 3)),
+    ],
+)
+def test_an_array_that_cannot_take_the_frames_is_refused(either, out):
+    with pytest.raises(ValueError, match=r"must be writable, C-contiguous uint8 \(4, 16, 16, 3\)"):
+        either.frames([0, 1, 2, 3], out=out)
+
+
+@pytest.mark.parametrize(("start", "length", "stride"), [(69, 2, 1), (60, 4, 4), (70, 2, 1), (165, 4, 1)])
+def test_a_clip_that_leaves_its_episode_is_an_error_that_names_it(either, start, length, stride):
+    episode = either.episode_at(start)
+    last = episode.first + episode.length - 1
+    with pytest.raises(IndexError, match=f"from frame {start} leaves episode '{episode.name}', which ends at frame {last}"):
+        either.windows([0, start], length, stride)
+    with pytest.raises(IndexError, match="frame 168 of a store"):
+        either.windows([168], 1)
+    for nothing in ((0, 1), (2, 0)):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            either.windows([0], *nothing)
+
+
+def test_threads_read_the_same_store_at_once(episodes, either):
+    everything = np.concatenate(list(episodes.values()))
+    wanted = [np.random.default_rng(seed).integers(0, 168, 64) for seed in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(either.frames, wanted))
+    assert all(np.array_equal(frames, everything[indices]) for frames, indices in zip(found, wanted, strict=True))
 
 
 @pytest.mark.parametrize(("length", "stride"), [(1, 1), (5, 1), (40, 1), (4, 3), (64, 1)])
@@ -174,6 +250,18 @@ def test_a_damaged_episode_table_is_refused(episodes, write_store, tmp_path):
         transaction.put(b"meta", json.dumps(meta).encode())
     with pytest.raises(UserError, match="damaged"):
         FrameStore(tmp_path / "other")
+
+
+@pytest.mark.parametrize("content", [None, b"short"])
+def test_frames_that_are_missing_name_their_episode_and_the_rest_is_read(episodes, write_store, tmp_path, content):
+    shutil.copytree(write_store(episodes).path, tmp_path / "other")
+    with lmdb.open(str(tmp_path / "other"), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        key = chunk_key(chunk_prefix("d"), 1)
+        transaction.put(key, content) if content else transaction.delete(key)
+    store = FrameStore(tmp_path / "other")
+    assert np.array_equal(store.frames(np.arange(136)), np.concatenate(list(episodes.values()))[:136])
+    with pytest.raises(UserError, match="frames of d are missing"):
+        store.frames([3, 136])
 
 
 def test_an_lmdb_of_another_program_is_refused(tmp_path):
