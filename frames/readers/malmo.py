@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ from frames.readers.recording import BadRecording, Folder, Layout, Recording
 
 VIDEO, MISSION = "video.mp4", "missionInit.xml"
 FRAMES, REWARDS, COMMANDS, OBSERVATIONS = "frame_info.txt", "rewards.txt", "commands.txt", "observations.txt"
+# in continuous movement a command holds until the next of its kind (Schemas/MissionHandlers.xsd)
+HELD = ("move", "strafe", "pitch", "turn", "jump", "crouch", "attack", "use")
 POSE = ("xpos", "ypos", "zpos", "yaw", "pitch")
 _SECOND = 10**9
 # of which int64 holds the nanoseconds: it is in the year 2255
@@ -29,8 +31,10 @@ _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 _SIZE = re.compile(r"(width|height)=\d+")
 _SUMMARY = re.compile(r"<Summary>\s*([^<]{1,200}?)\s*</Summary>")
 _LONGEST_MISSION = 1 << 20
-_LONGEST_COMMANDS = 256
-_MOST_OBSERVATIONS = 100
+# a command that is a number for an action: move 1; what is said may be one as well
+_COMMAND = re.compile(r"(?!chat\s)([A-Za-z][\w.]{0,31})\s+([+-]?[\d.]+(?:[eE][+-]?\d+)?)", re.ASCII)
+_LONGEST_COMMANDS, _MOST_COMMANDS = 256, 1 << 16
+_MOST_COLUMNS = 100
 
 
 class MalmoRecording(Recording):
@@ -54,7 +58,7 @@ class MalmoRecording(Recording):
             yield frame
 
     def arrays(self) -> dict[str, np.ndarray]:
-        parts = {path.name: _READERS[path.name](path) for path in self.files[1:]}
+        parts = {path.name: _READERS[path.name](path) for path in self.files if path.name in _READERS}
         stamps = self._frame_stamps(parts)
         return {name: values for part in parts.values() for name, values in part.arrays(stamps).items()}
 
@@ -101,27 +105,42 @@ class _Rewards:
         ticks, arrays = _ticks(self, frames, REWARDS), {}
         for dimension in {0, *self.dimensions.tolist()}:
             chosen = self.dimensions == dimension
-            sums = np.zeros(len(frames) - 1)
-            np.add.at(sums, ticks[chosen], self.values[chosen])
-            arrays[f"reward.{dimension}" if dimension else "reward"] = sums
+            name = f"reward.{dimension}" if dimension else "reward"
+            arrays[name] = _sums(ticks[chosen], self.values[chosen], len(frames) - 1)
         return arrays
 
 
 @dataclass
 class _Commands:
+    """Commands of the form "verb number" by their verb, and the others as texts: both with their places in `stamps`."""
+
     stamps: np.ndarray
-    texts: list[str]
+    numbers: dict[str, tuple[np.ndarray, np.ndarray]]
+    texts: dict[int, str]
+    held: Collection[str]
 
     def arrays(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+        ticks, arrays = _ticks(self, frames, COMMANDS), {}
+        for verb, (places, values) in self.numbers.items():
+            if verb in self.held:
+                latest = np.searchsorted(ticks[places], np.arange(len(frames) - 1), side="right") - 1
+                arrays[f"action.{verb}"] = np.where(latest < 0, 0, values[latest])
+            else:
+                arrays[f"action.{verb}"] = _sums(ticks[places], values, len(frames) - 1)
+        return arrays | self._text_array(ticks, len(frames) - 1)
+
+    def _text_array(self, ticks: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        if not self.texts:
+            return {}
         sent: dict[int, list[str]] = {}
-        for tick, text in zip(_ticks(self, frames, COMMANDS).tolist(), self.texts, strict=True):
-            sent.setdefault(tick, []).append(text)
-        joined = ["\n".join(sent.get(tick, ())) for tick in range(len(frames) - 1)]
-        # an array gives every text the room of the longest
-        longest = max(map(len, joined), default=0)
-        if longest > _LONGEST_COMMANDS:
-            raise BadRecording(f"{COMMANDS}: the commands of a tick have {longest} characters, more than {_LONGEST_COMMANDS}")
-        return {"action.command": np.array(joined, f"<U{max(1, longest)}")}
+        for place, text in self.texts.items():
+            sent.setdefault(int(ticks[place]), []).append(text)
+        joined = {tick: "\n".join(texts) for tick, texts in sent.items()}
+        # an array gives every text the room of the longest, and a store lists the different ones
+        longest, different = max(map(len, joined.values())), sum(map(len, set(joined.values())))
+        if longest > _LONGEST_COMMANDS or different > _MOST_COMMANDS:
+            raise BadRecording(f"{COMMANDS}: its texts are too long: {longest} characters in a tick, {different} of different ones")
+        return {"action.command": np.array([joined.get(tick, "") for tick in range(length)], f"<U{max(1, longest)}")}
 
 
 @dataclass
@@ -140,7 +159,8 @@ def find(folder: Folder) -> list[Recording]:
     texts = [folder.path / name for name in _READERS if name in folder.files]
     if VIDEO not in folder.files or not texts:
         return []
-    return [MalmoRecording(folder.name(), folder.path, [folder.path / VIDEO, *texts], task=_task(folder))]
+    files = [folder.path / VIDEO, *texts, folder.path / MISSION]
+    return [MalmoRecording(folder.name(), folder.path, files, task=_task(folder))]
 
 
 MALMO = Layout("malmo", f"Malmo folders ({VIDEO} with {FRAMES}, {REWARDS}, {COMMANDS} or {OBSERVATIONS})", find)
@@ -148,15 +168,20 @@ MALMO = Layout("malmo", f"Malmo folders ({VIDEO} with {FRAMES}, {REWARDS}, {COMM
 
 def _task(folder: Folder) -> str:
     """Return the mission's summary, where there is a mission."""
-    path = folder.path / MISSION
+    summary = _SUMMARY.search(_mission(folder.path))
+    return " ".join(summary[1].split()) if summary else ""
+
+
+def _mission(folder: Path) -> str:
+    """Return the text of the mission, as much of it as a mission has; nothing where there is none."""
+    path = folder / MISSION
     if not path.is_file():
         return ""
     try:
         with open(path, "rb") as file:
-            summary = _SUMMARY.search(file.read(_LONGEST_MISSION).decode("utf-8", "replace"))
+            return file.read(_LONGEST_MISSION).decode("utf-8", "replace")
     except OSError:
         return ""
-    return " ".join(summary[1].split()) if summary else ""
 
 
 def _ticks(part: _Part, frames: np.ndarray, name: str) -> np.ndarray:
@@ -164,6 +189,12 @@ def _ticks(part: _Part, frames: np.ndarray, name: str) -> np.ndarray:
     if len(frames) < 2 and len(part.stamps):
         raise BadRecording(f"{VIDEO} has a single frame: there is no tick for what {name} tells")
     return (np.searchsorted(frames, part.stamps, side="right") - 1).clip(0, max(0, len(frames) - 2))
+
+
+def _sums(ticks: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
+    sums = np.zeros(length)
+    np.add.at(sums, ticks, values)
+    return sums
 
 
 def _stamped_lines(path: Path, skipped: re.Pattern[str] | None = None) -> Iterator[tuple[int, int, str]]:
@@ -189,10 +220,7 @@ def _read_frames(path: Path) -> _Frames:
     for number, stamp, text in _stamped_lines(path, skipped=_SIZE):
         stamps.append(stamp)
         _, _, pose = text.partition("xyzyp:")
-        try:
-            numbers = [parse_number(word) for word in pose.split()]
-        except ValueError as error:
-            raise bad_line(path, number, str(error)) from error
+        numbers = [_number(path, number, word) for word in pose.split()]
         if len(numbers) not in (0, len(POSE)):
             raise bad_line(path, number, f"has {len(numbers)} numbers after 'xyzyp:', not {len(POSE)}")
         poses.extend(numbers)
@@ -203,18 +231,15 @@ def _read_frames(path: Path) -> _Frames:
 def _read_rewards(path: Path) -> _Rewards:
     stamps, dimensions, values = array("q"), array("b"), array("d")
     for number, stamp, text in _stamped_lines(path):
-        try:
-            for dimension, value in _parse_rewards(text):
-                stamps.append(stamp)
-                dimensions.append(dimension)
-                values.append(value)
-        except ValueError as error:
-            raise bad_line(path, number, str(error)) from error
+        for dimension, value in _parse_rewards(path, number, text):
+            stamps.append(stamp)
+            dimensions.append(dimension)
+            values.append(value)
     return _Rewards(_in_order(stamps), np.array(dimensions, np.int8), np.array(values))
 
 
-def _parse_rewards(text: str) -> list[tuple[int, float]]:
-    """Return the (dimension, value) pairs of a line in either form; raise `ValueError` where there are none."""
+def _parse_rewards(path: Path, number: int, text: str) -> list[tuple[int, float]]:
+    """Return the (dimension, value) pairs of a line in either form."""
     if "<" in text:
         elements = [dict(_ATTRIBUTE.findall(element)) for element in _REWARD_ELEMENT.findall(text)]
         pairs = [(element.get("dimension", ""), element.get("value", "")) for element in elements]
@@ -222,16 +247,28 @@ def _parse_rewards(text: str) -> list[tuple[int, float]]:
         matches = [_REWARD.fullmatch(pair.strip()) for pair in text.split(",")]
         pairs = [(match[1], match[2]) if match else ("", "") for match in matches]
     if not pairs or not all(dimension.isdecimal() and len(dimension) <= 2 for dimension, _ in pairs):
-        raise ValueError(f"gives no reward as dimension:value ({text[:40]!r})")
-    return [(int(dimension), parse_number(value)) for dimension, value in pairs]
+        raise bad_line(path, number, f"gives no reward as dimension:value ({text[:40]!r})")
+    return [(int(dimension), _number(path, number, value)) for dimension, value in pairs]
 
 
 def _read_commands(path: Path) -> _Commands:
-    stamps, texts = array("q"), []
-    for _, stamp, text in _stamped_lines(path):
+    stamps, texts = array("q"), {}
+    numbers: dict[str, tuple[array[int], array[float]]] = {}
+    for number, stamp, text in _stamped_lines(path):
+        command = _COMMAND.fullmatch(text)
+        if command:
+            places, values = numbers.setdefault(command[1], (array("q"), array("d")))
+            places.append(len(stamps))
+            values.append(_number(path, number, command[2]))
+        else:
+            texts[len(stamps)] = text
+        if len(numbers) > _MOST_COLUMNS:
+            raise bad_line(path, number, f"there are more than {_MOST_COLUMNS} different commands")
         stamps.append(stamp)
-        texts.append(text)
-    return _Commands(_in_order(stamps), texts)
+    arrays = {verb: (np.array(places), np.array(values)) for verb, (places, values) in numbers.items()}
+    mission = _mission(path.parent)
+    continuous = "<ContinuousMovementCommands" in mission and "<DiscreteMovementCommands" not in mission
+    return _Commands(_in_order(stamps), arrays, texts, HELD if continuous else ())
 
 
 def _read_observations(path: Path) -> _Observations:
@@ -246,12 +283,19 @@ def _read_observations(path: Path) -> _Observations:
                 column = columns.setdefault(name, array("d"))
                 column.extend([np.nan] * (len(stamps) - len(column)))
                 column.append(value)
-        if len(columns) > _MOST_OBSERVATIONS:
-            raise bad_line(path, number, f"there are more than {_MOST_OBSERVATIONS} different observations")
+        if len(columns) > _MOST_COLUMNS:
+            raise bad_line(path, number, f"there are more than {_MOST_COLUMNS} different observations")
         stamps.append(stamp)
     for column in columns.values():
         column.extend([np.nan] * (len(stamps) - len(column)))
     return _Observations(_in_order(stamps), {name: np.array(column) for name, column in columns.items()})
+
+
+def _number(path: Path, number: int, text: str) -> float:
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise bad_line(path, number, str(error)) from error
 
 
 def _in_order(stamps: "array[int]") -> np.ndarray:

@@ -76,13 +76,37 @@ def test_without_frame_info_frames_come_at_the_videos_rate_from_the_first_stamp(
     arrays = _read(write_recording(rewards=_lines((1000, "0:1"), (1070, "0:2"), (9000, "0:4")), commands=_lines((980, "move 1"))))
     # 20 frames/s from 980 ms: at 980, 1030, 1080 and 1130
     assert arrays["reward"].tolist() == [1, 2, 4]
-    assert arrays["action.command"].tolist() == ["move 1", "", ""]
+    assert arrays["action.move"].tolist() == [1, 0, 0]
 
 
-def test_the_commands_of_a_tick_stand_in_their_order(write_recording):
-    commands = _lines((1010, "move 1"), (1020, "turn -0.5"), (1120, "chat grüß dich"), (1130, ""))
+CONTINUOUS = "<AgentHandlers><ContinuousMovementCommands turnSpeedDegs='180'/></AgentHandlers>"
+BOTH = CONTINUOUS + "<DiscreteMovementCommands/>"
+
+
+def test_continuous_movement_holds_until_the_next_command_of_its_kind(write_recording):
+    commands = _lines((1010, "hotbar.2 1"), (1060, "move 1"), (1070, "turn -0.5"), (1110, "turn 0"), (1110, "move 0.25"), (1120, "move .5"))
+    arrays = _read(write_recording(frame_info=FOUR, commands=commands, mission=CONTINUOUS))
+    assert arrays["action.move"].tolist() == [0, 1, 0.5]
+    assert arrays["action.turn"].tolist() == [0, -0.5, 0]
+    assert arrays["action.hotbar.2"].tolist() == [1, 0, 0]
+    assert "action.command" not in arrays
+
+
+@pytest.mark.parametrize("mission", ["", BOTH])
+def test_other_commands_count_in_the_tick_in_which_they_were_sent(write_recording, mission):
+    commands = _lines((900, "movenorth 1"), (1010, "move 1"), (1020, "move 1"), (1120, "move -1"))
+    arrays = _read(write_recording(frame_info=FOUR, commands=commands, mission=mission))
+    assert {name: values.tolist() for name, values in arrays.items() if name.startswith("action")} == {
+        "action.movenorth": [1, 0, 0],
+        "action.move": [2, 0, -1],
+    }
+
+
+def test_commands_that_are_no_numbers_are_texts_in_their_order(write_recording):
+    commands = _lines((1010, "swapInventoryItems 0 9"), (1020, "chat grüß dich"), (1030, "jump 1"), (1120, "chat 5"), (1130, "quit"))
     arrays = _read(write_recording(frame_info=FOUR, commands=commands))
-    assert arrays["action.command"].tolist() == ["move 1\nturn -0.5", "", "chat grüß dich\n"]
+    assert arrays["action.command"].tolist() == ["swapInventoryItems 0 9\nchat grüß dich", "", "chat 5\nquit"]
+    assert arrays["action.jump"].tolist() == [1, 0, 0]
 
 
 def test_a_frame_shows_where_its_camera_stood(write_recording):
@@ -139,6 +163,8 @@ def test_a_frame_info_of_another_video_is_refused(write_recording, stamps):
         ("observations", '{"a": ' * 50_000, "is no JSON"),
         ("observations", "{" + ", ".join(f'"{number}": 1' for number in range(101)) + "}", "more than 100"),
         ("commands", "x" * (2 << 20), "longer than 1 MiB"),
+        ("commands", "move 1e999", "1e999 is no finite number"),
+        ("commands", "move 1.2.3", "'1.2.3' is no number"),
         ("frame_info", "frame_000002 xyzyp: 1 2 3 4", "has 4 numbers"),
         ("frame_info", "frame_000002 xyzyp: 1 2 3 4 -nan", "-nan is no finite number"),
     ],
@@ -160,9 +186,21 @@ def test_bytes_that_are_no_text_are_named(write_recording):
         _read(write_recording(rewards=b"\xff\xfe0:1"))
 
 
-def test_commands_too_long_for_an_array_are_refused(write_recording):
-    with pytest.raises(BadRecording, match=r"commands\.txt: the commands of a tick have 300 characters"):
-        _read(write_recording(commands=_lines((1000, "x" * 300))))
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([(1000, "chat " + "x" * 300)], "305 characters in a tick"),
+        ([(1000 + number, f"chat {number:0200}") for number in range(400)], "characters in a tick"),
+    ],
+)
+def test_commands_too_long_for_an_array_are_refused(write_recording, lines, reason):
+    with pytest.raises(BadRecording, match=rf"commands\.txt: its texts are too long: .*{reason}"):
+        _read(write_recording(commands=_lines(*lines)))
+
+
+def test_different_commands_are_bounded(write_recording):
+    with pytest.raises(BadRecording, match=r"commands\.txt line 101: there are more than 100 different commands"):
+        _read(write_recording(commands=_lines(*((1000 + number, f"verb{number} 1") for number in range(150)))))
 
 
 def test_a_single_frame_has_no_tick_for_a_reward(write_recording):
@@ -172,7 +210,7 @@ def test_a_single_frame_has_no_tick_for_a_reward(write_recording):
 
 def test_empty_texts_tell_of_nothing(write_recording):
     arrays = _read(write_recording(rewards="", commands="", observations=""))
-    assert {name: values.tolist() for name, values in arrays.items()} == {"reward": [0, 0, 0], "action.command": ["", "", ""]}
+    assert {name: values.tolist() for name, values in arrays.items()} == {"reward": [0, 0, 0]}
 
 
 def test_a_clock_that_was_set_back_keeps_the_order_of_the_frames(write_recording):
