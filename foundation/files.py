@@ -58,9 +58,19 @@ def exclusive_lock(folder: str | Path, purpose: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is {purpose} here; wait for it or choose another folder") from None
+        if not _is_at(handle, folder / ".lock"):
+            raise UserError(f"{folder}: another process has just finished {purpose} here; run the same command again")
         # what a killed process was about to write; nobody else writes here now
         for stale in folder.glob(".*.tmp"):
             stale.unlink()
         yield
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Say whether an open file is still the one at `path`: who held the lock before may have removed the folder."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

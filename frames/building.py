@@ -22,7 +22,7 @@ from frames.format import Episode, LeftOut
 from frames.intake import take_in
 from frames.readers import Recording, find_recordings
 from frames.resize import ResizeMode
-from frames.splits import BY_RECORDING, assign_splits
+from frames.splits import BY_RECORDING, assign_splits, merged_groups, split_conflicts
 from frames.store import FrameStore
 from frames.writer import Splitter, StoreWriter, finished_store, remove_leftovers, store_writer
 
@@ -174,6 +174,7 @@ class _Build:
         groups = [*groups, *near, *({name, other} for name, (other, _) in repeats.items())]
         given = {recording.name: recording.split for recording in self.recordings if recording.split is not None}
         stay = {name: episode.split for name, episode in self.before.items()}
+        _tell_conflicts(split_conflicts(merged_groups(writer.committed, groups), {**given, **stay}))
         writer.finish(partial(splitter, groups=groups, given=given, kept=stay), self._meta(left_out), without)
         return _summary(writer.path, decoded, kept, left_out, began)
 
@@ -208,6 +209,13 @@ class _Build:
         else:
             meta = appended_meta(self.store, self.plan, self.recordings, left_out)
         return {"resize": self.resize, **meta}
+
+
+def _tell_conflicts(conflicts: Sequence[Sequence[str]]) -> None:
+    if conflicts:
+        sets = f"{len(conflicts):,} sets of recordings that show the same" if len(conflicts) > 1 else "recordings that show the same"
+        names = ", ".join(conflicts[0][:3])
+        say(f"{sets} are meant for different splits: {names}; test goes before val before train, what is in a store stays")
 
 
 def _repeats_of_new(repeats: Mapping[str, tuple[str, str]], before: Mapping[str, Episode]) -> dict[str, tuple[str, str]]:

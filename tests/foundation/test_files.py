@@ -1,3 +1,5 @@
+import fcntl
+import shutil
 import subprocess
 import sys
 
@@ -49,3 +51,16 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
     (tmp_path / "resume.pt").write_text("whole")
     with exclusive_lock(tmp_path, "training"):
         assert {path.name for path in tmp_path.iterdir()} == {".lock", "resume.pt"}
+
+
+def test_a_lock_that_its_last_holder_removed_is_not_taken(tmp_path, monkeypatch):
+    flock = fcntl.flock
+
+    def removed_meanwhile(handle, operation):
+        shutil.rmtree(tmp_path / "run")
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
+    with pytest.raises(UserError, match="another process has just finished training here; run the same command again"):
+        with exclusive_lock(tmp_path / "run", "training"):
+            pass

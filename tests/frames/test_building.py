@@ -293,6 +293,13 @@ def test_a_source_says_the_splits_of_its_recordings(tmp_path, build_given, noise
     assert {episode.split for episode in FrameStore(tmp_path / "store").episodes} == {"val"}
 
 
+def test_a_repeat_that_its_source_puts_into_another_split_is_told_and_leaks_nothing(tmp_path, build_given, noise, capsys):
+    one, other = Given("a", noise(60), split="train"), Given("b", noise(60), split="test")
+    build_given(one, other, Given("c", noise(40, 1)), cleaning=Cleaning(keep_duplicates=True))
+    assert [episode.split for episode in FrameStore(tmp_path / "store").episodes[:2]] == ["test", "test"]
+    assert "recordings that show the same are meant for different splits: a, b; test goes before val" in capsys.readouterr().err
+
+
 def test_frames_left_out_on_request_are_counted_and_their_arrays_follow(tmp_path, build_given, noise):
     rewards = np.arange(39.0)
     summary = build_given(Given("a", noise(40), {"reward": rewards}), Given("b", noise(30, 1)), cleaning=Cleaning(drop_lead=3, drop_tail=2))
