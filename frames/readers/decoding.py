@@ -80,8 +80,7 @@ def _open(path: Path) -> cv2.VideoCapture:
     complaint = truncation(path)
     if complaint:
         raise BadRecording(complaint)
-    # absolute: FFmpeg takes a name with a colon for a protocol
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = _capture(path)
     if not capture.isOpened():
         raise BadRecording("does not open as a video")
     width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
@@ -89,3 +88,15 @@ def _open(path: Path) -> cv2.VideoCapture:
         capture.release()
         raise BadRecording(f"announces frames of {width:.0f} x {height:.0f} pixels, larger than 8K")
     return capture
+
+
+def _capture(path: Path) -> cv2.VideoCapture:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise BadRecording(f"cannot be read ({error.strerror})") from error
+    try:
+        # not by its name: OpenCV dies of one that is no UTF-8, and FFmpeg takes a colon for a protocol
+        return cv2.VideoCapture(f"/dev/fd/{handle}", cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    finally:
+        os.close(handle)

@@ -33,14 +33,11 @@ class MineRLRecording(Recording):
             return None
 
     def frames_per_second(self) -> float:
+        self._check()
         return read_rate(self.path / VIDEO)
 
     def frames(self) -> Iterator[np.ndarray]:
-        if _CORRUPTED.search(self.path.name):
-            raise ExcludedRecording("is known to be corrupted; minerl's own loader leaves it out as well")
-        missing = [file.name for file in self.files if not file.exists()]
-        if missing:
-            raise BadRecording(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        self._check()
         ticks = len(self.arrays()["reward"])
         skipped = _frames_before(self.path / METADATA, ticks)
         decoded, last = 0, None
@@ -65,6 +62,13 @@ class MineRLRecording(Recording):
             wrong = int(np.argmin(np.isfinite(arrays["reward"])))
             raise BadRecording(f"{NUMBERS}: 'reward' is {arrays['reward'][wrong]} at tick {wrong}")
         return arrays
+
+    def _check(self) -> None:
+        if _CORRUPTED.search(self.path.name):
+            raise ExcludedRecording("is known to be corrupted; minerl's own loader leaves it out as well")
+        missing = [file.name for file in self.files if not file.exists()]
+        if missing:
+            raise BadRecording(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
 
 
 def find(folder: Folder) -> list[Recording]:

@@ -53,6 +53,15 @@ def test_videos_decode_to_what_was_recorded_in_rgb(tmp_path, noise, write_video,
     assert count_frames(path) == 9
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"http:film.mp4", b"%03d.avi", b"-.mkv", b"a\nb.mp4", b" .mov"])
+def test_any_name_that_a_file_may_have_can_be_opened(tmp_path, noise, write_video, name):
+    frames = noise(4)
+    path = tmp_path / os.fsdecode(name)
+    write_video(tmp_path / f"film{path.suffix}", frames).rename(path)
+    assert np.array_equal(decode(path), frames)
+    assert count_frames(path) == 4
+
+
 @pytest.mark.parametrize(("name", "codec"), [("a.webm", "VP80"), ("a.m4v", "mp4v")])
 def test_other_codecs_decode_nearly_to_what_was_recorded(tmp_path, write_video, name, codec):
     frames = np.stack([gradient(64)] * 5)

@@ -127,6 +127,9 @@ def test_a_trajectory_with_a_file_missing_is_reported(tmp_path, noise, write_min
     folder = write_minerl(tmp_path / "v3_some_player", noise(20), ticks=19)
     (folder / name).unlink()
     assert str(refusal(folder)) == f"{name} is missing"
+    (recording,) = find_recordings(folder)
+    with pytest.raises(BadRecording, match=f"{name} is missing"):
+        recording.frames_per_second()
 
 
 def test_a_trajectory_without_its_numbers_is_a_plain_video(tmp_path, noise, write_minerl):
