@@ -15,7 +15,6 @@ VERSION = 2
 CODEC = "raw"
 META_KEY = b"meta"
 PLAN_KEY = b"plan"
-CHUNK_KEYS = b"f"
 NAME_BYTES = 16
 CHUNK_FRAMES = 32
 CHUNK_BYTES = 512 * 1024
@@ -98,7 +97,7 @@ def fingerprint(episodes: Iterable[Episode]) -> str:
 
 def chunk_prefix(episode: str) -> bytes:
     """The first bytes of the keys of an episode's chunks. LMDB keys are short, names are not: hence the hash."""
-    return CHUNK_KEYS + _short(episode)
+    return b"f" + _short(episode)
 
 
 def chunk_key(prefix: bytes, chunk: int) -> bytes:

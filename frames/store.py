@@ -11,7 +11,7 @@ from foundation.errors import UserError, nearest
 from frames import format
 from frames.format import Episode
 from frames.opening import open_environment, read_meta
-from frames.pages import PageFile
+from frames.reading import StoreFile
 from frames.splits import known_split
 
 _LOADED_AT_ONCE = 4096
@@ -30,7 +30,7 @@ class FrameStore:
     def __init__(self, path: str | Path, *, in_memory: bool = False) -> None:
         self.path = Path(path)
         self.meta = read_meta(self.path, open_environment(self.path))
-        self._file = PageFile(self.path / "data.mdb")
+        self._file = StoreFile(self.path / "data.mdb")
         self.frame_shape: tuple[int, int, int] = tuple(self.meta["frame_shape"])
         self.frames_per_second: float = self.meta["frames_per_second"]
         self.fingerprint: str = self.meta["fingerprint"]
@@ -213,7 +213,7 @@ class FrameStore:
         """Where in the file every chunk begins, episode by episode; -1 where one is missing or not as long as it should be."""
         places = np.full(int(self._first_chunks[-1]) + -(-int(self._lengths[-1]) // self._per_chunk), -1, np.int64)
         numbers = {format.chunk_prefix(episode.name): number for number, episode in enumerate(self.episodes)}
-        for key, (offset, size) in self._file.entries(format.CHUNK_KEYS):
+        for key, (offset, size) in self._file.extents.items():
             number = numbers.get(key[:-4])
             if number is not None:
                 chunk = int.from_bytes(key[-4:], "big")
