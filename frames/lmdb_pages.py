@@ -149,7 +149,8 @@ def _read_meta(handle: int, number: int, offset: int) -> _Meta:
     _require(version == _FORMAT, f"of LMDB's format {version}, not {_FORMAT}")
     _, flags, depth, _, _, _, entries, root, last_page, transaction = main
     # transactions are written to the two pages in turn
-    _require(own == number and kind & _META and transaction % 2 in (0, number), f"page {number} is damaged")
+    in_turn = transaction == 0 or transaction % 2 == number
+    _require(own == number and kind & _META and in_turn, f"page {number} is damaged")
     return _Meta(page_size, flags, depth, entries, root, last_page, transaction)
 
 

@@ -1,0 +1,129 @@
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from foundation.errors import UserError
+from frames import FrameStore
+from frames.inspecting import verify
+from frames.opening import open_environment
+
+PAGE = 4096
+DAMAGES = 300
+
+
+@pytest.fixture
+def compact_store(noise, write_store, tmp_path) -> Path:
+    """A store of many episodes without a free page: nearly every byte matters."""
+    episodes = {f"episode {n}": noise(2 + 5 * n, seed=n, size=8) for n in range(16)}
+    store = write_store(episodes, {name: {"reward": np.arange(len(frames) - 1.0)} for name, frames in episodes.items()})
+    (tmp_path / "compact").mkdir()
+    with lmdb.open(str(store.path), readonly=True, lock=False) as environment:
+        environment.copy(str(tmp_path / "compact"), compact=True)
+    return tmp_path / "compact"
+
+
+def everything_in(store: FrameStore) -> list[bytes]:
+    return [store.frames(np.arange(len(store))).tobytes(), *(store.array(episode, "reward").tobytes() for episode in store.episodes)]
+
+
+def damaged_copy(content: bytes, number: int) -> bytes:
+    """Cut a file short, or flip a few bits: anywhere, in a page of the tree, or in one of the first two pages."""
+    random = np.random.default_rng(number)
+    if number % 6 == 0:
+        return content[: random.integers(len(content))]
+    trees = [at for at in range(2 * PAGE, len(content), PAGE) if content[at + 10] in (1, 2) and content[at + 11 : at + 12] == b"\0"]
+    page, meta = random.choice(trees), random.choice([0, PAGE])
+    start, size = [(0, len(content)), (page, PAGE), (page, 160), (meta, 152)][number % 4]
+    damaged = bytearray(content)
+    for _ in range(random.integers(1, 4)):
+        damaged[start + random.integers(size)] ^= 1 << random.integers(8)
+    return bytes(damaged)
+
+
+def outcome_of_reading(path: Path, original: list[bytes]) -> str:
+    try:
+        store = FrameStore(path)
+        intact = False
+        with suppress(UserError):
+            intact = everything_in(store) == original
+        if verify(store):
+            return "named"
+        return "intact" if intact else "wrong frames"
+    except UserError:
+        return "refused"
+
+
+def test_a_damaged_store_never_kills_its_reader_nor_gives_wrong_frames(compact_store, tmp_path):
+    content = (compact_store / "data.mdb").read_bytes()
+    original = everything_in(FrameStore(compact_store))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            for number in range(DAMAGES):
+                copy = tmp_path / str(number)
+                copy.mkdir()
+                (copy / "data.mdb").write_bytes(damaged_copy(content, number))
+                os.write(writing, f"{outcome_of_reading(copy, original)}\n".encode())
+        except BaseException as error:
+            os.write(writing, f"{error!r}\n".encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as report:
+        outcomes = report.read().splitlines()
+    assert os.waitpid(child, 0)[1] == 0, f"copy {len(outcomes)} killed its reader"
+    assert len(outcomes) == DAMAGES
+    assert set(outcomes) == {"refused", "named", "intact"}
+
+
+def test_a_store_that_is_damaged_while_it_is_open_is_not_opened_again(noise, write_store):
+    store = write_store({"a": noise(70)})
+    data = store.path / "data.mdb"
+    with open(data, "r+b") as file:
+        for at in range(2 * PAGE, data.stat().st_size, PAGE):
+            file.seek(at + 10)
+            file.write(b"\xff")
+    with pytest.raises(UserError, match=r"data\.mdb: damaged"):
+        FrameStore(store.path)
+
+
+def test_an_lmdb_of_named_databases_is_refused(tmp_path):
+    with lmdb.open(str(tmp_path / "other"), max_dbs=1) as environment:
+        environment.open_db(b"named")
+    with pytest.raises(UserError, match="another program"):
+        FrameStore(tmp_path / "other")
+
+
+def test_threads_may_open_a_store_at_the_same_moment(noise, write_store, tmp_path):
+    paths = [write_store({"a": noise(5)}, path=tmp_path / str(n)).path for n in range(20)]
+    barrier = threading.Barrier(8)
+    found: list[lmdb.Environment] = []
+
+    def open_all():
+        for path in paths:
+            barrier.wait()
+            found.append(open_environment(path))
+
+    threads = [threading.Thread(target=open_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 * len(paths)
+    assert len(set(map(id, found))) == len(paths)
+
+
+def test_a_child_opens_stores_though_another_thread_was_opening_one_when_it_was_forked(noise, write_store):
+    from frames import opening
+
+    store = write_store({"a": noise(5)})
+    with opening._opening:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if len(FrameStore(store.path)) == 5 else 1)
+    assert os.waitpid(child, 0)[1] == 0
