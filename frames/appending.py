@@ -26,7 +26,7 @@ def check_unchanged(store: FrameStore, recordings: Sequence[Recording]) -> None:
     new = new_recordings(store, recordings)
     if new:
         more = f"{len(new)} recordings of the source are" if len(new) > 1 else f"{new[0].name} is"
-        raise UserError(f"{store.path}: is finished, but {more} not in it; add with --append, or build into another store path")
+        raise UserError(f"{store.path}: is finished, but {more} not in it; add with --append True, or build into another store path")
 
 
 def new_recordings(store: FrameStore, recordings: Sequence[Recording]) -> list[Recording]:

@@ -29,7 +29,7 @@ from frames.writer import Splitter, StoreWriter, finished_store, remove_leftover
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build did: `decoded` recordings are new, `kept` episodes were there from an earlier run or in the store before an append.
+    """What a build did: `decoded` recordings are new, `kept` ones are there from an earlier run, `held` were in the store before an append.
 
     `left_out` names what did not go in, `trimmed` counts the frames left out of episodes by "lead", "tail" and "frozen".
     `finished_before` says that there was nothing to do.
@@ -44,6 +44,7 @@ class BuildSummary:
     seconds: float
     finished_before: bool = False
     trimmed: dict[str, int] = field(default_factory=dict)
+    held: int = 0
 
     @property
     def status(self) -> int:
@@ -117,9 +118,9 @@ def close_summary(
     return _summary(writer.path, decoded, kept, left_out, began)
 
 
-def _summary(path: Path, decoded: int, kept: int, left_out: list[LeftOut], began: float) -> BuildSummary:
+def _summary(path: Path, decoded: int, kept: int, left_out: list[LeftOut], began: float, held: int = 0) -> BuildSummary:
     store, seconds = FrameStore(path), time.monotonic() - began
-    return BuildSummary(path, len(store), len(store.episodes), decoded, kept, left_out, seconds, trimmed=store.meta["trimmed"])
+    return BuildSummary(path, len(store), len(store.episodes), decoded, kept, left_out, seconds, trimmed=store.meta["trimmed"], held=held)
 
 
 def _cleaned(recordings: list[Recording], cleaning: Cleaning) -> tuple[list[Recording], list[set[str]]]:
@@ -158,16 +159,16 @@ class _Build:
         """Decode what is missing and finish the store."""
         writer = self.writer
         if writer.complete:
-            kept = len(writer.committed)
+            kept = len(writer.committed.keys() - self.before)
             writer.publish()
-            return _summary(writer.path, 0, kept, left_out_of(FrameStore(writer.path)), began)
+            return _summary(writer.path, 0, kept, left_out_of(FrameStore(writer.path)), began, len(self.before))
         kept = self._keep()
         left_out = take_in(writer, self.recordings, self.before, self.frame_size, self.resize, threads)
         if not writer.committed.keys() - self.before and any(entry.fault for entry in left_out):
             writer.abandon()
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
             raise UserError(f"{self.source}: none of {len(self.recordings)} recordings could be read ({reasons})")
-        decoded = len(writer.committed) - kept
+        decoded = len(writer.committed.keys() - self.before) - kept
         repeats, near = self._compare()
         without = {} if self.cleaning.keep_duplicates else repeats
         left_out = sorted([*left_out, *self._named(without)], key=lambda entry: entry.name)
@@ -176,19 +177,19 @@ class _Build:
         stay = {name: episode.split for name, episode in self.before.items()}
         _tell_conflicts(split_conflicts(merged_groups(writer.committed, groups), {**given, **stay}))
         writer.finish(partial(splitter, groups=groups, given=given, kept=stay), self._meta(left_out), without)
-        return _summary(writer.path, decoded, kept, left_out, began)
+        return _summary(writer.path, decoded, kept, left_out, began, len(self.before))
 
     def _keep(self) -> int:
-        """Drop what an earlier run stored of recordings that have changed or gone; return how many episodes stay."""
+        """Drop what an earlier run stored of recordings that have changed or gone; return how many stay."""
         found = {recording.name: recording.origin for recording in self.recordings}
         committed = self.writer.committed
         for name in committed.keys() - self.before:
             if found.get(name) != committed[name].origin:
                 self.writer.discard(name)
-        earlier = len(committed.keys() - self.before)
-        if earlier:
-            say(f"{earlier:,} of {len(self.recordings):,} recordings are there from an earlier run")
-        return len(committed)
+        kept = len(committed.keys() - self.before)
+        if kept:
+            say(f"{kept:,} of {len(self.recordings):,} recordings are there from an earlier run")
+        return kept
 
     def _compare(self) -> tuple[dict[str, tuple[str, str]], list[set[str]]]:
         """Return the new episodes that repeat another, as name -> (other, how), and the sets of near-duplicates."""

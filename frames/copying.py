@@ -26,7 +26,7 @@ def copy_file(source: Path, target: Path) -> None:
         size = os.fstat(old.fileno()).st_size
         free = shutil.disk_usage(target.parent).free
         if free < size:
-            needed = f"a copy of the store needs {size / 1e9:.1f} GB and {free / 1e9:.1f} GB are free"
+            needed = f"a copy of the store needs {size / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free"
             raise UserError(f"{target.parent}: {needed}; free some space and run the same command again")
         with progress_bar("copying the store", -(-size // 1_000_000), "MB") as advance:
             copied = 0

@@ -40,7 +40,7 @@ def test_recordings_of_another_folder_join_a_store_that_is_being_read(tmp_path, 
     reader = FrameStore(tmp_path / "store")
     before, seen = reader.episodes, reader.frames(range(len(reader)))
     summary = build(second, tmp_path / "store", split="train", append=True)
-    assert (summary.decoded, summary.kept, summary.episodes, summary.status) == (2, 3, 5, 0)
+    assert (summary.decoded, summary.kept, summary.held, summary.episodes, summary.status) == (2, 0, 3, 5, 0)
     store = FrameStore(tmp_path / "store")
     assert [(episode.name, episode.split) for episode in store.episodes] == [
         ("a.avi", "train"), ("c.avi", "test"), ("d.avi", "test"), ("e.avi", "test"), ("f.avi", "train"),
@@ -61,7 +61,7 @@ def test_what_is_new_in_a_folder_is_added_and_nothing_else_decoded(tmp_path, wri
     with pytest.raises(UserError, match=r"c\.avi is not in it; add with --append"):
         build(source, tmp_path / "store")
     summary = build(source, tmp_path / "store", append=True)
-    assert (summary.decoded, summary.kept) == (1, 2)
+    assert (summary.decoded, summary.kept, summary.held) == (1, 0, 2)
     write_films("whole", a=1, b=2, c=3)
     build(tmp_path / "whole", tmp_path / "at once")
     assert FrameStore(tmp_path / "store").fingerprint == FrameStore(tmp_path / "at once").fingerprint
@@ -158,7 +158,7 @@ def test_an_append_is_begun_only_with_room_for_the_copy(tmp_path, write_films, m
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
     monkeypatch.setattr(copying, "_FICLONE", 0)
-    with pytest.raises(UserError, match=r"a copy of the store needs .* and 0.0 GB are free; free some space"):
+    with pytest.raises(UserError, match=r"a copy of the store needs .* and 0 MB are free; free some space"):
         build(second, tmp_path / "store", append=True)
     monkeypatch.undo()
     assert build(second, tmp_path / "store", append=True).decoded == 1
