@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ from foundation.files import write_atomically
 from foundation.presets import parse
 from foundation.progress import Advance, progress_bar, say
 
-_BATCH = 32
+_BATCH_FRAMES = 400
 _CHUNK = 2048
 _PICTURED = 256
 _PREDICTED_TOGETHER = 4
@@ -79,7 +79,9 @@ def main() -> None:
     report = {"split": split, "store": str(options.store), "fingerprint": store.fingerprint, "baseline_store": str(baseline_store.path)}
     baseline = mean_frame(chunks(baseline_store))
     report |= evaluate(artifact, counted(store, split, artifact, options.limit), baseline, device)
-    clips = spread_clips(frames.in_order(store, split, _BATCH, artifact.model.clip_length, _PICTURED))
+    clip_length = artifact.model.clip_length
+    pictured = frames.in_order(store, split, batch_size(clip_length), clip_length, _PICTURED, stride=stride_of(artifact, store))
+    clips = spread_clips(pictured)
     pictures = write_pictures(options.run / "pictures", artifact.model, clips, artifact.statistics, device)
     if hasattr(artifact.model, "open_loop"):
         report["open_loop"], more = predict(artifact, store, split, baseline_store, baseline, options)
@@ -111,27 +113,39 @@ def chunks(store: frames.FrameStore) -> Iterator[np.ndarray]:
 
 
 def counted(store: frames.FrameStore, split: str, artifact: EncoderArtifact, limit: int | None) -> Iterator[frames.FrameBatch]:
-    clip_length = artifact.model.clip_length
-    total = min(len(store.indices(split)), (limit or len(store)) * clip_length)
-    with progress_bar(f"evaluating on {split}", total, "frames") as advance:
-        for batch in frames.in_order(store, split, _BATCH, clip_length, limit):
+    """Return a split's frames, or clips for models with memory, with a progress bar."""
+    length, stride = artifact.model.clip_length, stride_of(artifact, store)
+    total = len(frames.side_by_side(store, split, length, stride))
+    total = total if limit is None else min(total, max(1, limit // length))
+    with progress_bar(f"evaluating on {split}", total * length, "frames") as advance:
+        for batch in frames.in_order(store, split, batch_size(length), length, total, stride=stride):
             yield batch
-            advance(len(batch.frames) * clip_length)
+            advance(len(batch.frames) * length)
+
+
+def batch_size(clip_length: int) -> int:
+    """Return how many clips fit into memory together."""
+    return max(1, _BATCH_FRAMES // clip_length)
+
+
+def stride_of(artifact: EncoderArtifact, store: frames.FrameStore) -> int:
+    """Return how many recorded frames lie between two frames of a clip, at the rate the encoder was trained at."""
+    return max(1, round(store.frames_per_second / artifact.info.frames_per_second))
 
 
 def predict(
     artifact: EncoderArtifact, store: frames.FrameStore, split: str, training: frames.FrameStore, baseline: np.ndarray, options: Options
 ) -> tuple[dict[str, Any], list[Path]]:
     """Judge what the model predicts of a split; the baselines come from the `training` store."""
-    stride = max(1, round(store.frames_per_second / artifact.info.store.frames_per_second))
+    stride = stride_of(artifact, store)
     length = predicted_length(store, split, stride, options)
-    chosen = starts_of(store, split, length, stride)
-    chosen = [chosen[at] for at in np.unique(np.linspace(0, len(chosen) - 1, min(options.clips, len(chosen))).round().astype(int))]
+    starts = frames.side_by_side(store, split, length, stride)
+    chosen = starts[np.linspace(0, len(starts) - 1, min(options.clips, len(starts))).round().astype(int)]
     with progress_bar("predicting", len(chosen), "clips") as advance:
         return judge_predictions(
             options.run / "pictures",
             artifact.model,
-            clips_of(training, starts_of(training, "train", length, stride), length, stride),
+            clips_of(training, frames.side_by_side(training, "train", length, stride), length, stride),
             lambda: clips_of(store, chosen, length, stride, advance),
             Settings(options.context, options.samples, options.use_obs),
             baseline,
@@ -154,22 +168,16 @@ def predicted_length(store: frames.FrameStore, split: str, stride: int, options:
     return length
 
 
-def starts_of(store: frames.FrameStore, split: str, length: int, stride: int) -> list[int]:
-    """Return where clips begin that lie side by side in a split's recordings."""
-    reach = (length - 1) * stride + 1
-    episodes = [episode for episode in store.of_split(split) if episode.ordered]
-    return [start for one in episodes for start in range(one.first, one.first + one.length - reach + 1, reach)]
-
-
 def clips_of(
-    store: frames.FrameStore, starts: Sequence[int], length: int, stride: int, advance: Advance | None = None
+    store: frames.FrameStore, starts: np.ndarray, length: int, stride: int, advance: Advance | None = None
 ) -> Iterator[Clips]:
     """Read clips, a few of one recording at a time."""
-    for _, group in itertools.groupby(starts, lambda start: store.episode_at(start).first):
+    for _, group in itertools.groupby(starts.tolist(), lambda start: store.episode_at(start).first):
         of_one = list(group)
         for at in range(0, len(of_one), _PREDICTED_TOGETHER):
             some = of_one[at : at + _PREDICTED_TOGETHER]
-            yield Clips(store.windows(some, length, stride), store.episode_at(some[0]).frames_per_second / stride)
+            rate = store.episode_at(some[0]).frames_per_second / stride
+            yield Clips(store.windows(some, length, stride), rate, store.action_windows(some, length, stride))
             if advance is not None:
                 advance(len(some))
 

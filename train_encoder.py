@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 import frames
 from encoders import Encoder, StoreReference, make_encoder, prepare, train
-from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, draw, read_info
+from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, read_info
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
 from encoders.training.devices import choose_device
@@ -29,8 +30,9 @@ def main() -> None:
     store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
     torch.manual_seed(options.training.seed)
     model = make_encoder(options.encoder, **to_dict(options.model))
-    check_size(model, store)
-    reference = StoreReference(str(options.store.absolute()), store.fingerprint, store.frames_per_second, store.meta["resize"])
+    check_fit(model, store, options.stride)
+    rate = store.frames_per_second / options.stride
+    reference = StoreReference(str(options.store.absolute()), store.fingerprint, rate, store.meta["resize"])
     if next(model.parameters(), None) is None:
         compute(store, model, reference, options)
     else:
@@ -51,6 +53,7 @@ def options_of(preset: dict[str, Any]) -> type:
         ("training", TrainingConfig, dataclasses.field(default_factory=TrainingConfig)),
         ("device", str, "auto"),
         ("threads", int | None, None),
+        ("stride", int, 1),
         ("frames_in", Literal["file", "memory", "device"], "file"),
     ]
     return dataclasses.make_dataclass("Options", fields)
@@ -60,10 +63,10 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
     """Train on the store's `train` split and validate on its `val` split."""
     config = options.training
     device = choose_device(options.device)
-    drawn = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed)
+    drawn = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed, stride=options.stride)
 
     def validation() -> Iterable[Any]:
-        return frames.in_order(store, "val", config.batch_size, model.clip_length, config.validation_frames)
+        return frames.in_order(store, "val", config.batch_size, model.clip_length, config.validation_frames, stride=options.stride)
 
     # a store without recordings to validate on is told now, not at the first validation
     validation()
@@ -75,7 +78,7 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
             options.run,
             config,
             steps=options.steps,
-            sample=lambda: sample(store, config.seed),
+            sample=lambda: sample(store, model, options),
             store=reference,
             device=options.device,
             threads=options.threads,
@@ -89,21 +92,34 @@ def compute(store: frames.FrameStore, model: Encoder, reference: StoreReference,
             raise UserError(f"{options.run}: holds a training run; choose another folder")
         if (options.run / INFO_FILE).exists() and read_info(options.run).name != options.encoder:
             raise UserError(f"{options.run}: holds an encoder of another kind ({read_info(options.run).name}); choose another folder")
-        prepare(model, sample(store, options.training.seed), options.run, store=reference, seed=options.training.seed)
+        prepare(model, sample(store, model, options), options.run, store=reference, seed=options.training.seed)
 
 
-def sample(store: frames.FrameStore, seed: int) -> Any:
-    """Return at most 16,384 training frames uint8 (N, H, W, C) drawn with `seed`."""
-    return store.frames(draw(store.indices("train"), STATISTICS_FRAMES, seed))
+def sample(store: frames.FrameStore, model: Encoder, options: Any) -> np.ndarray:
+    """Return at most 16,384 training frames uint8 (N, H, W, C), in sequences (N, T, H, W, C) for models with memory."""
+    if model.initial_state(1):
+        return frames.sample_sequences(store, "train", STATISTICS_FRAMES, options.training.seed, options.stride)
+    return frames.sample_frames(store, "train", STATISTICS_FRAMES, options.training.seed)
 
 
-def check_size(model: Encoder, store: frames.FrameStore) -> None:
-    """Raise `UserError` unless the store's frames are as large as the model's."""
+def check_fit(model: Encoder, store: frames.FrameStore, stride: int) -> None:
+    """Raise `UserError` unless the store has frames, and actions, as the model takes them; say which episodes are too short."""
+    if stride < 1:
+        raise UserError(f"--stride {stride}: must be 1 or more")
     if tuple(store.frame_shape) != tuple(model.frame_shape):
         raise UserError(
             f"{store.path}: its frames are {tuple(store.frame_shape)}, the encoder takes {tuple(model.frame_shape)}; "
             "give --model.frame-shape, or build the store at that size"
         )
+    wanted = getattr(model.hyperparameters, "action_size", 0)
+    if wanted and wanted != store.action_size:
+        held = f"actions of {store.action_size} numbers" if store.action_size else "no actions"
+        raise UserError(f"{store.path}: has {held}, the encoder takes {wanted}; give --model.action-size {store.action_size}")
+    reach = (model.clip_length - 1) * stride + 1
+    short = [episode for episode in store.episodes if episode.length < reach or (reach > 1 and not episode.ordered)]
+    if short:
+        lost = sum(episode.length for episode in short)
+        say(f"{len(short)} of {len(store.episodes)} episodes ({lost:,} frames) are shorter than a clip of {reach} frames and are not used")
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ def control_artifact(control: str, mirrored: str | Path, folder: str | Path, see
     if (folder / "encoder.json").is_file():
         return load_encoder(folder)
     mirror = load_encoder(mirrored)
-    frames, reference = _training_frames(mirror, store, _FRAMES[control], seed)
-    return prepare(_control_model(control, mirror, seed), frames, folder, store=reference, seed=seed)
+    model = _control_model(control, mirror, seed)
+    frames, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
+    return prepare(model, frames, folder, store=reference, seed=seed)
 
 
 def fingerprint(encoder: str | Path) -> str:
@@ -43,16 +44,19 @@ def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
         return make_architecture(mirror.info.name, mirror.info.hyperparameters)
 
 
-def _training_frames(mirror: EncoderArtifact, store: Path | None, count: int, seed: int) -> tuple[np.ndarray, StoreReference]:
-    from frames import FrameStore
+def _training_frames(
+    mirror: EncoderArtifact, model: Encoder, store: Path | None, count: int, seed: int
+) -> tuple[np.ndarray, StoreReference]:
+    """Return training frames for `model`, in sequences where it has memory, and the store they come from."""
+    from frames import FrameStore, sample_frames, sample_sequences
 
     path = store or Path(mirror.info.store.path)
     if not path.exists():
         raise UserError(f"{path}: the store that the encoder was trained on is gone; name one with --store STORE")
     opened = FrameStore(path)
-    indices = np.asarray(opened.indices("train"))
-    chosen = np.sort(np.random.default_rng(seed).permutation(indices)[:count])
-    reference = StoreReference(
-        path=str(path), fingerprint=opened.fingerprint, frames_per_second=opened.frames_per_second, resize=mirror.info.resize
-    )
-    return opened.frames(chosen), reference
+    rate = mirror.info.frames_per_second
+    stride = max(1, round(opened.frames_per_second / rate))
+    reference = StoreReference(path=str(path), fingerprint=opened.fingerprint, frames_per_second=rate, resize=mirror.info.resize)
+    if model.initial_state(1):
+        return sample_sequences(opened, "train", count, seed, stride), reference
+    return sample_frames(opened, "train", count, seed), reference

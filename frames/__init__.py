@@ -1,6 +1,6 @@
 """Frame stores: recordings and rollouts in, frames, clips and batches out."""
 
-from frames.batches import FrameBatch, FrameBatches, in_order
+from frames.batches import FrameBatch, FrameBatches, in_order, sample_frames, sample_sequences, side_by_side
 from frames.building import BuildSummary, build_store
 from frames.format import Episode
 from frames.resize import resize_frames
@@ -19,4 +19,7 @@ __all__ = [
     "in_order",
     "record",
     "resize_frames",
+    "sample_frames",
+    "sample_sequences",
+    "side_by_side",
 ]

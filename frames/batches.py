@@ -10,6 +10,8 @@ from foundation.errors import UserError
 from frames.sampling import Plan, Sampler, check_difference, checked_weights
 from frames.store import FrameStore
 
+_LONGEST_SEQUENCE = 250
+
 
 @dataclass(frozen=True)
 class FrameBatch:
@@ -114,13 +116,14 @@ def in_order(
     With clips, one follows the other; what is left of an episode after its last whole clip is not returned. Raises `UserError`
     when the split has none.
     """
-    starts = _some(store, split, _side_by_side(store, split, clip_length, stride), clip_length, stride)
+    starts = _some(store, split, side_by_side(store, split, clip_length, stride), clip_length, stride)
     if limit is not None and limit < len(starts):
         starts = starts[np.linspace(0, len(starts) - 1, max(1, limit)).round().astype(np.int64)]
     return (_read(store, starts[at : at + batch_size], clip_length, stride) for at in range(0, len(starts), batch_size))
 
 
-def _side_by_side(store: FrameStore, split: str, clip_length: int, stride: int) -> np.ndarray:
+def side_by_side(store: FrameStore, split: str, clip_length: int, stride: int = 1) -> np.ndarray:
+    """Return int64 (N,): where clips begin that follow one another in a split's episodes, without sharing a frame."""
     if clip_length == 1:
         return store.indices(split)
     reach = (clip_length - 1) * stride
@@ -130,6 +133,30 @@ def _side_by_side(store: FrameStore, split: str, clip_length: int, stride: int) 
         if episode.ordered
     ]
     return np.concatenate([np.empty(0, np.int64), *ranges]).astype(np.int64, copy=False)
+
+
+def sample_frames(store: FrameStore, split: str, count: int, seed: int) -> np.ndarray:
+    """Return at most `count` frames uint8 (N, H, W, C) of a split, drawn with `seed`."""
+    return store.frames(_drawn(store.indices(split), count, seed))
+
+
+def sample_sequences(store: FrameStore, split: str, count: int, seed: int, stride: int = 1) -> np.ndarray:
+    """Return sequences uint8 (N, T, H, W, C) of at most `count` frames of a split in all, drawn with `seed`.
+
+    For models with memory: T is as long as the recordings allow in which half of the frames lie, and 250 at most, so that a memory
+    has filled. Raises `UserError` when the split has no ordered recording.
+    """
+    lengths = np.sort([(episode.length - 1) // stride + 1 for episode in store.of_split(split) if episode.ordered])[::-1]
+    half = int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2))
+    length = min(_LONGEST_SEQUENCE, count, int(lengths[half])) if len(lengths) else 1
+    starts = _some(store, split, side_by_side(store, split, length, stride) if len(lengths) else lengths, length, stride)
+    return store.windows(_drawn(starts, count // length, seed), length, stride)
+
+
+def _drawn(starts: np.ndarray, count: int, seed: int) -> np.ndarray:
+    if len(starts) <= count:
+        return starts
+    return np.sort(np.random.default_rng(seed).choice(starts, count, replace=False))
 
 
 def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int, stride: int) -> np.ndarray:
