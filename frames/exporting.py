@@ -10,6 +10,7 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.files import atomic_write, write_atomically
+from foundation.progress import Advance, progress_bar
 from foundation.videos import write_video
 from frames.format import Episode
 from frames.store import FrameStore
@@ -47,8 +48,9 @@ def export(
     rate = episode.frames_per_second if episode.ordered else _STILLS_A_SECOND
     if suffix == ".gif":
         return _write_gif(store, episode, path, start, count, enlarged, rate)
-    shown = (frame.repeat(enlarged, axis=0).repeat(enlarged, axis=1) for frame in _pictures(store, episode, start, count))
-    codec = write_video(path, shown, rate)
+    # browsers play VP9, which takes its time to encode
+    with progress_bar("encoding", count, "frames") as advance:
+        codec = write_video(path, _enlarged(store, episode, start, count, enlarged, advance), rate)
     return f"{count:,} frames at {rate:g} frames/s, {codec}"
 
 
@@ -57,8 +59,9 @@ def find_episode(store: FrameStore, name: str) -> Episode:
     for episode in store.episodes:
         if episode.name == name:
             return episode
-    close = get_close_matches(name, [episode.name for episode in store.episodes], n=1, cutoff=0.4)
-    hint = f"did you mean '{close[0]}'?" if close else f"inspect --episodes {len(store.episodes)} lists them"
+    names = [episode.name for episode in store.episodes]
+    close = [known for known in names if name in known] or get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'?" if close else f"inspect --episodes {len(names)} lists them"
     raise UserError(f"{store.path}: no episode '{name}': {hint}")
 
 
@@ -72,9 +75,11 @@ def _range(episode: Episode, start: int, frames: int | None) -> int:
     return count
 
 
-def _pictures(store: FrameStore, episode: Episode, start: int, count: int) -> Iterator[np.ndarray]:
+def _enlarged(store: FrameStore, episode: Episode, start: int, count: int, scale: int, advance: Advance) -> Iterator[np.ndarray]:
     for block in _blocks(store, episode, start, count):
-        yield from block
+        for frame in block:
+            yield frame.repeat(scale, axis=0).repeat(scale, axis=1)
+            advance()
 
 
 def _blocks(store: FrameStore, episode: Episode, start: int, count: int) -> Iterator[np.ndarray]:

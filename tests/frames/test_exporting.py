@@ -82,6 +82,7 @@ def test_pictures_without_order_play_at_one_a_second(write_store, noise, tmp_pat
     ("name", "file", "options", "message"),
     [
         ("a world/episode 1", "a.npz", {}, "did you mean 'a world/épisode 1"),
+        ("1 [x]", "a.npz", {}, "did you mean 'a world/épisode 1"),
         ("9" * 30, "a.npz", {}, "inspect --episodes 2 lists them"),
         ("b", "a.npz", {"start": 40}, "it has the frames 0 to 39"),
         ("b", "a.npz", {"start": -1}, "it has the frames 0 to 39"),
