@@ -73,7 +73,7 @@ class ClockworkVAE(Encoder):
         count, length = frames.shape[:2]
         if h.action_size and batch.actions is None:
             raise ValueError(f"the model takes actions of length {h.action_size}, and these frames have none; set action_size to 0")
-        paths = self.unroll(self.embed(frames), length, noise or self.draw_noise(count, length), batch.actions)
+        paths = self.unroll(self.embed(frames), (count, length), noise or self.draw_noise(count, length), batch.actions)
         decoded_NCHW = self._decoded(paths[0].output.flatten(0, 1))
         nll = gaussian_nll(decoded_NCHW, frames.flatten(0, 1), h.frame_stddev).sum() / (count * length)
         kls = [gaussian_kl(path.posterior, path.prior).sum() / (count * length) for path in paths]
@@ -112,14 +112,15 @@ class ClockworkVAE(Encoder):
         Rows may stand at different places in their ticks. `action` (B, A) led to the frame; None stands for zeros.
         """
         reading, clock = self.reading(latents), state["clock"]
-        embedded, rows = self.embed(frames), {name: list(tensor.unbind(1)) for name, tensor in state.items() if name != "clock"}
+        embedded = self.embed(frames, self._informed_levels())
+        rows = {name: list(tensor.unbind(1)) for name, tensor in state.items() if name != "clock"}
         context_BK = frames.new_zeros(len(frames), sum(self.latents["bottom"]))
         for level in reversed(range(self.hyperparameters.levels)):
             starts, ends = (((clock + ahead) % self.periods[level] == 0)[:, None] for ahead in (0, 1))
             memory = {name: levels[level] for name, levels in rows.items()}
             if level == 0:
                 context_BK = self._with_actions(context_BK, action)
-            memory = self._filter_frame(level, memory, context_BK, embedded[level] if self._informed(level) else None, starts, ends)
+            memory = self._filter_frame(level, memory, context_BK, embedded[level], starts, ends)
             for name, tensor in memory.items():
                 rows[name][level] = tensor
             context_BK = torch.cat([memory["z"], memory["h"]], -1)
@@ -129,14 +130,15 @@ class ClockworkVAE(Encoder):
 
     def encode_clip(self, frames: Tensor, actions: Tensor | None = None, latents: str | None = None) -> Tensor:
         """Return what `encode` gives for frames (B, T, C, H, W) one by one from the initial state: (B, T, *shape), many times as fast."""
-        reading, (count, length), embedded = self.reading(latents), frames.shape[:2], self.embed(frames)
+        reading, (count, length) = self.reading(latents), frames.shape[:2]
+        embedded = self.embed(frames, self._informed_levels())
         context_BTK = frames.new_zeros(count, length, sum(self.latents["bottom"]))
         seen: list[tuple[Tensor, Tensor]] = []
         for level in reversed(range(self.hyperparameters.levels)):
             if level == 0:
                 context_BTK = self._with_actions(context_BTK, actions)
             follow = self._filter_partial if self.hyperparameters.filter == "partial" else self._filter_delayed
-            z_BTS, h_BTD = follow(level, context_BTK, embedded[level] if self._informed(level) else None)
+            z_BTS, h_BTD = follow(level, context_BTK, embedded[level])
             seen.insert(0, (z_BTS, h_BTD))
             context_BTK = torch.cat([z_BTS, h_BTD], -1)
         return _read([z for z, _ in seen], [h for _, h in seen], reading)
@@ -171,14 +173,14 @@ class ClockworkVAE(Encoder):
     def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         """Return the KL of every unit, summed over ticks, in nats a frame: (S,) of level 0 as `bottom`, (L * S,) of all as `means`."""
         count, length = frames.shape[:2]
-        paths = self.unroll(self.embed(frames), length, self.draw_noise(count, length), actions)
+        paths = self.unroll(self.embed(frames), (count, length), self.draw_noise(count, length), actions)
         kls = [gaussian_kl(path.posterior, path.prior).sum((0, 1)) / (count * length) for path in paths]
         return {"bottom": kls[0], "means": torch.cat(kls)}
 
     def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         """Decode the posteriors' means, given whole clips (B, T, C, H, W) as in training."""
-        paths = self.unroll(self.embed(frames), frames.shape[1], None, actions)
-        return self._frames(paths[0].output)
+        count, length = frames.shape[:2]
+        return self._frames(self.unroll(self.embed(frames), (count, length), None, actions)[0].output)
 
     def sample(self, count: int) -> Tensor:
         height, width, channels = self.frame_shape
@@ -197,33 +199,35 @@ class ClockworkVAE(Encoder):
         self.compiled = can_compile(next(self.parameters()).device)
         return self.compiled
 
-    def embed(self, frames: Tensor) -> list[Tensor]:
-        """Return every level's embeddings (..., E) of single frames (..., C, H, W); unused ones above the highest level that sees any."""
-        embedded = [self.encoder(frames.flatten(0, -4))]
-        for mlp in self.dense:
-            embedded.append(mlp(embedded[-1]))
-        embedded += [embedded[-1]] * (self.hyperparameters.levels - len(embedded))
-        return [at_least_float32(e).view(*frames.shape[:-3], e.shape[-1]) for e in embedded]
+    def embed(self, frames: Tensor, use_obs: Sequence[bool] | None = None) -> list[Tensor | None]:
+        """Return the embeddings (..., E) of frames (..., C, H, W) for the levels of `use_obs` (as in training), None for the others."""
+        use_obs = use_obs or self.use_obs
+        embedded: list[Tensor | None] = []
+        e = self.encoder(frames.flatten(0, -4))
+        for level, sees in enumerate(use_obs):
+            if level and any(use_obs[level:]):
+                e = self.dense[level - 1](e)
+            embedded.append(at_least_float32(e).view(*frames.shape[:-3], e.shape[-1]) if sees else None)
+        return embedded
 
     def unroll(
         self,
-        embedded: Sequence[Tensor],
-        length: int,
+        embedded: Sequence[Tensor | None],
+        shape: tuple[int, int],
         noise: Sequence[Tensor | None] | None,
         actions: Tensor | None = None,
-        use_obs: Sequence[bool] | None = None,
     ) -> list[Path]:
-        """Follow all levels over `length` frames, top down: by posteriors where there are embeddings (B, T, E), by priors after.
+        """Follow all levels over `shape` = (B, T) frames, top down: by posteriors where there are embeddings (B, T', E), by priors after.
 
-        `noise` (B, N, S) a level; without it, z is the mean. Where T < length, T must be whole ticks of the top level.
+        `noise` (B, N, S) a level; without it, z is the mean. Where T' < T, T' must be whole ticks of the top level.
         """
-        use_obs, factor = use_obs or self.use_obs, self.hyperparameters.factor
-        context_BNK = embedded[0].new_zeros(len(embedded[0]), -(-length // (factor * self.periods[-1])), sum(self.latents["bottom"]))
+        (count, length), factor = shape, self.hyperparameters.factor
+        context_BNK = next(self.parameters()).new_zeros(count, -(-length // (factor * self.periods[-1])), sum(self.latents["bottom"]))
         paths: list[Path] = []
         for level in reversed(range(self.hyperparameters.levels)):
             ticks = -(-length // self.periods[level])
             drive_NBM = self.cells[level].drive(context_BNK, factor, ticks, self._checked_actions(actions) if level == 0 else None)
-            evidence_BNE = block_sums(embedded[level], self.periods[level]) if use_obs[level] else None
+            evidence_BNE = block_sums(embedded[level], self.periods[level])
             paths.insert(0, self.cells[level].follow(drive_NBM, evidence_BNE, noise[level] if noise else None, self.compiled))
             context_BNK = paths[0].output
         return paths
@@ -246,10 +250,10 @@ class ClockworkVAE(Encoder):
         generator: torch.Generator | None,
         actions: Tensor | None,
     ) -> Iterator[Tensor]:
-        embedded = self.embed(frames)
+        embedded, count = self.embed(frames, use_obs), len(frames)
         for _ in range(num_samples):
-            noise = self.draw_noise(len(frames), length, generator)
-            yield self._frames(self.unroll(embedded, length, noise, actions, use_obs)[0].output)
+            noise = self.draw_noise(count, length, generator)
+            yield self._frames(self.unroll(embedded, (count, length), noise, actions)[0].output)
 
     def _filter_frame(
         self, level: int, memory: dict[str, Tensor], context_BK: Tensor, embedded_BE: Tensor | None, starts_B1: Tensor, ends_B1: Tensor
@@ -276,7 +280,7 @@ class ClockworkVAE(Encoder):
         """Return z (B, T, S) and h (B, T, D) after every frame, with the posterior at a tick's last frame only."""
         period, length = self.periods[level], context_BTK.shape[1]
         at_start_BNK = context_BTK[:, ::period]
-        evidence_BNE = None if embedded_BTE is None else block_sums(embedded_BTE, period)
+        evidence_BNE = block_sums(embedded_BTE, period)
         path = self.cells[level].follow(self.cells[level].drive(at_start_BNK, 1, at_start_BNK.shape[1]), evidence_BNE)
         prior_BTS, mean_BTS, h_BTD = (x.repeat_interleave(period, 1)[:, :length] for x in (path.prior.mean, path.posterior.mean, path.h))
         ends_T1 = (torch.arange(1, length + 1, device=h_BTD.device) % period == 0)[:, None]
@@ -289,7 +293,7 @@ class ClockworkVAE(Encoder):
         """
         cell, period, length = self.cells[level], self.periods[level], context_BTK.shape[1]
         last_N = torch.arange(period - 1, length + period - 1, period, device=context_BTK.device).clamp(max=length - 1)
-        evidence_BNE = None if embedded_BTE is None else block_sums(embedded_BTE, period)
+        evidence_BNE = block_sums(embedded_BTE, period)
         path = cell.follow(cell.drive(context_BTK[:, last_N], 1, len(last_N)), evidence_BNE)
         z, h = (F.pad(x, (0, 0, 1, 0)).repeat_interleave(period, 1)[:, :length].flatten(0, 1) for x in (path.z, path.h))
         h, mean = cell.tick(z, h, context_BTK.flatten(0, 1))
@@ -298,8 +302,9 @@ class ClockworkVAE(Encoder):
             mean = cell.posterior(h, so_far_BTE.flatten(0, 1)).mean
         return mean.unflatten(0, (-1, length)), h.unflatten(0, (-1, length))
 
-    def _informed(self, level: int) -> bool:
-        return self.use_obs[level] and (level == 0 or self.hyperparameters.filter != "bottom")
+    def _informed_levels(self) -> list[bool]:
+        """Tell which levels see frames one by one."""
+        return [sees and (level == 0 or self.hyperparameters.filter != "bottom") for level, sees in enumerate(self.use_obs)]
 
     def _with_actions(self, context: Tensor, actions: Tensor | None) -> Tensor:
         """Put actions (..., A), zeros for none, beside the context (..., K) of level 0 in a model that takes them."""
@@ -351,9 +356,9 @@ def in_blocks(x_BTE: Tensor, size: int) -> Tensor:
     return F.pad(x_BTE, (0, 0, 0, -x_BTE.shape[1] % size)).unflatten(1, (-1, size))
 
 
-def block_sums(x_BTE: Tensor, size: int) -> Tensor:
-    """Sum embeddings over blocks of `size` frames (B, N, E): the sum, not the mean, also of a block that is not full."""
-    return in_blocks(x_BTE, size).sum(2)
+def block_sums(x_BTE: Tensor | None, size: int) -> Tensor | None:
+    """Sum embeddings, where there are any, over blocks of `size` frames (B, N, E): the sum, not the mean, also of a block not full."""
+    return None if x_BTE is None else in_blocks(x_BTE, size).sum(2)
 
 
 def _read(z: Sequence[Tensor], h: Sequence[Tensor], reading: str) -> Tensor:

@@ -110,6 +110,8 @@ def test_the_terms_add_up_in_nats_a_frame() -> None:
     torch.testing.assert_close(terms["kl"], sum(kls))
     torch.testing.assert_close(terms["loss"].detach(), terms["nll"] + 2 * kls[0] + 3 * kls[1] + 0.5 * kls[2])
     torch.testing.assert_close(terms["negative_elbo"], terms["nll"] + terms["kl"])
+    # 8-bit values lie 1/255 apart: a density of 1 on [0, 1] is log2(255) bits
+    torch.testing.assert_close(terms["bits_per_dim"], terms["negative_elbo"] / (16 * 16 * 3) / math.log(2) + math.log2(255))
 
 
 def test_the_kl_of_all_units_adds_up_to_the_loss_s() -> None:
@@ -127,7 +129,7 @@ def test_the_kl_of_all_units_adds_up_to_the_loss_s() -> None:
 def test_blocks_are_summed_and_the_last_is_filled_up_at_its_end() -> None:
     embedded = torch.arange(7.0)[None, :, None]
     assert block_sums(embedded, 3).flatten().tolist() == [3, 12, 6]
-    assert [block_sums(torch.ones(1, 100, 1), size).flatten().tolist()[-1] for size in (1, 6, 36)] == [1, 4, 28]
+    assert [block_sums(torch.ones(1, 100, 1), size).flatten()[-1] for size in (1, 6, 36)] == [1, 4, 28]
 
 
 def test_one_level_alone_decodes_what_it_reads_into_its_reconstruction() -> None:

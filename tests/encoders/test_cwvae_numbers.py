@@ -80,6 +80,24 @@ def test_a_training_step_has_the_loss_and_gradients_of_the_slow_model(options: d
         torch.testing.assert_close(gradients[name], wanted, rtol=1e-6, atol=1e-6, msg=lambda said, name=name: f"{name}: {said}")
 
 
+@pytest.mark.parametrize("options", [{}, {"action_size": 2}, {"mean_only": True, "levels": 2, "factor": 4}], ids=str)
+@pytest.mark.parametrize("blind", [False, True])
+@torch.no_grad()
+def test_a_prediction_is_what_the_slow_model_predicts(options: dict, blind: bool) -> None:
+    model = varied(**options)
+    levels = model.hyperparameters.levels
+    frames, context, length = clips(model)[0][:, :9], 8, 15
+    actions = torch.randn(2, length, 2, dtype=torch.float64) if model.hyperparameters.action_size else None
+    sees = (True,) * (levels - 1) + (not blind,)
+    source, again = (torch.Generator().manual_seed(4) for _ in range(2))
+    fast = next(model.open_loop(frames, context, length - context, use_obs=sees, generator=source, actions=actions))
+    noise, slow = model.draw_noise(2, length, again), SlowClockworkVAE(model)
+    for row, clip in enumerate(frames):
+        drawn, acted = [n if n is None else n[row] for n in noise], None if actions is None else actions[row]
+        outputs, _ = slow.unrolled(clip[:context], length, drawn, acted, sees)
+        torch.testing.assert_close(fast[row], torch.stack([slow.decode(output) for output in outputs]).clamp(0, 1), rtol=1e-9, atol=1e-9)
+
+
 FILTERS = [
     {"filter": "delayed"},
     {"filter": "partial"},
@@ -250,31 +268,42 @@ class SlowClockworkVAE:
         w = self.linear(f"cells.{level}.posterior_input", torch.cat([h, evidence])).clamp(min=0)
         return self.gaussian(level, "posterior", self.linear(f"cells.{level}.posterior_hidden", w).clamp(min=0))
 
+    def unrolled(
+        self, clip: Tensor, length: int, noise: list[Tensor | None], actions: Tensor | None, sees: tuple[bool, ...] | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """[z; h] of level 0 over `length` frames, the posteriors' for those of the clip (T, C, H, W); and the KL of every level."""
+        sees = sees or self.h.use_obs or (True,) * self.h.levels
+        embedded = [self.embedding(frame) for frame in clip]
+        above, kls = None, []
+        for level in reversed(range(self.h.levels)):
+            period = self.h.factor**level
+            z, h = torch.zeros(self.h.stochastic, dtype=clip.dtype), torch.zeros(self.h.deterministic, dtype=clip.dtype)
+            outputs, kl = [], torch.zeros((), dtype=clip.dtype)
+            for tick in range((length + period - 1) // period):
+                context = above[tick // self.h.factor] if above else torch.zeros(len(z) + len(h), dtype=clip.dtype)
+                if level == 0 and actions is not None:
+                    context = torch.cat([context, actions[tick]])
+                h = self.recurrent(level, z, h, context)
+                prior = chosen = self.prior(level, h)
+                if sees[level] and tick * period < len(clip):
+                    chosen = self.posterior(level, h, sum(e[level] for e in embedded[tick * period : (tick + 1) * period]))
+                z = chosen.mean if self.h.mean_only else chosen.mean + chosen.stddev * noise[level][tick]
+                kl = kl + self.balanced(chosen, prior)
+                outputs.append(torch.cat([z, h]))
+            above = outputs
+            kls.insert(0, kl)
+        return outputs, kls
+
     def loss(self, clips: Tensor, noise: list[Tensor | None], actions: Tensor | None) -> dict[str, Tensor]:
         """Terms in nats a frame for clips (B, T, C, H, W); `noise` (B, N, S) a level."""
         count, length = clips.shape[:2]
-        sees = self.h.use_obs or (True,) * self.h.levels
         likelihood, kls = torch.zeros((), dtype=clips.dtype), [torch.zeros((), dtype=clips.dtype) for _ in range(self.h.levels)]
         for row, clip in enumerate(clips):
-            embedded = [self.embedding(frame) for frame in clip]
-            above = None
-            for level in reversed(range(self.h.levels)):
-                period = self.h.factor**level
-                z, h = torch.zeros(self.h.stochastic, dtype=clips.dtype), torch.zeros(self.h.deterministic, dtype=clips.dtype)
-                outputs = []
-                for tick in range((length + period - 1) // period):
-                    context = above[tick // self.h.factor] if above else torch.zeros(len(z) + len(h), dtype=clips.dtype)
-                    if level == 0 and actions is not None:
-                        context = torch.cat([context, actions[row, tick]])
-                    h = self.recurrent(level, z, h, context)
-                    prior = chosen = self.prior(level, h)
-                    if sees[level]:
-                        chosen = self.posterior(level, h, sum(e[level] for e in embedded[tick * period : (tick + 1) * period]))
-                    z = chosen.mean if self.h.mean_only else chosen.mean + chosen.stddev * noise[level][row, tick]
-                    kls[level] = kls[level] + self.balanced(chosen, prior) / count
-                    outputs.append(torch.cat([z, h]))
-                above = outputs
-            for frame, output in zip(clip, above, strict=True):
+            drawn, acted = [n if n is None else n[row] for n in noise], None if actions is None else actions[row]
+            outputs, divergences = self.unrolled(clip, length, drawn, acted)
+            for level, divergence in enumerate(divergences):
+                kls[level] = kls[level] + divergence / count
+            for frame, output in zip(clip, outputs, strict=True):
                 likelihood = likelihood + Normal(self.decode(output), self.h.frame_stddev).log_prob(frame).sum() / count
         betas = self.h.beta if isinstance(self.h.beta, tuple) else [self.h.beta] * self.h.levels
         cost = sum(beta * (kl - self.h.free_nats if kl > self.h.free_nats else 0 * kl) for beta, kl in zip(betas, kls, strict=True))
