@@ -13,8 +13,8 @@ from frames.store import FrameStore
 
 
 def source_of(recording: Recording) -> str:
-    """What an episode remembers as its source: the path, whatever folder the command runs in."""
-    return os.path.abspath(recording.path)
+    """What an episode remembers as its source: the path, whatever folder the command runs in and whatever links lead there."""
+    return os.path.realpath(recording.path)
 
 
 def check_unchanged(store: FrameStore, recordings: Sequence[Recording]) -> None:

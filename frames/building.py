@@ -159,12 +159,10 @@ class _Build:
         """Decode what is missing and finish the store."""
         writer = self.writer
         if writer.complete:
-            kept = len(writer.committed.keys() - self.before)
-            writer.publish()
-            return _summary(writer.path, 0, kept, left_out_of(FrameStore(writer.path)), began, len(self.before))
+            return self._publish(began)
         kept = self._keep()
         left_out = take_in(writer, self.recordings, self.before, self.frame_size, self.resize, threads)
-        if not writer.committed.keys() - self.before and any(entry.fault for entry in left_out):
+        if not writer.committed.keys() - self.before and (self.store is None or any(entry.fault for entry in left_out)):
             writer.abandon()
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
             raise UserError(f"{self.source}: none of {len(self.recordings)} recordings could be read ({reasons})")
@@ -178,6 +176,17 @@ class _Build:
         _tell_conflicts(split_conflicts(merged_groups(writer.committed, groups), {**given, **stay}))
         writer.finish(partial(splitter, groups=groups, given=given, kept=stay), self._meta(left_out), without)
         return _summary(writer.path, decoded, kept, left_out, began, len(self.before))
+
+    def _publish(self, began: float) -> BuildSummary:
+        """Put into place what an earlier run had finished but for that."""
+        writer = self.writer
+        writer.publish()
+        store = FrameStore(writer.path)
+        if self.store is None:
+            check_unchanged(store, self.recordings)
+        elif new := new_recordings(store, self.recordings):
+            say(f"{len(new):,} recordings have come since this append began; run the same command again to add them")
+        return _summary(writer.path, 0, len(writer.committed.keys() - self.before), left_out_of(store), began, len(self.before))
 
     def _keep(self) -> int:
         """Drop what an earlier run stored of recordings that have changed or gone; return how many stay."""

@@ -19,6 +19,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from frames import format
 from frames.copying import copy_file
+from frames.disk_errors import disk_errors
 from frames.duplicates import signatures
 from frames.format import ArrayInfo, Episode, LeftOut, Split
 from frames.opening import pages_end, working_folder
@@ -27,9 +28,6 @@ from frames.store import FrameStore
 _FLUSH_BYTES = 16 << 20
 _WAITING_BYTES = 128 << 20
 _FIRST_MAP = 64 << 20
-_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
-# LMDB reports a write that a full disk cut short as an input/output error
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 Splitter = Callable[[Iterable[str]], Mapping[str, Split]]
 
@@ -123,7 +121,7 @@ class StoreWriter:
         self._flush_bytes = min(_FLUSH_BYTES, _WAITING_BYTES // threads)
         self._folder = working / "store"
         self._lock = threading.Lock()
-        with _disk_errors(path):
+        with disk_errors(path):
             if onto is not None and not (self._folder / "data.mdb").exists():
                 self._begin_with(onto)
             self._folder.mkdir(exist_ok=True)
@@ -220,7 +218,7 @@ class StoreWriter:
     def publish(self) -> None:
         """Put the store, complete but for that, into its place."""
         self.close()
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             data = self._folder / "data.mdb"
             # LMDB may leave the last pages unwritten when they are free; readers take a short file for a damaged one
             os.truncate(data, max(data.stat().st_size, pages_end(data)))
@@ -316,7 +314,7 @@ class StoreWriter:
 
     def _transact(self, work: Callable[[lmdb.Transaction], Any]) -> None:
         """Do `work` in one transaction; the map doubles when it is full."""
-        with self._lock, _disk_errors(self.path):
+        with self._lock, disk_errors(self.path):
             while True:
                 try:
                     with self._env.begin(write=True) as transaction:
@@ -394,27 +392,3 @@ def _blocks(frames: Iterable[np.ndarray], size: int, frame_shape: tuple[int, int
             block, filled = np.empty_like(block), 0
     if filled:
         yield block[:filled]
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a `UserError`; what was committed before stays."""
-    try:
-        yield
-    except (OSError, lmdb.Error) as error:
-        text = " ".join(str(error).split())
-        number = error.errno if isinstance(error, OSError) else _number_in(text)
-        if number in _FORBIDDEN:
-            raise UserError(f"{path}: cannot be written ({text}); choose another folder") from error
-        if number in _FULL:
-            problem = f"the disk is full or failing ({text})"
-            raise UserError(f"{path}: {problem}; free some space and run the same command again: it goes on") from error
-        if number == errno.ENOENT:
-            raise UserError(f"{path}: its working folder was removed meanwhile ({text}); run the same command again") from error
-        remedy = f"if that stays so when the same command runs again, remove {working_folder(path)}"
-        raise UserError(f"{path}: cannot be written ({text}); {remedy}") from error
-
-
-def _number_in(text: str) -> int | None:
-    """LMDB gives the system's errors as text only."""
-    return next((number for number in (*_FORBIDDEN, *_FULL, errno.ENOENT) if os.strerror(number) in text), None)

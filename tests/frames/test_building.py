@@ -85,6 +85,21 @@ def test_nothing_is_left_behind_when_nothing_can_be_read(tmp_path):
     assert os.listdir(tmp_path) == ["source"]
 
 
+def test_a_source_of_nothing_but_excluded_recordings_makes_no_store(tmp_path, build_given, noise):
+    with pytest.raises(UserError, match=r"none of 1 recordings could be read \(a: is known to be corrupted\)"):
+        build_given(Given("a", noise(40), error=ExcludedRecording("is known to be corrupted")))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_source_may_be_given_by_any_way_that_leads_to_it(tmp_path, source, monkeypatch):
+    build(source, tmp_path / "store")
+    (tmp_path / "link").symlink_to(source)
+    assert build(tmp_path / "link", tmp_path / "store").finished_before
+    monkeypatch.chdir(tmp_path)
+    assert build("source", "store").finished_before
+    assert build("link/../source", "store", append=True).finished_before
+
+
 def test_a_finished_build_is_not_built_again(tmp_path, source):
     build(source, tmp_path / "store")
     before = (tmp_path / "store" / "data.mdb").stat().st_mtime_ns
