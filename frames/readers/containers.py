@@ -71,9 +71,12 @@ def _check_mp4(file: BinaryIO, size: int) -> str | None:
 def _boxes(file: BinaryIO, end: int, at: int = 0) -> Iterator[Box]:
     """Yield type, start of the content and end of every box. The walk ends at bytes that are no box."""
     for _ in range(_MOST_PARTS):
+        # before the seek: a box may announce more than a file can be long
+        if at + 8 > end:
+            return
         file.seek(at)
         head = file.read(16)
-        if len(head) < 8 or at >= end:
+        if len(head) < 8:
             return
         length, kind = struct.unpack_from(">I4s", head)
         start = 8

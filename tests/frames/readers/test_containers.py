@@ -90,6 +90,7 @@ def test_whole_mp4s_are_not_called_truncated(tmp_path, content):
         [box(b"mdat", bytes(99)), index(10)[:-1]],
         [index(10), box(b"moof", bytes(90)), box(b"mdat", bytes(90))[:-9]],
         [index(10), struct.pack(">I4sQ", 1, b"mdat", 1 << 40), bytes(30)],
+        [index(10), struct.pack(">I4sQ", 1, b"mdat", (1 << 64) - 1), bytes(30)],
     ],
 )
 def test_an_mp4_that_ends_within_a_box_is_truncated(tmp_path, content):
