@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foundation.errors import UserError, nearest
 from frames.readers.cwvae import CWVAE
+from frames.readers.image_lmdb import LMDB
 from frames.readers.malmo import MALMO
 from frames.readers.minerl import MINERL
 from frames.readers.pictures import PICTURES
@@ -14,7 +15,7 @@ from frames.readers.videos import VIDEOS
 from frames.readers.vpt import VPT
 
 # in the order in which they are asked: what knows more of its files comes first
-LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, VIDEOS, PICTURES)
+LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, LMDB, VIDEOS, PICTURES)
 
 __all__ = ["LAYOUTS", "BadRecording", "Folder", "Layout", "Recording", "find_recordings"]
 
