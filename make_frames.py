@@ -21,10 +21,9 @@ from frames.cleaning import Cleaning
 from frames.exporting import export
 from frames.figures import store_figures
 from frames.format import LeftOut
-from frames.inspecting import contact_sheet
+from frames.inspecting import contact_sheet, verify
 from frames.resize import ResizeMode
 from frames.tables import left_out_lines, printable, store_tables
-from frames.verifying import verify_apart
 
 _NOISES = (0.2, 0.6)
 _ENVIRONMENT_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")
@@ -138,8 +137,10 @@ def build(config: Build) -> int:
         if summary.left_out:
             _say("to try again what was left out, build into another store path")
     else:
-        kept = f" ({summary.decoded:,} decoded, {summary.kept:,} kept from an earlier run)" if summary.kept else ""
-        _say(f"wrote {summary.path}: {held}{kept} in {summary.seconds:.0f} s")
+        before = [f"{summary.held:,} before"] if summary.held else []
+        before += [f"{summary.kept:,} from an earlier run"] if summary.kept else []
+        parts = f" ({', '.join([f'{summary.decoded:,} decoded', *before])})" if before else ""
+        _say(f"wrote {summary.path}: {held}{parts} in {summary.seconds:.0f} s")
     _say(f"next: python make_frames.py inspect --store {summary.path}")
     _say(f"      python train_encoder.py conv_vae_small --store {summary.path} --run RUN")
     return summary.status
@@ -224,7 +225,7 @@ def inspect(config: Inspect) -> int:
 
 def check(config: Verify) -> int:
     store, began = frames.FrameStore(config.store), time.monotonic()
-    damaged = verify_apart(store)
+    damaged = verify(store)
     for name, reason in damaged:
         _say(f"damaged: {printable(name)}: {reason}")
     if damaged:

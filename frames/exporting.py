@@ -13,10 +13,10 @@ from foundation.files import atomic_write, write_atomically
 from foundation.progress import Advance, progress_bar
 from foundation.videos import write_video
 from frames.format import Episode
+from frames.inspecting import frames_at_once
 from frames.store import FrameStore
 
 SUFFIXES = (".mp4", ".gif", ".npz")
-_BATCH = 256
 _SHOWN_HEIGHT = 256
 _MOST_GIF_BYTES = 512 << 20
 _STILLS_A_SECOND = 1.0
@@ -85,8 +85,9 @@ def _enlarged(store: FrameStore, episode: Episode, start: int, count: int, scale
 def _blocks(store: FrameStore, episode: Episode, start: int, count: int) -> Iterator[np.ndarray]:
     """Yield frames uint8 (N, H, W, 3), a few at a time: an episode may be longer than memory."""
     first, end = episode.first + start, episode.first + start + count
-    for at in range(first, end, _BATCH):
-        yield store.frames(np.arange(at, min(at + _BATCH, end)))
+    block = frames_at_once(store)
+    for at in range(first, end, block):
+        yield store.frames(np.arange(at, min(at + block, end)))
 
 
 def _write_gif(store: FrameStore, episode: Episode, path: Path, start: int, count: int, scale: int, rate: float) -> str:

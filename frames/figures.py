@@ -11,7 +11,6 @@ from frames.format import SPLITS, Episode
 from frames.inspecting import look
 from frames.store import FrameStore
 
-_REWARD = "reward"
 _MOST_BYTES = 32 << 20
 _MOST_EPISODES = 2_000
 _EPISODE_SAMPLE = 256
@@ -38,7 +37,7 @@ def store_figures(store: FrameStore, listed: int) -> dict[str, Any]:
         "frames_per_second": store.frames_per_second,
         "splits": {split: _split_figures(store, store.of_split(split)) for split in SPLITS if store.of_split(split)},
         "tasks": _task_counts(store.episodes),
-        "rewards": _reward_figures(store),
+        "rewards": {name: _reward_figures(store, name) for name in _array_names(store.episodes, "reward")},
         "actions": {name: _action_figures(store, name) for name in _array_names(store.episodes, "action")},
         "trimmed": store.meta["trimmed"],
         "left_out": store.meta["left_out"],
@@ -97,14 +96,12 @@ def _episode_figures(store: FrameStore, episode: Episode) -> dict[str, Any]:
     return {**about, "frames_per_second": episode.frames_per_second, **seen, "frames": episode.length, "arrays": kinds}
 
 
-def _reward_figures(store: FrameStore) -> dict[str, Any] | None:
-    """Return what episodes return, and how often and how much a tick is rewarded; None where nothing is."""
-    episodes = _evenly(_with_array(store.episodes, _REWARD), _MOST_EPISODES)
-    if not episodes:
-        return None
+def _reward_figures(store: FrameStore, name: str) -> dict[str, Any]:
+    """Return what episodes return, and how often and how much a tick is rewarded."""
+    episodes = _evenly(_with_array(store.episodes, name), _MOST_EPISODES)
     returns, rewarded, ticks = [], [], 0
     for episode in episodes:
-        rewards = store.array(episode, _REWARD).astype(np.float64)
+        rewards = store.array(episode, name).astype(np.float64)
         returns.append(rewards.sum())
         rewarded.append(rewards[rewards != 0])
         ticks += len(rewards)

@@ -1,6 +1,8 @@
 """Looking at a store: its figures, a contact sheet, and whether every byte is still what was written."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,22 +10,21 @@ import numpy as np
 
 from foundation.errors import UserError
 from foundation.pictures import in_rows, picture_grid, write_png
-from foundation.progress import Advance
+from foundation.progress import Advance, progress_bar
 from frames import format
 from frames.cleaning import FROZEN, mean_change
 from frames.format import SPLITS, Episode
 from frames.store import FrameStore
 
 _SAMPLE = 4096
-_BATCH = 256
+_LOOKED_AT_ONCE = 256
+_BLOCK_BYTES = 16 << 20
+_MOST_THREADS = 4
 _DARK = 25.5
 _SHEET_COLUMNS = 12
 _SHEET_ROWS = 12
 _TABLE = "the episode table"
 
-
-def _silent(amount: int = 1, note: str | None = None, total: int | None = None) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Look:
 def look(store: FrameStore, episodes: Sequence[Episode], sample: int = _SAMPLE) -> Look:
     """Measure the frames of some episodes, at most `sample` of them, evenly spread."""
     chosen = _spread(episodes, sample)
-    levels, frozen, pairs = [], 0, 0
-    for at in range(0, len(chosen), _BATCH):
-        indices = chosen[at : at + _BATCH]
+    levels, frozen, pairs, block = [], 0, 0, min(_LOOKED_AT_ONCE, frames_at_once(store))
+    for at in range(0, len(chosen), block):
+        indices = chosen[at : at + block]
         frames = store.frames(indices)
         levels.append(frames.mean(axis=(1, 2, 3)))
         moving = np.array([_has_neighbour(store.episode_at(int(index)), int(index)) for index in indices])
@@ -72,37 +73,44 @@ def contact_sheet(store: FrameStore, path: str | Path) -> None:
 
 
 def verify(store: FrameStore) -> list[tuple[str, str]]:
-    """Read every chunk and array and compare the hashes; return (episode, what is wrong) of all that is damaged."""
-    damaged = [(episode.name, reason) for episode in store.episodes for reason in damage(store, episode)]
-    return damaged + table_damage(store)
-
-
-def table_damage(store: FrameStore) -> list[tuple[str, str]]:
-    """Compare the episode table with the store's fingerprint and counts."""
+    """Read everything, some episodes at a time, and compare the hashes; return (episode, what is wrong) of all that is damaged."""
+    pool = ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+    with progress_bar("verifying", len(store), "frames") as advance:
+        try:
+            checks = [pool.submit(_damage, store, episode, advance) for episode in store.episodes]
+            damaged = [(episode.name, reason) for episode, check in zip(store.episodes, checks, strict=True) for reason in check.result()]
+        finally:
+            pool.shutdown(cancel_futures=True)
     if format.fingerprint(store.episodes) != store.fingerprint:
-        return [(_TABLE, "does not fit the store's fingerprint")]
+        damaged.append((_TABLE, "does not fit the store's fingerprint"))
     if len(store) != store.meta["frames"]:
-        return [(_TABLE, f"counts {len(store):,} frames, the store {store.meta['frames']:,}")]
-    return []
+        damaged.append((_TABLE, f"counts {len(store):,} frames, the store {store.meta['frames']:,}"))
+    return damaged
 
 
-def damage(store: FrameStore, episode: Episode, advance: Advance = _silent) -> Iterator[str]:
-    """Read an episode's frames, arrays and signatures, and yield what is not as it was written."""
-    digest = format.new_digest()
+def _damage(store: FrameStore, episode: Episode, advance: Advance) -> list[str]:
+    """Read an episode's frames, signatures and arrays; return what is not as it was written."""
+    digest, damaged, block = format.new_digest(), [], frames_at_once(store)
     try:
-        for at in range(0, episode.length, _BATCH):
-            frames = store.frames(np.arange(at, min(at + _BATCH, episode.length)) + episode.first)
+        for at in range(0, episode.length, block):
+            frames = store.frames(np.arange(at, min(at + block, episode.length)) + episode.first)
             digest.update(frames)
             advance(len(frames))
         if digest.hexdigest() != episode.content:
-            yield "its frames are not what was written"
+            damaged.append("its frames are not what was written")
         if format.content_hash([store.signatures(episode).tobytes()]) != episode.signatures:
-            yield "its signatures, which tell duplicates, are not what was written"
+            damaged.append("its signatures, which tell duplicates, are not what was written")
         for name, info in episode.arrays.items():
             if format.content_hash([store.array(episode, name).tobytes()]) != info.content:
-                yield f"'{name}' is not what was written"
+                damaged.append(f"'{name}' is not what was written")
     except (UserError, ValueError) as error:
-        yield str(error)
+        damaged.append(str(error))
+    return damaged
+
+
+def frames_at_once(store: FrameStore) -> int:
+    """How many frames to hold in memory while going through a store: 16 MiB of them, at least one."""
+    return max(1, _BLOCK_BYTES // int(np.prod(store.frame_shape)))
 
 
 def _spread(episodes: Sequence[Episode], most: int) -> np.ndarray:

@@ -86,11 +86,14 @@ def _task_table(tasks: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def _reward_table(rewards: Mapping[str, Any]) -> Group:
-    table = _table("rewards", _right("not 0"), "", _VALUES)
-    table.add_row("a tick", f"{rewards['in_use']:.1%}", bar(rewards["in_use"]), _rewards_given(rewards["rewards"]))
-    table.add_row("an episode", f"{rewards['returns']['in_use']:.1%}", *_histogram(rewards["returns"]))
-    return _captioned(table, f"from {rewards['ticks']:,} ticks of {rewards['episodes']:,} episodes; values of a tick without the zeros")
+def _reward_table(rewards: Mapping[str, Mapping[str, Any]]) -> Group:
+    table = _table("reward", _right("not 0"), "", _VALUES)
+    for name, figures in rewards.items():
+        kind = escape(f"{name.removeprefix('reward.')}: ") if len(rewards) > 1 else ""
+        table.add_row(f"{kind}a tick", f"{figures['in_use']:.1%}", bar(figures["in_use"]), _rewards_given(figures["rewards"]))
+        table.add_row(f"{kind}an episode", f"{figures['returns']['in_use']:.1%}", *_histogram(figures["returns"]))
+    ticks, episodes = (max(figures[key] for figures in rewards.values()) for key in ("ticks", "episodes"))
+    return _captioned(table, f"from {ticks:,} ticks of {episodes:,} episodes; values of a tick without the zeros")
 
 
 def _rewards_given(figures: Mapping[str, Any]) -> str:

@@ -42,10 +42,10 @@ def test_returns_rewards_and_actions_of_a_store(write_store, noise):
         "b": {"reward": np.array([0, 0, 0, 0.0]), "action.attack": np.array([1, 0, 0, 0])},
     }
     figures = store_figures(write_store({"a": noise(5), "b": noise(5, 1), "c": noise(1, 2)}, arrays), listed=2)
-    assert figures["rewards"]["in_use"] == 0.25
-    assert figures["rewards"]["rewards"]["shares"] == {"2": 1.0}
-    assert figures["rewards"]["returns"]["quantiles"]["100"] == 4
-    assert figures["rewards"]["returns"]["mean"] == 2
+    assert figures["rewards"]["reward"]["in_use"] == 0.25
+    assert figures["rewards"]["reward"]["rewards"]["shares"] == {"2": 1.0}
+    assert figures["rewards"]["reward"]["returns"]["quantiles"]["100"] == 4
+    assert figures["rewards"]["reward"]["returns"]["mean"] == 2
     assert figures["actions"]["action.attack"]["in_use"] == 0.5
     assert figures["actions"]["action.attack"]["episodes"] == 2
     assert [episode["name"] for episode in figures["episodes"]] == ["a", "b"]
@@ -63,6 +63,6 @@ def test_a_large_array_is_sampled_evenly_over_all_episodes(write_store, noise, m
 
 def test_a_store_without_rewards_and_actions_has_none(write_store, noise):
     figures = store_figures(write_store({"a": noise(5)}), listed=20)
-    assert figures["rewards"] is None
+    assert figures["rewards"] == {}
     assert figures["actions"] == {}
     assert sum(split["frames"] for split in figures["splits"].values()) == 5
