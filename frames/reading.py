@@ -6,6 +6,7 @@ kills the process. Here the parts of a batch are announced to the kernel togethe
 
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 from foundation.errors import UserError
@@ -36,23 +37,26 @@ class StoreFile:
             return None
         offset, size = self.extents[key]
         content = bytearray(size)
-        self.read(offset, memoryview(content))
+        self.read([(offset, 0, size)], memoryview(content))
         return bytes(content)
 
-    def announce(self, offset: int, size: int) -> None:
-        """Tell the kernel that this part is about to be read, so that a disk has many parts to fetch at once."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._handle, offset, size, os.POSIX_FADV_WILLNEED)
+    def read(self, parts: Sequence[tuple[int, int, int]], target: memoryview) -> None:
+        """Fill `target[begin:end]`, bytes, from the file at `offset`, for every part (offset, begin, end).
 
-    def read(self, offset: int, target: memoryview) -> None:
-        """Fill `target`, writable bytes, from the file at `offset`; other Python threads run meanwhile."""
+        The kernel is told of all parts first, so that a disk has many to fetch at once. Other Python threads run meanwhile.
+        """
+        handle, announce, read = self._handle, getattr(os, "posix_fadvise", None), os.preadv
         try:
-            done = os.preadv(self._handle, [target], offset)
-            while done < len(target):
-                more = os.preadv(self._handle, [target[done:]], offset + done)
-                if not more:
-                    raise UserError(f"{self.path}: truncated at byte {offset + done:,}; copy it again or build the store again")
-                done += more
+            if announce is not None:
+                for offset, begin, end in parts:
+                    announce(handle, offset, end - begin, os.POSIX_FADV_WILLNEED)
+            for offset, begin, end in parts:
+                done = read(handle, [target[begin:end]], offset)
+                while done < end - begin:
+                    more = read(handle, [target[begin + done : end]], offset + done)
+                    if not more:
+                        raise UserError(f"{self.path}: truncated at byte {offset + done:,}; copy it again or build the store again")
+                    done += more
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
 

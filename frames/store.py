@@ -186,16 +186,13 @@ class FrameStore:
 
     def _copy(self, wanted: np.ndarray, flat: np.ndarray) -> None:
         """Copy frames from the file, those that lie side by side at once, in the order in which they lie on the disk."""
-        size, target = self._frame_bytes, flat.reshape(-1).data
+        size = self._frame_bytes
         offsets = self._offsets(wanted)
         begins = np.concatenate([[0], np.flatnonzero(np.diff(offsets) != size) + 1])
         ends = np.append(begins[1:], len(wanted))
         order = np.argsort(offsets[begins], kind="stable")
         runs = np.stack([offsets[begins], begins * size, ends * size])[:, order].T.tolist()
-        for offset, begin, end in runs:
-            self._file.announce(offset, end - begin)
-        for offset, begin, end in runs:
-            self._file.read(offset, target[begin:end])
+        self._file.read(runs, flat.reshape(-1).data)
 
     def _offsets(self, wanted: np.ndarray) -> np.ndarray:
         """Return where in the file each frame begins."""
