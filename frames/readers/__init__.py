@@ -9,13 +9,14 @@ from frames.readers.cwvae import CWVAE
 from frames.readers.image_lmdb import LMDB
 from frames.readers.malmo import MALMO
 from frames.readers.minerl import MINERL
+from frames.readers.npy import NPY
 from frames.readers.pictures import PICTURES
 from frames.readers.recording import BadRecording, Folder, Layout, Recording
 from frames.readers.videos import VIDEOS
 from frames.readers.vpt import VPT
 
 # in the order in which they are asked: what knows more of its files comes first
-LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, LMDB, VIDEOS, PICTURES)
+LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, LMDB, NPY, VIDEOS, PICTURES)
 
 __all__ = ["LAYOUTS", "BadRecording", "Folder", "Layout", "Recording", "find_recordings"]
 
