@@ -97,16 +97,16 @@ def groups(found: Mapping[str, Entry]) -> list[set[str]]:
 
 
 def damage(file: Path, row: Row) -> str | None:
-    """Return what tells a file from the one that the manifest means, None when it is that one."""
-    size = file.stat().st_size
-    if row.bytes is not None and size != row.bytes:
-        return f"has {size:,} bytes, the manifest says {row.bytes:,}"
+    """Return what tells a file from the one that the manifest means, None when it is that one.
+
+    The size counts only without a hash: some manifests give the size of all that belongs to a recording.
+    """
     if row.sha256 is not None:
         with file.open("rb") as content:
             found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != row.sha256:
-            return f"has another sha256 than the manifest says ({found[:12]}..., not {row.sha256[:12]}...)"
-    return None
+        return None if found == row.sha256 else f"has another sha256 than the manifest says ({found[:12]}..., not {row.sha256[:12]}...)"
+    size = file.stat().st_size
+    return None if row.bytes in (None, size) else f"has {size:,} bytes, the manifest says {row.bytes:,}"
 
 
 def _entry(rows: Mapping[Path, Row], recording: Recording) -> Entry | None:
