@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,8 @@ from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
 
 _FLUSH_BYTES = 16 << 20
-_WAITING_BYTES = 128 << 20
+# of all threads together; as much again is on its way to the disk
+_WAITING_BYTES = 64 << 20
 _FIRST_MAP = 64 << 20
 
 Splitter = Callable[[Iterable[str]], Mapping[str, Split]]
@@ -121,6 +123,7 @@ class StoreWriter:
         self._flush_bytes = min(_FLUSH_BYTES, _WAITING_BYTES // threads)
         self._folder = working / "store"
         self._lock = threading.Lock()
+        self._background = ThreadPoolExecutor(1)
         with disk_errors(path):
             if onto is not None and not (self._folder / "data.mdb").exists():
                 self._begin_with(onto)
@@ -233,6 +236,7 @@ class StoreWriter:
         self.abandoned = True
 
     def close(self) -> None:
+        self._background.shutdown()
         self._env.close()
 
     def _rename(self) -> None:
@@ -286,21 +290,25 @@ class StoreWriter:
             return [read(json.loads(value)) for value in _values(cursor, kind)]
 
     def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str, list[tuple[bytes, Any]], np.ndarray]:
-        """Write frames in chunks, some MiB a transaction.
+        """Write frames in chunks, some MiB a transaction; the next ones gather while the disk is at work.
 
         Return how many there are, the hash of their bytes, the chunks not written yet, and the signatures uint64 (N, 2).
         """
         digest = format.new_digest()
         waiting: list[tuple[bytes, Any]] = []
         length, seen = 0, [np.empty((0, 2), np.uint64)]
+        written: Future[None] | None = None
         for chunk, block in enumerate(_blocks(frames, self._per_chunk, self._frame_shape)):
             digest.update(block)
             seen.append(signatures(block))
             waiting.append((format.chunk_key(prefix, chunk), block))
             length += len(block)
             if len(waiting) * block.nbytes >= self._flush_bytes:
-                self._write(waiting)
-                waiting = []
+                if written is not None:
+                    written.result()
+                written, waiting = self._background.submit(self._write, waiting), []
+        if written is not None:
+            written.result()
         return length, digest.hexdigest(), waiting, np.concatenate(seen)
 
     def _write(self, items: list[tuple[bytes, Any]]) -> None:
