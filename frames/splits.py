@@ -27,7 +27,7 @@ def assign_splits(
     A draw depends on the name alone, so that a recording keeps its split when others join the store. Those that share a set of
     `groups` share a split, drawn from the first of their names. `given` are the splits that the source says: they decide for the
     whole group, test before val before train. Where the source names no `val` at all, a share of what it names `train` is drawn for
-    it. `kept` recordings stay where they are, whatever else is said.
+    it. `kept` recordings stay where they are, whatever else is said. `groups` and `given` may tell of copies that `names` lacks.
 
     Without the source's word, `train` is never empty, nor is `val` with two groups or more and a share above 0: the nearest draw
     changes sides. Raises `UserError` for shares that leave nothing to train on, and for a split that is none.
@@ -37,8 +37,9 @@ def assign_splits(
         return {**dict.fromkeys(names, known_split(split)), **_among(names, kept)}
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UserError(f"the shares of val ({val}) and test ({test}) must be 0 or more and leave something to train on")
-    given, kept = _among(names, given), _among(names, kept)
-    units = [_unit(members, given, kept) for members in merged_groups(names, groups)]
+    given, kept, groups, present = given or {}, _among(names, kept), list(groups), set(names)
+    connected = merged_groups(chain(names, *groups), groups)
+    units = [unit for members in connected if (unit := _unit(members, present, given, kept)).members]
     units.sort(key=lambda unit: unit.draw)
     chosen = _drawn(units, val, test, val_given="val" in given.values())
     _fill(units, chosen, val, kept.values())
@@ -50,7 +51,7 @@ def merged_groups(names: Iterable[str], groups: Iterable[Collection[str]]) -> li
 
     `groups` may hold other names too: they connect, and are not returned.
     """
-    names, chains = sorted(names), [sorted(group) for group in groups]
+    names, chains = sorted(set(names)), [sorted(group) for group in groups]
     leader = {name: name for name in chain(names, *chains)}
 
     def lead(name: str) -> str:
@@ -97,11 +98,12 @@ class _Unit:
     fixed: bool
 
 
-def _unit(members: list[str], given: Mapping[str, Split], kept: Mapping[str, Split]) -> _Unit:
-    said = [kept[name] for name in members if name in kept]
-    fixed = bool(said)
-    said = said or [given[name] for name in members if name in given]
-    return _Unit(members, _draw(members[0]), strictest_split(said) if said else None, fixed)
+def _unit(connected: list[str], present: set[str], given: Mapping[str, Split], kept: Mapping[str, Split]) -> _Unit:
+    members = [name for name in connected if name in present]
+    fixed = [kept[name] for name in members if name in kept]
+    # the word on a copy that was left out holds for the one that stays
+    said = fixed or [given[name] for name in connected if name in given]
+    return _Unit(members, _draw(members[0]) if members else 0.0, strictest_split(said) if said else None, bool(fixed))
 
 
 def _drawn(units: list[_Unit], val: float, test: float, val_given: bool) -> list[Split]:

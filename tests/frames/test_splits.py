@@ -58,6 +58,7 @@ def test_a_left_out_copy_connects_those_that_stay():
     splits = assign_splits(NAMES, val=0.5, groups=[{name, "left out"} for name in NAMES[:50]])
     assert len({splits[name] for name in NAMES[:50]}) == 1
     assert "left out" not in splits
+    assert assign_splits("abc", val=0.5, groups=[{"b", "left out"}], given={"left out": "test"})["b"] == "test"
 
 
 def test_the_sources_split_decides_for_the_whole_group_and_the_stricter_one_in_doubt():
