@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foundation.errors import UserError, nearest
 from frames.readers.cwvae import CWVAE
+from frames.readers.hdf5 import HDF5
 from frames.readers.image_lmdb import LMDB
 from frames.readers.malmo import MALMO
 from frames.readers.minerl import MINERL
@@ -16,7 +17,7 @@ from frames.readers.videos import VIDEOS
 from frames.readers.vpt import VPT
 
 # in the order in which they are asked: what knows more of its files comes first
-LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, LMDB, NPY, VIDEOS, PICTURES)
+LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, LMDB, NPY, HDF5, VIDEOS, PICTURES)
 
 __all__ = ["LAYOUTS", "BadRecording", "Folder", "Layout", "Recording", "find_recordings"]
 
