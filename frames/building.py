@@ -125,6 +125,10 @@ def _summary(path: Path, decoded: int, kept: int, left_out: list[LeftOut], began
 
 def _cleaned(recordings: list[Recording], cleaning: Cleaning) -> tuple[list[Recording], list[set[str]]]:
     """Return the recordings as they are to be read, and the groups that a manifest puts together."""
+    paths: dict[str, Path] = {}
+    for recording in recordings:
+        if paths.setdefault(recording.name, recording.path) is not recording.path:
+            raise UserError(f"two recordings are called {recording.name}: {paths[recording.name]} and {recording.path}; rename one")
     entries = {}
     if cleaning.manifest is not None:
         entries = manifest.entries(manifest.read_manifest(cleaning.manifest), recordings)

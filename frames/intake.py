@@ -70,11 +70,11 @@ class _Passage:
     def into(self, writer: StoreWriter, held: Episode | None) -> list[LeftOut]:
         """Store the recording, or compare it with the episode that has its name; return what was left out."""
         try:
-            return [self._compared(held)] if held is not None else self._stored(writer)
+            left_out = [self._compared(held)] if held is not None else self._stored(writer)
         except BadRecording as error:
-            return [LeftOut(self.recording.name, str(error), fault=error.fault, origin=self.recording.origin)]
-        finally:
-            self._meter.finished(self.recording.name)
+            left_out = [LeftOut(self.recording.name, str(error), fault=error.fault, origin=self.recording.origin)]
+        self._meter.finished(self.recording.name)
+        return left_out
 
     def _stored(self, writer: StoreWriter) -> list[LeftOut]:
         recording = self.recording

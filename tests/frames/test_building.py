@@ -91,6 +91,11 @@ def test_a_source_of_nothing_but_excluded_recordings_makes_no_store(tmp_path, bu
     assert os.listdir(tmp_path) == []
 
 
+def test_two_recordings_of_one_name_are_refused(build_given, noise):
+    with pytest.raises(UserError, match="two recordings are called a: .*; rename one"):
+        build_given(Given("a", noise(40)), Given("a", noise(30, 1)))
+
+
 def test_a_source_may_be_given_by_any_way_that_leads_to_it(tmp_path, source, monkeypatch):
     build(source, tmp_path / "store")
     (tmp_path / "link").symlink_to(source)
