@@ -132,8 +132,8 @@ class Cell(nn.Module):
 
 
 def gaussian_nll(mean: Tensor, x: Tensor, stddev: float) -> Tensor:
-    """Return -log N(x; mean, stddev^2) in nats, elementwise, with the constant."""
-    return (x - mean).square() / (2 * stddev**2) + math.log(stddev) + math.log(2 * math.pi) / 2
+    """Return -log N(x; mean, stddev^2) in nats, summed, with the constant."""
+    return F.mse_loss(mean, x, reduction="sum") / (2 * stddev**2) + x.numel() * (math.log(stddev) + math.log(2 * math.pi) / 2)
 
 
 def gaussian_kl(posterior: Gaussian, prior: Gaussian) -> Tensor:

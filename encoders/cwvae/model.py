@@ -52,7 +52,7 @@ class ClockworkVAE(Encoder):
         observed = max((level for level in range(h.levels) if self.use_obs[level]), default=-1)
         channels, embedding = h.channels, h.embedding
         down, up = [h.frame_shape[2], *channels], [embedding, *reversed(channels[:-1]), h.frame_shape[2]]
-        self.encoder = nn.Sequential(*_convolutions(nn.Conv2d, down, h.encoder_kernels), nn.LeakyReLU(LEAK), nn.Flatten())
+        self.encoder = nn.Sequential(*_convolutions(nn.Conv2d, down, h.encoder_kernels), nn.LeakyReLU(LEAK, inplace=True), nn.Flatten())
         self.dense = nn.ModuleList(_mlp(embedding, h) for _ in range(observed))
         contexts = [output + h.action_size, *[output] * (h.levels - 1)]
         self.cells: Sequence[Cell] = nn.ModuleList(  # type: ignore[assignment]
@@ -75,7 +75,7 @@ class ClockworkVAE(Encoder):
             raise ValueError(f"the model takes actions of length {h.action_size}, and these frames have none; set action_size to 0")
         paths = self.unroll(self.embed(frames), (count, length), noise or self.draw_noise(count, length), batch.actions)
         decoded_NCHW = self._decoded(paths[0].output.flatten(0, 1))
-        nll = gaussian_nll(decoded_NCHW, frames.flatten(0, 1), h.frame_stddev).sum() / (count * length)
+        nll = gaussian_nll(decoded_NCHW, frames.flatten(0, 1), h.frame_stddev) / (count * length)
         kls = [gaussian_kl(path.posterior, path.prior).sum() / (count * length) for path in paths]
         betas = h.beta if isinstance(h.beta, tuple) else (h.beta,) * h.levels
         weighted = sum(beta * self._kl_cost(path, length) for beta, path in zip(betas, paths, strict=True))
@@ -129,7 +129,7 @@ class ClockworkVAE(Encoder):
         return _read(rows["z"], rows["h"], reading), following
 
     def encode_clip(self, frames: Tensor, actions: Tensor | None = None, latents: str | None = None) -> Tensor:
-        """Return what `encode` gives for frames (B, T, C, H, W) one by one from the initial state: (B, T, *shape), many times as fast."""
+        """Return what `encode` gives for frames (B, T, C, H, W) one by one from the initial state: (B, T, *shape)."""
         reading, (count, length) = self.reading(latents), frames.shape[:2]
         embedded = self.embed(frames, self._informed_levels())
         context_BTK = frames.new_zeros(count, length, sum(self.latents["bottom"]))
@@ -371,7 +371,7 @@ def _read(z: Sequence[Tensor], h: Sequence[Tensor], reading: str) -> Tensor:
 def _convolutions(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: Sequence[int], kernels: Sequence[int]) -> list[nn.Module]:
     modules: list[nn.Module] = []
     for before, after, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-        modules += [kind(before, after, kernel, 2), nn.LeakyReLU(LEAK)]
+        modules += [kind(before, after, kernel, 2), nn.LeakyReLU(LEAK, inplace=True)]
     return modules[:-1]
 
 
