@@ -18,6 +18,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     Raises `UserError` when the disk is full or not writable; `path` then still holds what it held before.
     """
     path = Path(path)
+    refuse_devices(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +34,12 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def refuse_devices(path: Path) -> None:
+    """Raise `UserError` for a device or a pipe, whose place a renamed file would take: /dev/stdout would be gone for all programs."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is no ordinary file; choose another name")
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from foundation.errors import UserError
+from foundation.files import refuse_devices
 
 # browsers play the first; which of them there are depends on the build of OpenCV
 _CODECS = ("vp09", "mp4v")
@@ -19,6 +20,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: float) -> 
     An odd height or width gets one more row or column, for the codecs store colours by twos. Raises `UserError` when it cannot be written.
     """
     path = Path(path)
+    refuse_devices(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
