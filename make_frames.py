@@ -42,7 +42,7 @@ class Build:
     store: Path
     """The store to write."""
     layout: str | None = None
-    """Look only for recordings of this layout: minerl, vpt, videos, pictures, ..."""
+    """Look only for recordings of this layout: minerl, vpt, cwvae, malmo, lmdb, npy, hdf5, videos or pictures."""
     frame_size: tuple[int, int] = (64, 64)
     """Height and width that frames are resized to."""
     resize: ResizeMode = "squash"
@@ -204,7 +204,7 @@ def inspect(config: Inspect) -> int:
     height, width, _ = store.frame_shape
     _say(f"{store.path}: {len(store):,} frames of {height}x{width} ({store.meta['resize']}), {store.frames_per_second:g} frames/s")
     _say(f"fingerprint {store.fingerprint}")
-    _say(f"made from {printable(str(store.meta['plan']['source']))}")
+    _say(f"made from {store.meta['plan']['source']}")
     for table in store_tables(figures):
         console.print()
         console.print(table)
@@ -227,7 +227,7 @@ def check(config: Verify) -> int:
     store, began = frames.FrameStore(config.store), time.monotonic()
     damaged = verify(store)
     for name, reason in damaged:
-        _say(f"damaged: {printable(name)}: {reason}")
+        _say(f"damaged: {name}: {reason}")
     if damaged:
         raise UserError(f"{store.path}: {len(damaged)} faults; copy the store again or build it again")
     read, seconds = len(store) * math.prod(store.frame_shape) / 1e9, time.monotonic() - began
@@ -245,7 +245,7 @@ def cut(config: Export) -> int:
 
 
 def _say(line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True)
+    console.print(printable(line), markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -61,17 +61,17 @@ def find_episode(store: FrameStore, name: str) -> Episode:
             return episode
     names = [episode.name for episode in store.episodes]
     close = [known for known in names if name in known] or get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean '{close[0]}'?" if close else f"inspect --episodes {len(names)} lists them"
-    raise UserError(f"{store.path}: no episode '{name}': {hint}")
+    hint = f"did you mean {close[0]!r}?" if close else f"inspect --episodes {len(names)} lists them"
+    raise UserError(f"{store.path}: no episode {name!r}: {hint}")
 
 
 def _range(episode: Episode, start: int, frames: int | None) -> int:
     """Return how many frames to write; raise `UserError` when they do not lie in the episode."""
     if not 0 <= start < episode.length:
-        raise UserError(f"frame {start} of '{episode.name}': it has the frames 0 to {episode.length - 1}")
+        raise UserError(f"frame {start} of {episode.name!r}: it has the frames 0 to {episode.length - 1}")
     count = episode.length - start if frames is None else frames
     if not 1 <= count <= episode.length - start:
-        raise UserError(f"{count} frames from frame {start} of '{episode.name}': ask for 1 to {episode.length - start}")
+        raise UserError(f"{count} frames from frame {start} of {episode.name!r}: ask for 1 to {episode.length - start}")
     return count
 
 

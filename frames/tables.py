@@ -42,7 +42,7 @@ def left_out_lines(left_out: list[LeftOut], trimmed: Mapping[str, int], rest: st
         known = f", {frames:,} frames as far as known" if frames else ""
         yield f"left out: {len(left_out):,} ({unreadable:,} unreadable, {len(left_out) - unreadable:,} unwanted{known})"
         for entry in left_out[:LISTED]:
-            yield f"left out: {printable(entry.name)}: {printable(entry.reason)}"
+            yield f"left out: {entry.name}: {entry.reason}"
         if len(left_out) > LISTED:
             yield f"left out: and {len(left_out) - LISTED:,} more: {rest}"
     if any(trimmed.values()):
