@@ -30,7 +30,7 @@ class Cleaning:
     start and the end of every recording. `thin_frozen`: so many frames stay of a stretch where nothing moves; None keeps all.
     """
 
-    manifest: Path | None = None
+    manifest: str | Path | None = None
     drop_lead: int = 0
     drop_tail: int = 0
     thin_frozen: int | None = None
@@ -45,7 +45,7 @@ class Cleaning:
 
     def plan(self) -> dict[str, Any]:
         """Return what decides the outcome, as JSON: the manifest's content takes the place of its path."""
-        content = None if self.manifest is None else hashlib.sha256(manifest_content(Path(self.manifest))).hexdigest()
+        content = None if self.manifest is None else hashlib.sha256(manifest_content(self.manifest)).hexdigest()
         return {**dataclasses.asdict(self), "manifest": content}
 
 

@@ -142,6 +142,10 @@ def _turned(looks: np.ndarray, front: tuple[int, ...]) -> np.ndarray:
 
 def _looks(frames: np.ndarray) -> np.ndarray:
     """The signs of the lowest frequencies of the brightness: perceptual hashing by the cosine transform."""
+    # OpenCV averages areas only where it shrinks both ways
+    for axis in (1, 2):
+        if frames.shape[axis] < _GRID:
+            frames = frames.repeat(-(-_GRID // frames.shape[axis]), axis=axis)
     count, height, width = frames.shape[:3]
     rows = np.ascontiguousarray(frames).reshape(count * height, width, -1)
     # one call for all: a picture's rows never mix with the next one's

@@ -48,12 +48,13 @@ class Entry:
     rows: Mapping[Path, Row] = field(default_factory=dict)
 
 
-def read_manifest(path: Path) -> dict[Path, Row]:
+def read_manifest(path: str | Path) -> dict[Path, Row]:
     """Return the rows of a CSV file by the resolved path of the file or folder that they name.
 
     The column `file` is needed, relative to the manifest's folder; those of `Row` are used where present, others are passed over.
     Raises `UserError` with the line's number where something is not as it must be.
     """
+    path = Path(path)
     try:
         text = manifest_content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -73,10 +74,10 @@ def read_manifest(path: Path) -> dict[Path, Row]:
     return rows
 
 
-def manifest_content(path: Path) -> bytes:
+def manifest_content(path: str | Path) -> bytes:
     """Return the bytes of the file, or raise `UserError`."""
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: the manifest cannot be read ({error.strerror})") from error
 

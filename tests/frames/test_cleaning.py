@@ -185,4 +185,4 @@ def test_the_plan_of_a_build_knows_the_manifests_content(tmp_path):
     before = Cleaning(manifest=manifest, drop_tail=4).plan()
     assert before["drop_tail"] == 4
     manifest.write_text("file,frames\n")
-    assert Cleaning(manifest=manifest, drop_tail=4).plan() != before
+    assert Cleaning(manifest=str(manifest), drop_tail=4).plan() != before

@@ -57,8 +57,9 @@ def signed(recordings: dict[str, Iterable[np.ndarray]]) -> dict[str, np.ndarray]
     return {name: signatures(np.asarray(frames)) for name, frames in recordings.items()}
 
 
-def test_a_signature_depends_on_its_own_frame_alone(noise):
-    frames = noise(40, size=20)
+@pytest.mark.parametrize("size", [3, 15, 16, 20, 33])
+def test_a_signature_depends_on_its_own_frame_alone(noise, size):
+    frames = noise(40, size=size)
     together = signatures(frames)
     assert together.shape == (40, 2)
     assert together.dtype == np.uint64
