@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from encoders import EncoderArtifact, load_encoder, make_encoder, train
 from encoders.training.config import TrainingConfig, ema_decay, learning_rate
 from encoders.training.metrics import MetricsLog
 from encoders.training.state import read_resume
+from encoders.training.validation import to_batch
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 
@@ -281,6 +283,17 @@ def test_the_learning_rate_rises_falls_and_stays_whatever_the_number_of_steps() 
     assert learning_rate(config, 20) == pytest.approx(0.55)
     assert learning_rate(config, 30) == learning_rate(config, 1000) == pytest.approx(0.1)
     assert learning_rate(TrainingConfig(learning_rate=0.5), 10_000) == 0.5
+
+
+def test_arrays_and_tensors_of_uint8_frames_become_the_same_batch(frames: np.ndarray) -> None:
+    actions = np.arange(8, dtype=np.float32).reshape(2, 4, 1)
+    arrays = SimpleNamespace(frames=frames[:8].reshape(2, 4, 16, 16, 3), actions=actions)
+    tensors = SimpleNamespace(frames=torch.from_numpy(arrays.frames), actions=torch.from_numpy(actions))
+    one, other = (to_batch(batch, torch.device("cpu")) for batch in (arrays, tensors))
+    assert one.frames.shape == (2, 4, 3, 16, 16)
+    assert torch.equal(one.frames, other.frames)
+    assert torch.equal(one.actions, other.actions)
+    assert torch.equal(one.frames[1, 2, :, 5, 6], torch.from_numpy(frames[6, 5, 6]) / 255)
 
 
 def test_the_average_of_the_weights_is_short_in_the_beginning() -> None:
