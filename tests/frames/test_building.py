@@ -92,7 +92,7 @@ def test_a_source_of_nothing_but_excluded_recordings_makes_no_store(tmp_path, bu
 
 
 def test_two_recordings_of_one_name_are_refused(build_given, noise):
-    with pytest.raises(UserError, match="two recordings are called a: .*; rename one"):
+    with pytest.raises(UserError, match="two recordings are called a: a and a; rename one"):
         build_given(Given("a", noise(40)), Given("a", noise(30, 1)))
 
 
