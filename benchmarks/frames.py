@@ -39,6 +39,13 @@ SHAPE = (64, 64, 3)
 FRAME_BYTES = 64 * 64 * 3
 ENVIRONMENT = "MineRLTreechop-v0"
 BUTTONS = ("attack", "back", "forward", "jump", "left", "right", "sneak", "sprint")
+REPORT = """# How fast frames are read
+
+Written by `python benchmarks/frames.py --source RECORDINGS --minerl-python PYTHON --report FILE` in one run. One process, one thread where
+no workers are named. memcpy copies between two arrays that have been written to before; "into the caller's array" is `FrameBatches.read`
+with `out=`; without it every batch gets an array of its own. A transition is a picture, an action and the next picture.
+
+"""
 # what minerl's own example takes
 MINERL_BATCH, MINERL_BUFFER = 32, 10_000
 
@@ -86,7 +93,7 @@ def main() -> None:
     for table in tables:
         Console().print(table.shown(machine))
     if config.report:
-        write_atomically(config.report, "\n".join(table.markdown(machine) for table in tables))
+        write_atomically(config.report, REPORT + "\n".join(table.markdown() for table in tables) + f"\n{machine}\n")
 
 
 @dataclass(frozen=True)
@@ -111,9 +118,9 @@ class Sheet:
             table.add_row(*cells)
         return table
 
-    def markdown(self, machine: str) -> str:
+    def markdown(self) -> str:
         lines = [f"| {self.title} | median | lowest to highest | {self.beside} |", "|---|---|---|---|"]
-        return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in self.cells()), "", machine, ""])
+        return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in self.cells()), ""])
 
 
 def noise_store(path: Path, count: int) -> frames.FrameStore:
