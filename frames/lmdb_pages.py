@@ -1,7 +1,7 @@
-"""Checking an LMDB file before liblmdb maps it, and finding its values without liblmdb.
+"""Finding the values of an LMDB file without liblmdb, which trusts what it maps: a damaged page number, offset or size kills the process.
 
-liblmdb trusts what it maps: a damaged page number, offset or size kills the process. Here the tree of the main database is walked with
-plain reads, level by level. Format 1 (LMDB 0.9: MDB_meta, MDB_page, MDB_node) on little-endian machines of 64 bits:
+Here the tree of the main database is walked with plain reads, level by level, and everything in it is checked. Format 1 (LMDB 0.9:
+MDB_meta, MDB_page, MDB_node) on little-endian machines of 64 bits:
 
 - Meta pages 0 and 1: a page header; magic and format (u32); map address and size (u64); the free and the main database, 48 bytes each
   (page size u32, flags and depth u16, pages of three kinds and entries u64, root page u64); last page and transaction (u64).
@@ -34,7 +34,7 @@ _BATCH_BYTES = 256 << 10
 
 
 class DamagedLmdb(Exception):
-    """A file that liblmdb must not map: the reason."""
+    """A file that is no sound LMDB: the reason."""
 
 
 class UnusualLmdb(Exception):
@@ -97,16 +97,11 @@ class _Nodes(NamedTuple):
     numbers: np.ndarray
 
 
-def check_pages(data: Path) -> None:
-    """Raise `DamagedLmdb` or `UnusualLmdb` unless liblmdb can open and read a file without harm.
+def find_values(data: Path) -> Values:
+    """Return where all values are; raise `DamagedLmdb` or `UnusualLmdb` unless the tree is sound and every value lies in the file.
 
     Only the pages of the tree are read: one for about sixty values that stand on pages of their own.
     """
-    find_values(data)
-
-
-def find_values(data: Path) -> Values:
-    """Return where the values of an LMDB file are, checked as by `check_pages`."""
     with _opened(data) as handle:
         return _Tree(handle).values()
 

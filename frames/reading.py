@@ -28,8 +28,10 @@ class StoreFile:
                 pass
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        except (DamagedLmdb, UnusualLmdb) as error:
-            raise UserError(f"{path}: damaged ({error}); build the store again") from None
+        except DamagedLmdb as error:
+            raise UserError(f"{path}: damaged ({error}); copy it again or build the store again") from None
+        except UnusualLmdb as error:
+            raise UserError(f"{path}: damaged, or an LMDB of another program ({error})") from None
 
     def value(self, key: bytes) -> bytes | None:
         """Return the value of a key, None where there is none."""

@@ -10,8 +10,7 @@ import numpy as np
 from foundation.errors import UserError, nearest
 from frames import format
 from frames.format import Episode
-from frames.opening import open_environment, read_meta
-from frames.reading import StoreFile
+from frames.opening import open_file, read_meta
 from frames.splits import known_split
 
 _LOADED_AT_ONCE = 4096
@@ -29,8 +28,8 @@ class FrameStore:
 
     def __init__(self, path: str | Path, *, in_memory: bool = False) -> None:
         self.path = Path(path)
-        self.meta = read_meta(self.path, open_environment(self.path))
-        self._file = StoreFile(self.path / "data.mdb")
+        self._file = open_file(self.path)
+        self.meta = read_meta(self.path, self._file)
         self.frame_shape: tuple[int, int, int] = tuple(self.meta["frame_shape"])
         self.frames_per_second: float = self.meta["frames_per_second"]
         self.fingerprint: str = self.meta["fingerprint"]

@@ -5,7 +5,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages, find_values
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, find_values
 
 HEADER, BRANCH, LEAF = 16, 1, 2
 
@@ -76,7 +76,7 @@ def test_databases_of_another_kind_are_told_from_damaged_ones(write_lmdb, option
             transaction.put(b"key", b"value", db=environment.open_db(b"named", transaction, **options))
 
     with pytest.raises(UnusualLmdb, match="named databases"):
-        check_pages(write_lmdb(work=write, max_dbs=1))
+        find_values(write_lmdb(work=write, max_dbs=1))
 
 
 def test_truncated_at_any_page_a_file_is_refused_or_has_all_its_values(write_lmdb, tmp_path):
@@ -86,7 +86,7 @@ def test_truncated_at_any_page_a_file_is_refused_or_has_all_its_values(write_lmd
     for size in range(0, len(content), 4096 - 8):
         cut.write_bytes(content[:size])
         try:
-            check_pages(cut)
+            find_values(cut)
         except DamagedLmdb:
             continue
         assert found_entries(cut) == entries
@@ -185,11 +185,11 @@ def test_damage_is_named(write_lmdb, kind):
     damage(pages)
     data.write_bytes(pages.content)
     with pytest.raises(DamagedLmdb, match=message):
-        check_pages(data)
+        find_values(data)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(DamagedLmdb, match="cannot be read"):
-        check_pages(tmp_path / "nothing")
+        find_values(tmp_path / "nothing")
     with pytest.raises(DamagedLmdb, match="cannot be read"):
-        check_pages(tmp_path)
+        find_values(tmp_path)
