@@ -298,17 +298,20 @@ class StoreWriter:
         waiting: list[tuple[bytes, Any]] = []
         length, seen = 0, [np.empty((0, 2), np.uint64)]
         written: Future[None] | None = None
-        for chunk, block in enumerate(_blocks(frames, self._per_chunk, self._frame_shape)):
-            digest.update(block)
-            seen.append(signatures(block))
-            waiting.append((format.chunk_key(prefix, chunk), block))
-            length += len(block)
-            if len(waiting) * block.nbytes >= self._flush_bytes:
-                if written is not None:
-                    written.result()
-                written, waiting = self._background.submit(self._write, waiting), []
-        if written is not None:
-            written.result()
+        try:
+            for chunk, block in enumerate(_blocks(frames, self._per_chunk, self._frame_shape)):
+                digest.update(block)
+                seen.append(signatures(block))
+                waiting.append((format.chunk_key(prefix, chunk), block))
+                length += len(block)
+                if len(waiting) * block.nbytes >= self._flush_bytes:
+                    if written is not None:
+                        written.result()
+                    written, waiting = self._background.submit(self._write, waiting), []
+        finally:
+            # when the frames end early too: nothing of them may come after the sweep
+            if written is not None:
+                written.result()
         return length, digest.hexdigest(), waiting, np.concatenate(seen)
 
     def _write(self, items: list[tuple[bytes, Any]]) -> None:

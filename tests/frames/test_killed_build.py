@@ -52,6 +52,7 @@ def build(source, store, append, logged, point):
         die_at({"os": os, "writer": writer, "StoreWriter": writer.StoreWriter, "shutil": writer.shutil}[owner], name, when)
     frames.build_store(source, store, frame_size=(16, 16), append=append, workers=2)
 
+print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
@@ -69,6 +70,7 @@ class Builds:
         self._log = scratch / "decoded.txt"
         command = [sys.executable, "-c", NURSERY]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert self.process.stdout.readline() == b"ready\n"
 
     def run(self, source: Path, store: Path, append: bool = False, point: list | None = None, after: float | None = None) -> int:
         """Build, killed at a point of the program or after some seconds; return the signal that ended it, 0 for none."""
