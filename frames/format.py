@@ -90,6 +90,12 @@ def content_hash(content: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
+def array_info(array: np.ndarray) -> ArrayInfo:
+    """Describe a contiguous per-step array."""
+    texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()
+    return ArrayInfo(array.dtype.str, array.shape, content_hash([array.tobytes()]), texts)
+
+
 def fingerprint(episodes: Iterable[Episode]) -> str:
     """The store's fingerprint: the hash of the sorted content hashes, so that neither order nor names matter."""
     return content_hash([" ".join(sorted(episode.content for episode in episodes)).encode()])

@@ -22,7 +22,8 @@ from frames import format
 from frames.copying import copy_file
 from frames.disk_errors import disk_errors
 from frames.duplicates import signatures
-from frames.format import ArrayInfo, Episode, LeftOut, Split
+from frames.format import Episode, LeftOut, Split
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages
 from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
 
@@ -128,11 +129,12 @@ class StoreWriter:
             if onto is not None and not (self._folder / "data.mdb").exists():
                 self._begin_with(onto)
             self._folder.mkdir(exist_ok=True)
+            _check_sound(self._folder)
             self._env = _open(self._folder)
         try:
             self._take_up_plan()
             self.committed = {episode.name: episode for episode in self._records(b"e", format.episode_from_json)}
-            self.parts_left_out = {part["of"]: _parts(part) for part in self._records(b"l", dict)}
+            self.parts_left_out = {part["of"]: [LeftOut(**listed) for listed in part["parts"]] for part in self._records(b"l", dict)}
         except BaseException:
             self._env.close()
             raise
@@ -163,7 +165,7 @@ class StoreWriter:
         for key, array in arrays().items():
             array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
             waiting.append((format.array_key(name, key), array.tobytes()))
-            infos[key] = _describe(array)
+            infos[key] = format.array_info(array)
         told = format.content_hash([seen.tobytes()])
         episode = Episode(name, source, length, frames_per_second, ordered, content, infos, origin, task, dict(trimmed()), told)
         parts = list(left_out())
@@ -343,6 +345,18 @@ def usual_rate(episodes: Iterable[Episode]) -> float:
     return max(frames, key=lambda rate: frames[rate])
 
 
+def _check_sound(folder: Path) -> None:
+    """Refuse what an earlier run left when it is damaged since: to write into that may kill the process."""
+    data = folder / "data.mdb"
+    # a kill between its creation and its first page leaves it empty
+    if not data.exists() or data.stat().st_size == 0:
+        return
+    try:
+        check_pages(data)
+    except (DamagedLmdb, UnusualLmdb) as error:
+        raise UserError(f"{data}: damaged, or of another program ({error}); remove {folder.parent} and run the same command again") from None
+
+
 def _open(folder: Path) -> lmdb.Environment:
     # a power failure may undo the last transaction, which costs decoding it again
     return lmdb.open(str(folder), map_size=_FIRST_MAP, lock=False, readahead=False, metasync=False)
@@ -372,15 +386,6 @@ def _sweep(transaction: lmdb.Transaction, names: Iterable[str]) -> None:
             while found and bytes(cursor.key()).startswith(kind):
                 stray = kind == b"l" or bytes(cursor.key())[1 : 1 + format.NAME_BYTES] not in kept
                 found = cursor.delete() if stray else cursor.next()
-
-
-def _describe(array: np.ndarray) -> ArrayInfo:
-    texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()
-    return ArrayInfo(array.dtype.str, array.shape, format.content_hash([array.tobytes()]), texts)
-
-
-def _parts(record: Mapping[str, Any]) -> list[LeftOut]:
-    return [LeftOut(**part) for part in record["parts"]]
 
 
 def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
