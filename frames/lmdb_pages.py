@@ -97,6 +97,11 @@ class _Nodes(NamedTuple):
     numbers: np.ndarray
 
 
+def check_pages(data: Path) -> None:
+    """Raise `DamagedLmdb` or `UnusualLmdb` unless liblmdb can open and read a file without harm."""
+    find_values(data)
+
+
 def find_values(data: Path) -> Values:
     """Return where all values are; raise `DamagedLmdb` or `UnusualLmdb` unless the tree is sound and every value lies in the file.
 
