@@ -23,7 +23,7 @@ from frames.copying import copy_file
 from frames.disk_errors import disk_errors
 from frames.duplicates import signatures
 from frames.format import Episode, LeftOut, Split
-from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, find_values
 from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
 
@@ -352,7 +352,7 @@ def _check_sound(folder: Path) -> None:
     if not data.exists() or data.stat().st_size == 0:
         return
     try:
-        check_pages(data)
+        find_values(data)
     except (DamagedLmdb, UnusualLmdb) as error:
         raise UserError(f"{data}: damaged, or of another program ({error}); remove {folder.parent} and run the same command again") from None
 
