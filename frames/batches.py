@@ -1,5 +1,7 @@
 """Batches for training, shuffled and endless, and for validation, in order."""
 
+import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,8 @@ import numpy as np
 from foundation.errors import UserError
 from frames.sampling import Plan, Sampler, check_difference, checked_weights
 from frames.store import FrameStore
+
+_ARRAYS = 8
 
 _LONGEST_SEQUENCE = 250
 
@@ -59,6 +63,7 @@ class FrameBatches:
         weights = checked_weights(weights, [len(clips) for clips in starts])
         self.shape = (batch_size // ranks, clip_length, *self.stores[0].frame_shape)
         self._sampler = Sampler(starts, batch_size, seed, weights, rank, ranks, flip)
+        self._arrays: deque[np.ndarray] = deque(maxlen=_ARRAYS)
         self._identity = {
             "fingerprint": [one.fingerprint for one in self.stores],
             "seed": seed,
@@ -82,7 +87,7 @@ class FrameBatches:
 
     def read(self, plan: Plan, out: np.ndarray | None = None) -> FrameBatch:
         """Read a batch that was drawn, from any thread; the frames into `out` uint8 of `shape`, if given."""
-        frames = np.empty(self.shape, np.uint8) if out is None else out
+        frames = self._unused() if out is None else out
         actions, begin = [], 0
         for number, starts in plan.parts:
             store, end = self.stores[number], begin + len(starts)
@@ -93,6 +98,23 @@ class FrameBatches:
             frames[plan.flipped] = frames[plan.flipped, :, :, ::-1]
         known = [part for part in actions if part is not None]
         return FrameBatch(frames, np.concatenate(known) if known else None)
+
+    def _unused(self) -> np.ndarray:
+        """Return an earlier batch's array that nobody holds any more, or a new one: new memory costs more than filling it."""
+        try:
+            for _ in range(len(self._arrays)):
+                array = self._arrays.popleft()
+                # held by this name and as an argument
+                free = sys.getrefcount(array) == 2
+                self._arrays.append(array)
+                if free:
+                    return array
+        except IndexError:
+            # another thread is looking at the last one
+            pass
+        array = np.empty(self.shape, np.uint8)
+        self._arrays.append(array)
+        return array
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in: plain numbers and texts."""

@@ -49,6 +49,14 @@ def test_batches_are_always_full_even_larger_than_a_pass(numbered):
     assert np.bincount(drawn).tolist() == [200] * 87
 
 
+def test_a_batch_takes_the_memory_of_one_that_is_gone(numbered):
+    batches = FrameBatches(numbered, "train", 32)
+    addresses = [next(batches).frames.ctypes.data for _ in range(20)]
+    assert len(set(addresses)) == 1
+    first, second = next(batches), next(batches)
+    assert not np.shares_memory(first.frames, second.frames)
+
+
 def test_the_seed_decides_the_order(numbered):
     first, same, other = (FrameBatches(numbered, "train", 32, seed=seed) for seed in (3, 3, 4))
     one = numbers(next(first))

@@ -50,12 +50,15 @@ def test_any_number_of_workers_gives_the_same_batches_in_the_same_order(stores, 
             assert_equal(next(batches), next(plain))
 
 
-def test_a_batch_stays_as_it_is_when_the_next_ones_come(stores):
-    with prefetch(drawn(stores), workers=2) as batches:
-        kept = [next(batches) for _ in range(10)]
-    plain = drawn(stores)
-    for batch in kept:
-        assert_equal(batch, next(plain))
+@pytest.mark.parametrize("part", [lambda frames: frames, lambda frames: frames[2:], lambda frames: np.asarray(frames)[:, 0].T])
+def test_a_batch_stays_as_it_is_when_the_next_ones_come(stores, part):
+    plain, expected = drawn(stores), drawn(stores)
+    with prefetch(drawn(stores), workers=3) as batches:
+        kept = [(part(next(batches).frames), part(next(plain).frames)) for _ in range(30)]
+    for ahead, one in kept:
+        frames = expected.read(expected.plan(), np.empty(expected.shape, np.uint8)).frames
+        assert np.array_equal(ahead, part(frames))
+        assert np.array_equal(one, part(frames))
 
 
 @pytest.mark.parametrize("taken", [0, 1, 13])
