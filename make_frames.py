@@ -199,12 +199,15 @@ def _from_environment(config: Build) -> frames.BuildSummary:
 
 
 def inspect(config: Inspect) -> int:
+    if config.episodes < 0:
+        raise UserError(f"--episodes {config.episodes}: must be 0 or more")
     store = frames.FrameStore(config.store)
     figures = store_figures(store, config.episodes)
     height, width, _ = store.frame_shape
     _say(f"{store.path}: {len(store):,} frames of {height}x{width} ({store.meta['resize']}), {store.frames_per_second:g} frames/s")
     _say(f"fingerprint {store.fingerprint}")
-    _say(f"made from {store.meta['plan']['source']}")
+    plans = [store.meta["plan"], *store.meta["appended"]]
+    _say(f"made from {', '.join(dict.fromkeys(plan['source'] for plan in plans))}")
     for table in store_tables(figures):
         console.print()
         console.print(table)

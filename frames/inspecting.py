@@ -26,7 +26,6 @@ _SHEET_ROWS = 12
 _TABLE = "the episode table"
 
 
-
 @dataclass(frozen=True)
 class Look:
     """How frames look, from an even sample: shares in [0, 1], brightness in grey levels of 0 to 255.

@@ -105,7 +105,9 @@ def test_recordings_are_appended(tmp_path, source, noise, write_video):
     write_video(tmp_path / "more" / "another.avi", noise(30, seed=9, size=64))
     appended = make_frames("build", "--source", tmp_path / "more", "--store", tmp_path / "store", "--append", "True")
     assert appended.returncode == 0, appended.stderr
-    assert "90 frames of 4 episodes" in appended.stdout
+    assert "90 frames of 4 episodes (1 decoded, 3 before)" in appended.stdout
+    inspected = make_frames("inspect", "--store", tmp_path / "store", "--episodes", 0)
+    assert f"made from {source}, {tmp_path / 'more'}\n" in inspected.stdout
 
 
 def test_a_store_in_a_folder_with_brackets_is_named_as_it_is(tmp_path, source):
