@@ -132,9 +132,10 @@ class StoreWriter:
             _check_sound(self._folder)
             self._env = _open(self._folder)
         try:
-            self._take_up_plan()
-            self.committed = {episode.name: episode for episode in self._records(b"e", format.episode_from_json)}
-            self.parts_left_out = {part["of"]: [LeftOut(**listed) for listed in part["parts"]] for part in self._records(b"l", dict)}
+            with _damage_told(self._folder):
+                self._take_up_plan()
+                self.committed = {episode.name: episode for episode in self._records(b"e", format.episode_from_json)}
+                self.parts_left_out = {part["of"]: [LeftOut(**listed) for listed in part["parts"]] for part in self._records(b"l", dict)}
         except BaseException:
             self._env.close()
             raise
@@ -349,12 +350,19 @@ def _check_sound(folder: Path) -> None:
     """Refuse what an earlier run left when it is damaged since: to write into that may kill the process."""
     data = folder / "data.mdb"
     # a kill between its creation and its first page leaves it empty
-    if not data.exists() or data.stat().st_size == 0:
-        return
+    if data.exists() and data.stat().st_size:
+        with _damage_told(folder):
+            find_values(data)
+
+
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    """Turn what an earlier run's LMDB, or a record in it, does not read for into a `UserError`."""
     try:
-        find_values(data)
-    except (DamagedLmdb, UnusualLmdb) as error:
-        raise UserError(f"{data}: damaged, or of another program ({error}); remove {folder.parent} and run the same command again") from None
+        yield
+    except (DamagedLmdb, UnusualLmdb, ValueError, KeyError, TypeError, AttributeError) as error:
+        complaint = f"damaged, or of another program ({' '.join(str(error).split())})"
+        raise UserError(f"{folder / 'data.mdb'}: {complaint}; remove {folder.parent} and run the same command again") from error
 
 
 def _open(folder: Path) -> lmdb.Environment:
