@@ -26,6 +26,7 @@ from frames.format import Episode, LeftOut, Split
 from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, find_values
 from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
+from frames.sweeping import clear, records_of, sweep
 
 _FLUSH_BYTES = 16 << 20
 # of all threads together; as much again is on its way to the disk
@@ -160,7 +161,7 @@ class StoreWriter:
         together. When `frames` or one of them raises, nothing of the episode counts, and the exception goes on.
         """
         prefix = format.chunk_prefix(name)
-        self._transact(lambda transaction: _clear(transaction, prefix))
+        self._transact(lambda transaction: clear(transaction, prefix))
         length, content, waiting, seen = self._write_chunks(prefix, frames)
         infos = {}
         for key, array in arrays().items():
@@ -215,7 +216,7 @@ class StoreWriter:
         }
 
         def write(transaction: lmdb.Transaction) -> None:
-            _sweep(transaction, names)
+            sweep(transaction, names)
             transaction.put(format.META_KEY, format.encode_json(record))
 
         self._transact(write)
@@ -290,7 +291,7 @@ class StoreWriter:
 
     def _records(self, kind: bytes, read: Callable[[dict[str, Any]], Any]) -> list[Any]:
         with self._env.begin() as transaction, transaction.cursor() as cursor:
-            return [read(json.loads(value)) for value in _values(cursor, kind)]
+            return [read(json.loads(value)) for value in records_of(cursor, kind)]
 
     def _write_chunks(self, prefix: bytes, frames: Iterable[np.ndarray]) -> tuple[int, str, list[tuple[bytes, Any]], np.ndarray]:
         """Write frames in chunks, some MiB a transaction; the next ones gather while the disk is at work.
@@ -368,32 +369,6 @@ def _damage_told(folder: Path) -> Iterator[None]:
 def _open(folder: Path) -> lmdb.Environment:
     # a power failure may undo the last transaction, which costs decoding it again
     return lmdb.open(str(folder), map_size=_FIRST_MAP, lock=False, readahead=False, metasync=False)
-
-
-def _values(cursor: lmdb.Cursor, kind: bytes) -> Iterator[bytes]:
-    found = cursor.set_range(kind)
-    while found and bytes(cursor.key()).startswith(kind):
-        yield bytes(cursor.value())
-        found = cursor.next()
-
-
-def _clear(transaction: lmdb.Transaction, prefix: bytes) -> None:
-    """Remove the chunks that an interrupted run left of an episode."""
-    with transaction.cursor() as cursor:
-        found = cursor.set_range(prefix)
-        while found and bytes(cursor.key()).startswith(prefix):
-            found = cursor.delete()
-
-
-def _sweep(transaction: lmdb.Transaction, names: Iterable[str]) -> None:
-    """Remove all but these episodes: what interrupted and unreadable recordings left, and what is not wanted."""
-    kept = {format.record_key(name)[1:] for name in names}
-    with transaction.cursor() as cursor:
-        for kind in (b"a", b"d", b"e", b"f", b"l"):
-            found = cursor.set_range(kind)
-            while found and bytes(cursor.key()).startswith(kind):
-                stray = kind == b"l" or bytes(cursor.key())[1 : 1 + format.NAME_BYTES] not in kept
-                found = cursor.delete() if stray else cursor.next()
 
 
 def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
