@@ -15,53 +15,22 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from frames.lmdb_nodes import BRANCH, HEADER, LEAF, ON_PAGES, DamagedLmdb, Keys, Nodes, UnusualLmdb, firsts_of, nodes_of, require
+
 _MAGIC, _FORMAT = 0xBEEFC0DE, 1
-_BRANCH, _LEAF, _META = 0x01, 0x02, 0x08
-_ON_PAGES = 0x01
+_RUN, _META = 0x04, 0x08
 _NO_PAGE = 2**64 - 1
-_HEADER, _NODE = 16, 8
 _META_PAGE = struct.Struct("<Q2xH4x2I2QI2H5QI2H5Q2Q")
+_RUN_HEADER = struct.Struct("<Q2xHI")
 _PAGE_SIZES = [1 << power for power in range(8, 16)]
 _FIRST_PAGE = 2
 _DEEPEST = 32
 _BATCH_BYTES = 256 << 10
-
-
-class DamagedLmdb(Exception):
-    """A file that is no sound LMDB: the reason."""
-
-
-class UnusualLmdb(Exception):
-    """An LMDB whose main database holds more than plain keys and values: the reason."""
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Keys as bytes (N,), which numpy strips of trailing zero bytes, and their true sizes int64 (N,)."""
-
-    content: np.ndarray
-    sizes: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def at(self, places: slice | np.ndarray) -> "Keys":
-        return Keys(self.content[places], self.sizes[places])
-
-    def replaced(self, places: np.ndarray, keys: "Keys") -> "Keys":
-        content, sizes = self.content.astype(np.promote_types(self.content.dtype, keys.content.dtype)), self.sizes.copy()
-        content[places], sizes[places] = keys.content, keys.sizes
-        return Keys(content, sizes)
-
-    def before(self, other: "Keys") -> np.ndarray:
-        """Say of each key whether it comes before the other one, in LMDB's order: by bytes, then by size."""
-        return (self.content < other.content) | ((self.content == other.content) & (self.sizes < other.sizes))
 
 
 class Values(NamedTuple):
@@ -72,34 +41,26 @@ class Values(NamedTuple):
     sizes: np.ndarray
 
 
-class _Meta(NamedTuple):
-    page_size: int
+class _Database(NamedTuple):
     flags: int
     depth: int
     entries: int
     root: int
+
+
+class _Meta(NamedTuple):
+    page_size: int
+    free: _Database
+    main: _Database
     last_page: int
     transaction: int
 
 
-class _Nodes(NamedTuple):
-    """All nodes of some pages: `counts` (P,) of them a page; the rest (N,).
+class _Extents(NamedTuple):
+    """Runs of pages: first page and length int64 (N,)."""
 
-    `offsets` of their data in the file, and `numbers` of the pages that they point to.
-    """
-
-    counts: np.ndarray
-    keys: np.ndarray
-    key_sizes: np.ndarray
-    sizes: np.ndarray
-    flags: np.ndarray
-    offsets: np.ndarray
-    numbers: np.ndarray
-
-
-def check_pages(data: Path) -> None:
-    """Raise `DamagedLmdb` or `UnusualLmdb` unless liblmdb can open and read a file without harm."""
-    find_values(data)
+    begins: np.ndarray
+    lengths: np.ndarray
 
 
 def find_values(data: Path) -> Values:
@@ -108,7 +69,23 @@ def find_values(data: Path) -> Values:
     Only the pages of the tree are read: one for about sixty values that stand on pages of their own.
     """
     with _opened(data) as handle:
-        return _Tree(handle).values()
+        tree = _main_tree(handle)
+        values = tree.values()
+        _require_apart(tree.extents)
+        return values
+
+
+def check_pages(data: Path) -> None:
+    """Raise `DamagedLmdb` or `UnusualLmdb` unless liblmdb can write to a file without harm.
+
+    To what `find_values` checks come the headers of the pages of values, and the list of free pages.
+    """
+    with _opened(data) as handle:
+        main = _main_tree(handle)
+        main.values()
+        free = _FreeTree(handle, main.meta, main.meta.free)
+        listed = free.free_pages()
+        _require_apart([*main.extents_by_header(), *free.extents_by_header(), _Extents(listed, np.ones_like(listed))])
 
 
 def pages_end(data: Path) -> int:
@@ -135,192 +112,166 @@ def _opened(data: Path) -> Iterator[int]:
 
 def _read_metas(handle: int) -> list[_Meta]:
     first = _read_meta(handle, 0, 0)
-    _require(first.page_size in _PAGE_SIZES, f"pages of {first.page_size} bytes")
+    require(first.page_size in _PAGE_SIZES, f"pages of {first.page_size} bytes")
     metas = [first, _read_meta(handle, 1, first.page_size)]
-    _require(metas[1].page_size == first.page_size, "its two first pages disagree")
+    require(metas[1].page_size == first.page_size, "its two first pages disagree")
     return metas
 
 
 def _read_meta(handle: int, number: int, offset: int) -> _Meta:
     content = os.pread(handle, _META_PAGE.size, offset)
-    _require(len(content) == _META_PAGE.size, "too short for an LMDB file")
-    own, kind, magic, version, _, _, page_size, _, _, _, _, _, _, _, *main = _META_PAGE.unpack(content)
-    _require(magic == _MAGIC, "not an LMDB file")
-    _require(version == _FORMAT, f"of LMDB's format {version}, not {_FORMAT}")
-    _, flags, depth, _, _, _, entries, root, last_page, transaction = main
+    require(len(content) == _META_PAGE.size, "too short for an LMDB file")
+    own, kind, magic, version, _, _, page_size, *databases, last_page, transaction = _META_PAGE.unpack(content)
+    require(magic == _MAGIC, "not an LMDB file")
+    require(version == _FORMAT, f"of LMDB's format {version}, not {_FORMAT}")
+    free_flags, free_depth, _, _, _, free_entries, free_root, _, flags, depth, _, _, _, entries, root = databases
     # transactions are written to the two pages in turn
     in_turn = transaction == 0 or transaction % 2 == number
-    _require(own == number and kind & _META and in_turn, f"page {number} is damaged")
-    return _Meta(page_size, flags, depth, entries, root, last_page, transaction)
+    require(own == number and kind & _META and in_turn, f"page {number} is damaged")
+    free = _Database(free_flags, free_depth, free_entries, free_root)
+    return _Meta(page_size, free, _Database(flags, depth, entries, root), last_page, transaction)
+
+
+def _main_tree(handle: int) -> "_Tree":
+    first, second = _read_metas(handle)
+    meta = second if second.transaction > first.transaction else first
+    if meta.main.flags:
+        raise UnusualLmdb(f"its main database has the flags {meta.main.flags:#x}")
+    return _Tree(handle, meta, meta.main)
 
 
 class _Tree:
-    """The tree of the main database as of the last transaction."""
+    """The tree of a database as of the last transaction; `extents` are the pages that were found to belong to it."""
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
+    def __init__(self, handle: int, meta: _Meta, database: _Database) -> None:
+        self.meta, self.extents = meta, list[_Extents]()
+        self._handle, self._database, self._page_size = handle, database, meta.page_size
         self._file_size = os.fstat(handle).st_size
-        first, second = _read_metas(handle)
-        self._meta = second if second.transaction > first.transaction else first
-        self._page_size = self._meta.page_size
-        if self._meta.flags:
-            raise UnusualLmdb(f"its main database has the flags {self._meta.flags:#x}")
 
     def values(self) -> Values:
         """Walk from the root to the leaves. The key of a page's first node is not stored: it is that of the page itself."""
-        meta = self._meta
+        database = self._database
         lows = Keys(np.array([b""]), np.zeros(1, np.int64))
-        if meta.root == _NO_PAGE:
-            _require(meta.depth == meta.entries == 0, "its tree has no root")
+        if database.root == _NO_PAGE:
+            require(database.depth == database.entries == 0, "its tree has no root")
             return Values(lows.at(slice(0)), np.empty(0, np.int64), np.empty(0, np.int64))
-        _require(0 < meta.depth <= _DEEPEST, f"a tree of {meta.depth} levels")
-        pages = np.array([meta.root], np.uint64)
+        require(0 < database.depth <= _DEEPEST, f"a tree of {database.depth} levels")
+        pages = np.array([database.root], np.uint64)
         tree = [self._claim(pages, [])]
-        for _ in range(meta.depth - 1):
-            nodes = self._level(tree[-1], _BRANCH)
-            lows = Keys(nodes.keys, nodes.key_sizes).replaced(_firsts(nodes.counts), lows)
-            _require_order(lows)
+        for _ in range(database.depth - 1):
+            nodes = self._level(tree[-1], BRANCH)
+            lows = Keys(nodes.keys, nodes.key_sizes).replaced(firsts_of(nodes.counts), lows)
+            self._require_order(lows)
             tree.append(self._claim(nodes.numbers, tree))
-        nodes = self._level(tree[-1], _LEAF)
+        nodes = self._level(tree[-1], LEAF)
         keys = Keys(nodes.keys, nodes.key_sizes)
-        _require_order(keys)
-        _require_between(lows, keys, nodes.counts)
-        _require(len(keys) == meta.entries, f"{len(keys)} entries where {meta.entries} are announced")
-        return Values(keys, self._find(nodes, tree), nodes.sizes)
+        self._require_order(keys)
+        self._require_between(lows, keys, nodes.counts)
+        require(len(keys) == database.entries, f"{len(keys)} entries where {database.entries} are announced")
+        self.extents = [_Extents(pages, np.ones_like(pages)) for pages in tree]
+        return Values(keys, self._find(nodes), nodes.sizes)
+
+    def extents_by_header(self) -> list[_Extents]:
+        """Return `extents`; the runs of values with the lengths that their headers tell, which may be more than they need."""
+        if not self.extents:
+            return []
+        *tree, runs = self.extents
+        lengths = np.array([self._length_by_header(page) for page in runs.begins.tolist()], np.int64)
+        require((lengths >= runs.lengths).all(), "the pages of a value have a wrong header")
+        return [*tree, _Extents(runs.begins, lengths)]
+
+    def _length_by_header(self, page: int) -> int:
+        own, kind, length = _RUN_HEADER.unpack(os.pread(self._handle, HEADER, page * self._page_size))
+        require(own == page and kind == _RUN and length <= self.meta.last_page, f"page {page} has a wrong header")
+        return int(length)
+
+    def _require_order(self, keys: Keys) -> None:
+        require(keys.at(slice(None, -1)).before(keys.at(slice(1, None))).all(), "its keys are not in order")
+
+    def _require_between(self, lows: Keys, keys: Keys, counts: np.ndarray) -> None:
+        """Check that the keys of every leaf are where the branches above look for them."""
+        firsts = firsts_of(counts)
+        below = keys.at(firsts).before(lows)
+        above = keys.at(firsts[1:] - 1).before(lows.at(slice(1, None)))
+        require(not below.any() and above.all(), "its keys are not where its branches look for them")
 
     def _claim(self, pages: np.ndarray, tree: list[np.ndarray]) -> np.ndarray:
         """Return the numbers of a level's pages as int64 when each is in the file, and in the tree for the first time."""
-        wrong = (pages < _FIRST_PAGE) | (pages > self._meta.last_page)
-        _require(not wrong.any(), f"it points to page {pages[wrong.argmax()]} of {self._meta.last_page + 1}")
+        wrong = (pages < _FIRST_PAGE) | (pages > self.meta.last_page)
+        require(not wrong.any(), f"it points to page {pages[wrong.argmax()]} of {self.meta.last_page + 1}")
         claimed = pages.astype(np.int64)
-        _require((int(claimed.max()) + 1) * self._page_size <= self._file_size, "truncated: some of its pages are missing")
+        require((int(claimed.max()) + 1) * self._page_size <= self._file_size, "truncated: some of its pages are missing")
         known = np.concatenate([*tree, claimed])
-        _require(len(np.unique(known)) == len(known), "two ways lead to the same page")
+        require(len(np.unique(known)) == len(known), "two ways lead to the same page")
         return claimed
 
-    def _level(self, pages: np.ndarray, kind: int) -> _Nodes:
+    def _level(self, pages: np.ndarray, kind: int) -> Nodes:
         """Return the nodes of all pages of a level; the pages are read some at a time."""
         step = _BATCH_BYTES // self._page_size
         blocks = (pages[at : at + step] for at in range(0, len(pages), step))
-        batches = [_Batch(self._read(block), block, kind).nodes() for block in blocks]
-        return _Nodes(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+        batches = [nodes_of(self._read(block), block, kind) for block in blocks]
+        return Nodes(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
 
     def _read(self, pages: np.ndarray) -> np.ndarray:
         """Return pages as uint8 (P, page size)."""
         content = b"".join(os.pread(self._handle, self._page_size, page * self._page_size) for page in pages.tolist())
-        _require(len(content) == len(pages) * self._page_size, "truncated: some of its pages are missing")
+        require(len(content) == len(pages) * self._page_size, "truncated: some of its pages are missing")
         return np.frombuffer(content, np.uint8).reshape(len(pages), self._page_size)
 
-    def _find(self, leaves: _Nodes, tree: list[np.ndarray]) -> np.ndarray:
-        """Return the offsets of all values in the file; those on pages of their own overlap with nothing else."""
-        offsets, apart = leaves.offsets.copy(), leaves.flags == _ON_PAGES
+    def _find(self, leaves: Nodes) -> np.ndarray:
+        """Return the offsets of all values in the file."""
+        offsets, apart = leaves.offsets.copy(), leaves.flags == ON_PAGES
         first, sizes = leaves.numbers[apart], leaves.sizes[apart]
-        wrong = (first < _FIRST_PAGE) | (first > self._meta.last_page)
-        _require(not wrong.any(), "a value stands on pages that it does not have")
+        wrong = (first < _FIRST_PAGE) | (first > self.meta.last_page)
+        require(not wrong.any(), "a value stands on pages that it does not have")
         begins = first.astype(np.int64)
-        lengths = (_HEADER - 1 + sizes) // self._page_size + 1
-        _require((begins + lengths <= self._meta.last_page + 1).all(), "a value ends behind its last page")
-        offsets[apart] = begins * self._page_size + _HEADER
-        _require((offsets + leaves.sizes <= self._file_size).all(), "truncated: some of its pages are missing")
-        pages = np.concatenate([begins, *tree])
-        order = np.argsort(pages)
-        ends = (pages + np.concatenate([lengths, *(np.ones_like(level) for level in tree)]))[order]
-        _require((ends[:-1] <= pages[order][1:]).all(), "two values stand on the same page")
+        lengths = (HEADER - 1 + sizes) // self._page_size + 1
+        require((begins + lengths <= self.meta.last_page + 1).all(), "a value ends behind its last page")
+        offsets[apart] = begins * self._page_size + HEADER
+        require((offsets + leaves.sizes <= self._file_size).all(), "truncated: some of its pages are missing")
+        self.extents.append(_Extents(begins, lengths))
         return offsets
 
 
-class _Batch:
-    """Some pages of a level, uint8 (P, page size), with their numbers. Its arrays of nodes (N,) go page by page."""
+class _FreeTree(_Tree):
+    """The database of free pages: under the number of a transaction, how many it freed, and their numbers, the largest first."""
 
-    def __init__(self, content: np.ndarray, pages: np.ndarray, kind: int) -> None:
-        self._content, self._pages, self._leaf = content, pages, kind == _LEAF
-        self._page_size = content.shape[1]
-        self._words = content.view("<u2")
-        self._counts, self._uppers = self._check_headers(kind)
-        self._page = np.repeat(np.arange(len(pages)), self._counts)
-        self._firsts = _firsts(self._counts)
+    def free_pages(self) -> np.ndarray:
+        """Return the numbers of all free pages int64 (N,)."""
+        values = self.values()
+        lists = [self._list(offset, size) for offset, size in zip(values.offsets.tolist(), values.sizes.tolist(), strict=True)]
+        return np.concatenate([np.empty(0, np.int64), *lists])
 
-    def nodes(self) -> _Nodes:
-        """Return the nodes, which fill a sound page from `upper` to its end without gap or overlap."""
-        places = self._places()
-        low, high, flags, key_sizes = (self._words[self._page, places // 2 + part].astype(np.int64) for part in range(4))
-        sizes = low | high << 16
-        self._check_filled(places, key_sizes, self._stored(sizes, flags))
-        keyless = np.zeros(len(places), bool)
-        # what a branch's first node has for a key says nothing
-        keyless[self._firsts] = not self._leaf
-        self._check((key_sizes > 0) | keyless, "a node without a key")
-        keys = self._bytes(places + _NODE, key_sizes, int(key_sizes.max()))
-        data = places + _NODE + key_sizes
-        numbers = self._page_numbers(data, flags) if self._leaf else (sizes | flags << 32).astype(np.uint64)
-        offsets = self._pages[self._page] * self._page_size + data
-        return _Nodes(self._counts, keys.view(f"S{keys.shape[1]}").reshape(-1), key_sizes, sizes, flags, offsets, numbers)
+    def _list(self, offset: int, size: int) -> np.ndarray:
+        require(size >= 8 and size % 8 == 0, "its list of free pages is damaged")
+        numbers = np.frombuffer(os.pread(self._handle, size, offset), "<u8")
+        count = int(numbers[0])
+        require(count < len(numbers), "its list of free pages is damaged")
+        free = numbers[1 : 1 + count]
+        sound = ((free >= _FIRST_PAGE) & (free <= self.meta.last_page)).all() and (free[1:] < free[:-1]).all()
+        require(sound, "its list of free pages is damaged")
+        return free.astype(np.int64)
 
-    def _check_headers(self, kind: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the number of nodes and `upper` of every page."""
-        own = np.ascontiguousarray(self._content[:, :8]).view("<u8")[:, 0]
-        flags, lower, upper = (self._words[:, at].astype(np.int64) for at in (5, 6, 7))
-        counts = (lower - _HEADER) // 2
-        least = 1 if self._leaf else 2
-        sound = (own == self._pages) & (flags == kind) & (counts >= least) & (lower % 2 == 0) & (lower <= upper) & (upper < self._page_size)
-        _require(sound.all(), f"page {self._pages[sound.argmin()]} has a wrong header")
-        return counts, upper
+    def _require_order(self, keys: Keys) -> None:
+        """Its keys are numbers of 64 bits; only the least key below the root is none."""
+        numbers = _numbers(keys)
+        sound = (numbers[1:] > numbers[:-1]).all() and (keys.sizes[1:] == 8).all() and keys.sizes[0] in (0, 8)
+        require(sound, "its list of free pages is damaged")
 
-    def _places(self) -> np.ndarray:
-        """Return where in its page every node is."""
-        table = _HEADER // 2 + np.arange(len(self._page)) - self._firsts[self._page]
-        places = self._words[self._page, table].astype(np.int64)
-        self._check((places % 2 == 0) & (places <= self._page_size - _NODE), "a node outside the page")
-        return places
-
-    def _stored(self, sizes: np.ndarray, flags: np.ndarray) -> np.ndarray:
-        """Return how many bytes of data every node has in its page."""
-        if not self._leaf:
-            return np.zeros_like(sizes)
-        if (flags & ~_ON_PAGES).any():
-            raise UnusualLmdb("it holds named databases or several values a key")
-        return np.where(flags == _ON_PAGES, 8, sizes)
-
-    def _check_filled(self, places: np.ndarray, key_sizes: np.ndarray, stored: np.ndarray) -> None:
-        order = np.lexsort((places, self._page))
-        begins = places[order]
-        ends = begins + (_NODE + key_sizes + stored + 1)[order] // 2 * 2
-        expected = np.concatenate([[0], ends[:-1]])
-        expected[self._firsts] = self._uppers
-        lasts = self._firsts + self._counts - 1
-        self._check(begins == expected, "nodes that do not fill it")
-        _require((ends[lasts] == self._page_size).all(), "a page whose nodes do not fill it")
-
-    def _page_numbers(self, data: np.ndarray, flags: np.ndarray) -> np.ndarray:
-        return self._bytes(data, np.where(flags == _ON_PAGES, 8, 0), 8).view("<u8").reshape(-1)
-
-    def _bytes(self, places: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
-        """Return uint8 (N, most): `sizes` bytes of every node's page from `places` on, then zeros."""
-        columns = np.arange(most)
-        wanted = np.minimum((self._page * self._page_size + places)[:, None] + columns, self._content.size - 1)
-        return np.where(columns < sizes[:, None], self._content.reshape(-1)[wanted], 0).astype(np.uint8, copy=False)
-
-    def _check(self, sound: np.ndarray, complaint: str) -> None:
-        _require(sound.all(), f"page {self._pages[self._page[sound.argmin()]]} has {complaint}")
+    def _require_between(self, lows: Keys, keys: Keys, counts: np.ndarray) -> None:
+        firsts, least, numbers = firsts_of(counts), _numbers(lows), _numbers(keys)
+        sound = (numbers[firsts] >= least).all() and (numbers[firsts[1:] - 1] < least[1:]).all()
+        require(sound, "its list of free pages is damaged")
 
 
-def _firsts(counts: np.ndarray) -> np.ndarray:
-    """Return the place of every page's first node among the nodes of all pages."""
-    return np.cumsum(counts) - counts
+def _numbers(keys: Keys) -> np.ndarray:
+    return keys.content.astype("S8").view("<u8")
 
 
-def _require_order(keys: Keys) -> None:
-    _require(keys.at(slice(None, -1)).before(keys.at(slice(1, None))).all(), "its keys are not in order")
-
-
-def _require_between(lows: Keys, keys: Keys, counts: np.ndarray) -> None:
-    """Check that the keys of every leaf are where the branches above look for them."""
-    firsts = _firsts(counts)
-    below = keys.at(firsts).before(lows)
-    above = keys.at(firsts[1:] - 1).before(lows.at(slice(1, None)))
-    _require(not below.any() and above.all(), "its keys are not where its branches look for them")
-
-
-def _require(sound: bool | np.bool_, complaint: str) -> None:
-    if not sound:
-        raise DamagedLmdb(complaint)
+def _require_apart(extents: list[_Extents]) -> None:
+    """Check that no page has two uses."""
+    begins = np.concatenate([np.empty(0, np.int64), *(each.begins for each in extents)])
+    lengths = np.concatenate([np.empty(0, np.int64), *(each.lengths for each in extents)])
+    order = np.argsort(begins)
+    ends = (begins + lengths)[order]
+    require((ends[:-1] <= begins[order][1:]).all(), "two values stand on the same page")
