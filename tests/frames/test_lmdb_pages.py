@@ -5,7 +5,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, find_values
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages, find_values
 
 HEADER, BRANCH, LEAF = 16, 1, 2
 
@@ -58,6 +58,26 @@ def test_every_sound_lmdb_passes_and_its_values_are_found(write_lmdb, largest_ke
         left: dict[bytes, bytes] = {}
         data = write_lmdb(None, lambda env, left=left: left.update(scramble(env, rng, largest_key, largest_value)), name, writemap=writemap)
         assert found_entries(data) == left
+        check_pages(data)
+
+
+@pytest.mark.parametrize("writemap", [False, True])
+def test_long_lists_of_free_pages_pass(write_lmdb, writemap):
+    def write(environment):
+        random = np.random.default_rng(0)
+        # what a reader may still see is not used again
+        with environment.begin():
+            for _ in range(200):
+                with environment.begin(write=True) as transaction:
+                    for _ in range(3):
+                        transaction.put(b"%d" % random.integers(50), random.bytes(random.integers(9000)))
+
+    data = write_lmdb(work=write, writemap=writemap, max_readers=2)
+    check_pages(data)
+    meta = max((data.read_bytes()[at : at + 152] for at in (0, 4096)), key=lambda page: page[144:152][::-1])
+    depth, entries = struct.unpack_from("<H", meta, 46)[0], struct.unpack_from("<Q", meta, 72)[0]
+    assert depth == 2
+    assert entries > 100
 
 
 def test_an_empty_lmdb_has_no_values(write_lmdb):
@@ -186,6 +206,34 @@ def test_damage_is_named(write_lmdb, kind):
     data.write_bytes(pages.content)
     with pytest.raises(DamagedLmdb, match=message):
         find_values(data)
+
+
+def free_list(pages: Pages) -> int:
+    """Return where the count of the first list of free pages stands."""
+    node = pages.nodes(4096 * pages.number("<Q", pages.meta + 80))[0]
+    return node + 16
+
+
+DAMAGE_TO_WRITERS = {
+    "free page beyond the last": (lambda p: p.put("<Q", free_list(p) + 8, 10**9), "list of free pages"),
+    "free page in use": (lambda p: p.put("<Q", free_list(p) + 8, p.root // 4096), "same page"),
+    "free pages beyond the list": (lambda p: p.put("<Q", free_list(p), 400), "list of free pages"),
+    "kind of a value's page": (lambda p: p.put("<H", 4096 * p.number("<Q", value_page(p)) + 10, LEAF), "wrong header"),
+    "length of a value's pages": (lambda p: p.put("<I", 4096 * p.number("<Q", value_page(p)) + 12, 50), "same page"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE_TO_WRITERS)
+def test_damage_that_only_writing_would_meet_is_named_to_writers(write_lmdb, kind):
+    entries = {b"%04d" % n: bytes([n % 256]) * 2500 for n in range(400)}
+    data = write_lmdb(entries)
+    pages = Pages(data)
+    damage, message = DAMAGE_TO_WRITERS[kind]
+    damage(pages)
+    data.write_bytes(pages.content)
+    assert found_entries(data) == entries
+    with pytest.raises(DamagedLmdb, match=message):
+        check_pages(data)
 
 
 def test_what_is_no_file_is_refused(tmp_path):
