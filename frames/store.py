@@ -142,8 +142,9 @@ class FrameStore:
         if self.action_names is None:
             return None
         wanted = self.window_indices(starts, length, stride)
-        for number in np.unique(np.searchsorted(self._ends, wanted[:, 0], side="right")).tolist():
-            self._know_actions(number)
+        if len(self._known_actions) < len(self.episodes):
+            for number in np.unique(np.searchsorted(self._ends, wanted[:, 0], side="right")).tolist():
+                self._know_actions(number)
         return self._actions[wanted]
 
     @property
