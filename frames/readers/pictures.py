@@ -79,12 +79,24 @@ def decode_picture(content: bytes) -> np.ndarray:
 def _picture_size(content: bytes) -> tuple[int, int]:
     """Return (width, height) by the header: a picture of a few bytes may announce one that fills the memory."""
     if content.startswith(_PNG) and len(content) >= 24:
-        if b"IEND" not in content:
-            raise BadRecording("truncated: the PNG has no end mark")
+        _check_png_parts(content)
         return struct.unpack_from(">II", content, 16)
     if content.startswith(_JPEG):
         return _jpeg_size(content)
     raise BadRecording("is neither a PNG nor a JPEG")
+
+
+def _check_png_parts(content: bytes) -> None:
+    """Check that every part is as long as it says, up to the end mark: OpenCV makes room for what a part announces, gigabytes perhaps."""
+    at, name = len(_PNG), b""
+    while name != b"IEND":
+        if at + 12 > len(content):
+            raise BadRecording("truncated: the PNG has no end mark")
+        length, name = struct.unpack_from(">I4s", content, at)
+        # the length, the name and the checksum take 12 bytes
+        at += 12 + length
+    if at > len(content):
+        raise BadRecording("truncated: the PNG has no end mark")
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:
