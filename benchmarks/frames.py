@@ -43,7 +43,7 @@ REPORT = """# How fast frames are read
 
 Written by `python benchmarks/frames.py --source RECORDINGS --minerl-python PYTHON --report FILE` in one run. One process, one thread where
 no workers are named. memcpy copies between two arrays that have been written to before; "into the caller's array" is `FrameBatches.read`
-with `out=`; without it every batch gets an array of its own. A transition is a picture, an action and the next picture.
+with `out=`. Batches were in the page cache, but for the rows named cold. A transition is a picture, an action and the next picture.
 
 """
 # what minerl's own example takes
