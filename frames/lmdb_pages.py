@@ -34,11 +34,15 @@ _BATCH_BYTES = 256 << 10
 
 
 class Values(NamedTuple):
-    """What a database holds, in the order of its keys: offsets and sizes int64 (N,) of the values in the file."""
+    """What a database holds, in the order of its keys: offsets and sizes int64 (N,) of the values in the file.
+
+    `pages` int64 (N,) is the first page of a value that stands on pages of its own, behind a header; 0 for the others.
+    """
 
     keys: Keys
     offsets: np.ndarray
     sizes: np.ndarray
+    pages: np.ndarray
 
 
 class _Database(NamedTuple):
@@ -86,6 +90,12 @@ def check_pages(data: Path) -> None:
         free = _FreeTree(handle, main.meta, main.meta.free)
         listed = free.free_pages()
         _require_apart([*main.extents_by_header(), *free.extents_by_header(), _Extents(listed, np.ones_like(listed))])
+
+
+def is_header(content: bytes, page: int) -> bool:
+    """Say whether these 16 bytes are the header of a value's pages, of which `page` is the first."""
+    own, kind, length = _RUN_HEADER.unpack(content)
+    return bool(own == page and kind == _RUN and length > 0)
 
 
 def pages_end(data: Path) -> int:
@@ -154,7 +164,7 @@ class _Tree:
         lows = Keys(np.array([b""]), np.zeros(1, np.int64))
         if database.root == _NO_PAGE:
             require(database.depth == database.entries == 0, "its tree has no root")
-            return Values(lows.at(slice(0)), np.empty(0, np.int64), np.empty(0, np.int64))
+            return Values(lows.at(slice(0)), *(np.empty(0, np.int64) for _ in range(3)))
         require(0 < database.depth <= _DEEPEST, f"a tree of {database.depth} levels")
         pages = np.array([database.root], np.uint64)
         tree = [self._claim(pages, [])]
@@ -169,7 +179,8 @@ class _Tree:
         self._require_between(lows, keys, nodes.counts)
         require(len(keys) == database.entries, f"{len(keys)} entries where {database.entries} are announced")
         self.extents = [_Extents(pages, np.ones_like(pages)) for pages in tree]
-        return Values(keys, self._find(nodes), nodes.sizes)
+        offsets = self._find(nodes)
+        return Values(keys, offsets, nodes.sizes, np.where(nodes.flags == ON_PAGES, offsets // self._page_size, 0))
 
     def extents_by_header(self) -> list[_Extents]:
         """Return `extents`; the runs of values with the lengths that their headers tell, which may be more than they need."""
@@ -181,9 +192,10 @@ class _Tree:
         return [*tree, _Extents(runs.begins, lengths)]
 
     def _length_by_header(self, page: int) -> int:
-        own, kind, length = _RUN_HEADER.unpack(os.pread(self._handle, HEADER, page * self._page_size))
-        require(own == page and kind == _RUN and length <= self.meta.last_page, f"page {page} has a wrong header")
-        return int(length)
+        header = os.pread(self._handle, HEADER, page * self._page_size)
+        length = int(_RUN_HEADER.unpack(header)[2])
+        require(is_header(header, page) and length <= self.meta.last_page, f"page {page} has a wrong header")
+        return length
 
     def _require_order(self, keys: Keys) -> None:
         require(keys.at(slice(None, -1)).before(keys.at(slice(1, None))).all(), "its keys are not in order")

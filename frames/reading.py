@@ -69,7 +69,7 @@ class StoreFile:
         if hasattr(os, "posix_fadvise"):
             # a kernel that reads ahead would fetch what a shuffled batch never uses
             os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)
-        keys, offsets, sizes = find_values(self.path)
+        keys, offsets, sizes, _ = find_values(self.path)
         named = zip(keys.content.tolist(), keys.sizes.tolist(), offsets.tolist(), sizes.tolist(), strict=True)
         # numpy strips zero bytes from the ends of keys
         self.extents = {key.ljust(key_size, b"\0"): (offset, size) for key, key_size, offset, size in named}

@@ -11,7 +11,8 @@ import numpy as np
 
 from foundation.errors import UserError
 from frames import format
-from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, Values, find_values
+from frames.lmdb_nodes import HEADER
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, Values, find_values, is_header
 from frames.readers.cwvae import SPLIT_FOLDERS
 from frames.readers.decoding import MOST_PIXELS
 from frames.readers.pictures import decode_picture
@@ -129,7 +130,12 @@ def _read(handle: int, values: Values, place: int) -> bytes:
     size = int(values.sizes[place])
     if size > _LARGEST_VALUE:
         raise BadRecording(f"{size:,} bytes are too many for a picture")
-    return os.pread(handle, size, int(values.offsets[place]))
+    page = int(values.pages[place])
+    ahead = HEADER if page else 0
+    content = os.pread(handle, ahead + size, int(values.offsets[place]) - ahead)
+    if len(content) < ahead + size or (page and not is_header(content[:HEADER], page)):
+        raise BadRecording("its pages are lost or damaged")
+    return content[ahead:]
 
 
 def _are_encoded(sample: Iterator[bytes]) -> bool:

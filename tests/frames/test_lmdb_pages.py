@@ -157,6 +157,11 @@ def second_value_on_the_first(pages: Pages) -> None:
     pages.content[second : second + 8] = pages.content[first : first + 8]
 
 
+def free_the_root(pages: Pages) -> None:
+    pages.put("<Q", free_list(pages), 1)
+    pages.put("<Q", free_list(pages) + 8, pages.root // 4096)
+
+
 def value_page(pages: Pages) -> int:
     """Return where the number of a value's first page stands."""
     node = pages.nodes(pages.leaves[1])[0]
@@ -216,7 +221,7 @@ def free_list(pages: Pages) -> int:
 
 DAMAGE_TO_WRITERS = {
     "free page beyond the last": (lambda p: p.put("<Q", free_list(p) + 8, 10**9), "list of free pages"),
-    "free page in use": (lambda p: p.put("<Q", free_list(p) + 8, p.root // 4096), "same page"),
+    "free page in use": (free_the_root, "same page"),
     "free pages beyond the list": (lambda p: p.put("<Q", free_list(p), 400), "list of free pages"),
     "kind of a value's page": (lambda p: p.put("<H", 4096 * p.number("<Q", value_page(p)) + 10, LEAF), "wrong header"),
     "length of a value's pages": (lambda p: p.put("<I", 4096 * p.number("<Q", value_page(p)) + 12, 50), "same page"),

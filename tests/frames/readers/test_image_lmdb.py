@@ -91,6 +91,17 @@ def test_damaged_pictures_are_named_and_not_taken_for_raw_ones(tmp_path, noise, 
     assert [name for name, _ in recording.skipped] == ["train.lmdb/1", "train.lmdb/2"]
 
 
+def test_a_block_that_the_disk_lost_costs_its_own_picture_alone(tmp_path, noise, write_lmdb):
+    frames = noise(6, size=64)
+    data = write_lmdb(raw(frames)) / "data.mdb"
+    content = data.read_bytes()
+    block = content.index(frames[2].tobytes()) // 4096 * 4096
+    data.write_bytes(content[:block] + bytes(4096) + content[block + 4096 :])
+    recording, found = read(tmp_path)
+    assert np.array_equal(found, frames[[0, 1, 3, 4, 5]])
+    assert recording.skipped == [("train.lmdb/2", "its pages are lost or damaged")]
+
+
 @pytest.mark.parametrize(
     ("entries", "message", "fault"),
     [
