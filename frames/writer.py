@@ -23,7 +23,7 @@ from frames.copying import copy_file
 from frames.disk_errors import disk_errors
 from frames.duplicates import signatures
 from frames.format import Episode, LeftOut, Split
-from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, find_values
+from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages
 from frames.opening import pages_end, working_folder
 from frames.store import FrameStore
 from frames.sweeping import clear, records_of, sweep
@@ -353,7 +353,7 @@ def _check_sound(folder: Path) -> None:
     # a kill between its creation and its first page leaves it empty
     if data.exists() and data.stat().st_size:
         with _damage_told(folder):
-            find_values(data)
+            check_pages(data)
 
 
 @contextmanager
