@@ -27,6 +27,7 @@ _RUN, _META = 0x04, 0x08
 _NO_PAGE = 2**64 - 1
 _META_PAGE = struct.Struct("<Q2xH4x2I2QI2H5QI2H5Q2Q")
 _RUN_HEADER = struct.Struct("<Q2xHI")
+_INTEGER_KEYS = 0x08
 _PAGE_SIZES = [1 << power for power in range(8, 16)]
 _FIRST_PAGE = 2
 _DEEPEST = 32
@@ -87,6 +88,7 @@ def check_pages(data: Path) -> None:
     with _opened(data) as handle:
         main = _main_tree(handle)
         main.values()
+        require(main.meta.free.flags == _INTEGER_KEYS, "its list of free pages is damaged")
         free = _FreeTree(handle, main.meta, main.meta.free)
         listed = free.free_pages()
         _require_apart([*main.extents_by_header(), *free.extents_by_header(), _Extents(listed, np.ones_like(listed))])

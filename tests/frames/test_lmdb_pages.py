@@ -221,6 +221,7 @@ def free_list(pages: Pages) -> int:
 
 DAMAGE_TO_WRITERS = {
     "free page beyond the last": (lambda p: p.put("<Q", free_list(p) + 8, 10**9), "list of free pages"),
+    "kind of the list": (lambda p: p.put("<H", p.meta + 44, 12), "list of free pages"),
     "free page in use": (free_the_root, "same page"),
     "free pages beyond the list": (lambda p: p.put("<Q", free_list(p), 400), "list of free pages"),
     "kind of a value's page": (lambda p: p.put("<H", 4096 * p.number("<Q", value_page(p)) + 10, LEAF), "wrong header"),
