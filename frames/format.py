@@ -14,6 +14,7 @@ FORMAT = "minerl-perception frames"
 VERSION = 2
 CODEC = "raw"
 META_KEY = b"meta"
+SEAL_KEY = b"seal"
 PLAN_KEY = b"plan"
 NAME_BYTES = 16
 CHUNK_FRAMES = 32
@@ -94,6 +95,11 @@ def array_info(array: np.ndarray) -> ArrayInfo:
     """Describe a contiguous per-step array."""
     texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()
     return ArrayInfo(array.dtype.str, array.shape, content_hash([array.tobytes()]), texts)
+
+
+def seal(meta: bytes) -> bytes:
+    """Return what stands beside a meta record, whose hashes tell damage to everything else: its own hash, sha256."""
+    return hashlib.sha256(meta).digest()
 
 
 def fingerprint(episodes: Iterable[Episode]) -> str:

@@ -51,6 +51,8 @@ def read_meta(path: Path, file: StoreFile) -> dict[str, Any]:
     if version != format.VERSION or meta.get("codec") != format.CODEC:
         newer = f"format {version}, codec '{meta.get('codec')}'; this version reads format {format.VERSION}, codec '{format.CODEC}'"
         raise UserError(f"{path}: a frame store of {newer}; update this program")
+    if file.value(format.SEAL_KEY) != format.seal(content):
+        raise UserError(f"{path}: damaged (its meta record is not what was written); copy it again or build the store again")
     return meta
 
 

@@ -217,7 +217,9 @@ class StoreWriter:
 
         def write(transaction: lmdb.Transaction) -> None:
             sweep(transaction, names)
-            transaction.put(format.META_KEY, format.encode_json(record))
+            content = format.encode_json(record)
+            transaction.put(format.META_KEY, content)
+            transaction.put(format.SEAL_KEY, format.seal(content))
 
         self._transact(write)
         self.publish()

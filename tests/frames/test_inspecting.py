@@ -34,7 +34,9 @@ def test_verify_finds_damaged_signatures_and_a_damaged_table(noise, write_store)
         key = format.signatures_key("a")
         transaction.put(key, bytes(len(transaction.get(key))))
         meta = json.loads(transaction.get(format.META_KEY))
-        transaction.put(format.META_KEY, format.encode_json({**meta, "fingerprint": "0" * 64}))
+        content = format.encode_json({**meta, "fingerprint": "0" * 64})
+        transaction.put(format.META_KEY, content)
+        transaction.put(format.SEAL_KEY, format.seal(content))
     assert verify(FrameStore(path)) == [
         ("a", "its signatures, which tell duplicates, are not what was written"),
         ("the episode table", "does not fit the store's fingerprint"),

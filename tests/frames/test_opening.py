@@ -80,6 +80,20 @@ def test_a_damaged_store_never_kills_its_reader_nor_gives_wrong_frames(compact_s
     assert set(outcomes) == {"refused", "named", "intact"}
 
 
+def test_any_flipped_bit_of_the_meta_record_is_refused(compact_store):
+    data = compact_store / "data.mdb"
+    content = data.read_bytes()
+    with lmdb.open(str(compact_store), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        meta = transaction.get(b"meta")
+    start = content.index(meta)
+    for number in range(0, 8 * len(meta), 797):
+        damaged = bytearray(content)
+        damaged[start + number // 8] ^= 1 << number % 8
+        data.write_bytes(damaged)
+        with pytest.raises(UserError):
+            FrameStore(compact_store)
+
+
 def test_a_store_that_is_damaged_while_it_is_open_is_not_opened_again(noise, write_store):
     store = write_store({"a": noise(70)})
     data = store.path / "data.mdb"

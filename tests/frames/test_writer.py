@@ -74,7 +74,7 @@ def keys(path: Path) -> set[bytes]:
 def keys_of(name: str, chunks: int) -> set[bytes]:
     prefix = format.chunk_prefix(name)
     chunk_keys = {format.chunk_key(prefix, chunk) for chunk in range(chunks)}
-    return chunk_keys | {format.signatures_key(name), format.record_key(name), format.META_KEY, format.PLAN_KEY}
+    return chunk_keys | {format.signatures_key(name), format.record_key(name), format.META_KEY, format.SEAL_KEY, format.PLAN_KEY}
 
 
 def test_memory_does_not_grow_with_the_length_of_an_episode(tmp_path, monkeypatch):
