@@ -133,7 +133,7 @@ class StoreWriter:
             _check_sound(self._folder)
             self._env = _open(self._folder)
         try:
-            with _damage_told(self._folder):
+            with _damage_told(self._folder, _remedy(self._folder)):
                 self._take_up_plan()
                 self.committed = {episode.name: episode for episode in self._records(b"e", format.episode_from_json)}
                 self.parts_left_out = {part["of"]: [LeftOut(**listed) for listed in part["parts"]] for part in self._records(b"l", dict)}
@@ -261,6 +261,8 @@ class StoreWriter:
         copying = self._folder.with_name("copying")
         shutil.rmtree(copying, ignore_errors=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+        with _damage_told(onto.path, "copy it again or build the store again"):
+            check_pages(onto.path / "data.mdb")
         copying.mkdir()
         copy_file(onto.path / "data.mdb", copying / "data.mdb")
         with _open(copying) as environment, environment.begin(write=True) as transaction:
@@ -354,18 +356,22 @@ def _check_sound(folder: Path) -> None:
     data = folder / "data.mdb"
     # a kill between its creation and its first page leaves it empty
     if data.exists() and data.stat().st_size:
-        with _damage_told(folder):
+        with _damage_told(folder, _remedy(folder)):
             check_pages(data)
 
 
+def _remedy(folder: Path) -> str:
+    return f"remove {folder.parent} and run the same command again"
+
+
 @contextmanager
-def _damage_told(folder: Path) -> Iterator[None]:
-    """Turn what an earlier run's LMDB, or a record in it, does not read for into a `UserError`."""
+def _damage_told(folder: Path, remedy: str) -> Iterator[None]:
+    """Turn what the LMDB in a folder, or a record in it, does not read for into a `UserError`."""
     try:
         yield
     except (DamagedLmdb, UnusualLmdb, ValueError, KeyError, TypeError, AttributeError) as error:
         complaint = f"damaged, or of another program ({' '.join(str(error).split())})"
-        raise UserError(f"{folder / 'data.mdb'}: {complaint}; remove {folder.parent} and run the same command again") from error
+        raise UserError(f"{folder / 'data.mdb'}: {complaint}; {remedy}") from error
 
 
 def _open(folder: Path) -> lmdb.Environment:
