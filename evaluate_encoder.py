@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +15,10 @@ from rich.table import Table
 
 import frames
 from encoders import EncoderArtifact, load_encoder
+from encoders.artifact import check_source
 from encoders.training.devices import available_threads, check_threads, choose_device
 from encoders.training.evaluation import evaluate, mean_frame
-from encoders.training.open_loop import Clips, Settings
+from encoders.training.open_loop import Clips, Settings, check_settings
 from encoders.training.pictures import spread_clips, write_pictures
 from encoders.training.predicting import judge_predictions
 from foundation.command import run
@@ -28,7 +29,7 @@ from foundation.progress import Advance, progress_bar, say
 
 _BATCH_FRAMES = 400
 _CHUNK = 2048
-_PICTURED = 256
+_PICTURED = 120
 _PREDICTED_TOGETHER = 4
 
 
@@ -63,6 +64,16 @@ class Options:
                 raise UserError(f"--{name} {getattr(self, name)}: must be 1 or more")
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What is to be predicted: `count` clips of a split, read anew at each call, and the training clips that baselines are fitted on."""
+
+    settings: Settings
+    count: int
+    held_out: Callable[[Advance], Iterator[Clips]]
+    training: Callable[[], Iterator[Clips]]
+
+
 def main() -> None:
     options = parse(Options, "Judge an encoder on recordings it has not seen, beside the mean training frame.")
     check_threads(options.threads)
@@ -72,10 +83,11 @@ def main() -> None:
     device = choose_device(options.device)
     artifact = load_encoder(options.run)
     store = frames.FrameStore(options.store)
-    if tuple(store.frame_shape) != tuple(artifact.model.frame_shape):
-        raise UserError(f"{options.store}: its frames are {store.frame_shape}, the encoder takes {artifact.model.frame_shape}")
+    remedy = "name a store built like the one it was trained on"
+    check_source(artifact.model, options.store, store.frame_shape, store.action_size, remedy)
     split = options.split if options.split != "auto" else "test" if len(store.indices("test")) else "val"
     baseline_store = training_store(artifact, store)
+    planned = plan(artifact, store, split, baseline_store, options) if hasattr(artifact.model, "open_loop") else None
     report = {"split": split, "store": str(options.store), "fingerprint": store.fingerprint, "baseline_store": str(baseline_store.path)}
     baseline = mean_frame(chunks(baseline_store))
     report |= evaluate(artifact, counted(store, split, artifact, options.limit), baseline, device)
@@ -83,8 +95,8 @@ def main() -> None:
     pictured = frames.in_order(store, split, batch_size(clip_length), clip_length, _PICTURED, stride=stride_of(artifact, store))
     clips = spread_clips(pictured)
     pictures = write_pictures(options.run / "pictures", artifact.model, clips, artifact.statistics, device)
-    if hasattr(artifact.model, "open_loop"):
-        report["open_loop"], more = predict(artifact, store, split, baseline_store, baseline, options)
+    if planned is not None:
+        report["open_loop"], more = predict(artifact, planned, baseline, options)
         pictures += more
     write_atomically(options.run / "evaluation.json", json.dumps(report, indent=2) + "\n")
     show(report)
@@ -133,21 +145,42 @@ def stride_of(artifact: EncoderArtifact, store: frames.FrameStore) -> int:
     return max(1, round(store.frames_per_second / artifact.info.frames_per_second))
 
 
-def predict(
-    artifact: EncoderArtifact, store: frames.FrameStore, split: str, training: frames.FrameStore, baseline: np.ndarray, options: Options
-) -> tuple[dict[str, Any], list[Path]]:
-    """Judge what the model predicts of a split; the baselines come from the `training` store."""
+def plan(artifact: EncoderArtifact, store: frames.FrameStore, split: str, training: frames.FrameStore, options: Options) -> Planned:
+    """Choose the clips to predict, with baselines from the `training` store; raise `UserError` for what cannot be predicted."""
+    settings = Settings(options.context, options.samples, options.use_obs)
+    check_settings(artifact.model, settings, artifact.model.frame_shape)  # type: ignore[arg-type]
+    if options.perceptual is not None and not options.perceptual.is_dir():
+        raise UserError(f"--perceptual {options.perceptual}: is no folder")
     stride = stride_of(artifact, store)
+    rate = store.frames_per_second / stride
+    if abs(rate - artifact.info.frames_per_second) > 1e-6:
+        say(f"{store.path}: gives {rate:g} frames/s, the encoder was trained at {artifact.info.frames_per_second:g}; judged at {rate:g}")
     length = predicted_length(store, split, stride, options)
     starts = frames.side_by_side(store, split, length, stride)
     chosen = starts[np.linspace(0, len(starts) - 1, min(options.clips, len(starts))).round().astype(int)]
-    with progress_bar("predicting", len(chosen), "clips") as advance:
+    fitting = stride_of(artifact, training)
+    fitted_on = frames.side_by_side(training, "train", length, fitting)
+    if not len(fitted_on):
+        raise UserError(f"{training.path}: no training recording has {length} frames to fit the baselines on; lower --predict")
+    return Planned(
+        settings,
+        len(chosen),
+        lambda advance: clips_of(store, chosen, length, stride, advance),
+        lambda: clips_of(training, fitted_on, length, fitting),
+    )
+
+
+def predict(artifact: EncoderArtifact, planned: Planned, baseline: np.ndarray, options: Options) -> tuple[dict[str, Any], list[Path]]:
+    """Judge what the model predicts."""
+    # once for the scores, once for the pictures, and once more for the distances that need weights
+    passes = 2 if options.perceptual is None else 3
+    with progress_bar("predicting", planned.count * passes, "clips") as advance:
         return judge_predictions(
             options.run / "pictures",
             artifact.model,
-            clips_of(training, frames.side_by_side(training, "train", length, stride), length, stride),
-            lambda: clips_of(store, chosen, length, stride, advance),
-            Settings(options.context, options.samples, options.use_obs),
+            planned.training(),
+            lambda: planned.held_out(advance),
+            planned.settings,
             baseline,
             choose_device(options.device),
             options.perceptual,

@@ -5,12 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 import frames
 from encoders import Encoder, StoreReference, make_encoder, prepare, train
-from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, read_info
+from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_source, read_info
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
 from encoders.training.devices import choose_device
@@ -55,6 +54,7 @@ def options_of(preset: dict[str, Any]) -> type:
         ("threads", int | None, None),
         ("stride", int, 1),
         ("frames_in", Literal["file", "memory", "device"], "file"),
+        ("compile", bool, False),
     ]
     return dataclasses.make_dataclass("Options", fields)
 
@@ -66,7 +66,8 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
     drawn = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed, stride=options.stride)
 
     def validation() -> Iterable[Any]:
-        return frames.in_order(store, "val", config.batch_size, model.clip_length, config.validation_frames, stride=options.stride)
+        clips = max(1, config.validation_frames // model.clip_length)
+        return frames.in_order(store, "val", config.batch_size, model.clip_length, clips, stride=options.stride)
 
     # a store without recordings to validate on is told now, not at the first validation
     validation()
@@ -82,6 +83,7 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
             store=reference,
             device=options.device,
             threads=options.threads,
+            compiled=options.compile,
         )
 
 
@@ -92,29 +94,23 @@ def compute(store: frames.FrameStore, model: Encoder, reference: StoreReference,
             raise UserError(f"{options.run}: holds a training run; choose another folder")
         if (options.run / INFO_FILE).exists() and read_info(options.run).name != options.encoder:
             raise UserError(f"{options.run}: holds an encoder of another kind ({read_info(options.run).name}); choose another folder")
-        prepare(model, sample(store, model, options), options.run, store=reference, seed=options.training.seed)
+        seen = sample(store, model, options)
+        prepare(model, seen.frames, options.run, store=reference, seed=options.training.seed, actions=seen.actions)
 
 
-def sample(store: frames.FrameStore, model: Encoder, options: Any) -> np.ndarray:
-    """Return at most 16,384 training frames uint8 (N, H, W, C), in sequences (N, T, H, W, C) for models with memory."""
+def sample(store: frames.FrameStore, model: Encoder, options: Any) -> frames.FrameBatch:
+    """Return at most 16,384 training frames, in sequences for models with memory."""
     if model.initial_state(1):
         return frames.sample_sequences(store, "train", STATISTICS_FRAMES, options.training.seed, options.stride)
-    return frames.sample_frames(store, "train", STATISTICS_FRAMES, options.training.seed)
+    return frames.FrameBatch(frames.sample_frames(store, "train", STATISTICS_FRAMES, options.training.seed)[:, None])
 
 
 def check_fit(model: Encoder, store: frames.FrameStore, stride: int) -> None:
     """Raise `UserError` unless the store has frames, and actions, as the model takes them; say which episodes are too short."""
     if stride < 1:
         raise UserError(f"--stride {stride}: must be 1 or more")
-    if tuple(store.frame_shape) != tuple(model.frame_shape):
-        raise UserError(
-            f"{store.path}: its frames are {tuple(store.frame_shape)}, the encoder takes {tuple(model.frame_shape)}; "
-            "give --model.frame-shape, or build the store at that size"
-        )
-    wanted = getattr(model.hyperparameters, "action_size", 0)
-    if wanted and wanted != store.action_size:
-        held = f"actions of {store.action_size} numbers" if store.action_size else "no actions"
-        raise UserError(f"{store.path}: has {held}, the encoder takes {wanted}; give --model.action-size {store.action_size}")
+    remedy = "give --model.frame-shape and --model.action-size as the store has them, or build another store"
+    check_source(model, store.path, store.frame_shape, store.action_size, remedy)
     reach = (model.clip_length - 1) * stride + 1
     short = [episode for episode in store.episodes if episode.length < reach or (reach > 1 and not episode.ordered)]
     if short:

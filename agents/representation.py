@@ -1,6 +1,7 @@
 """What an agent sees: an encoder's latents, those of a control that mirrors the encoder, or pixels."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from encoders.artifact import FIT_FRAMES, StoreReference, read_info
 from encoders.encoder import Encoder
 from encoders.registry import make_architecture
 from foundation.errors import UserError
+
+if TYPE_CHECKING:
+    from frames import FrameBatch
 
 # Statistics need fewer frames than components do
 _FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
@@ -26,8 +30,8 @@ def control_artifact(control: str, mirrored: str | Path, folder: str | Path, see
         return load_encoder(folder)
     mirror = load_encoder(mirrored)
     model = _control_model(control, mirror, seed)
-    frames, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
-    return prepare(model, frames, folder, store=reference, seed=seed)
+    seen, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
+    return prepare(model, seen.frames, folder, store=reference, seed=seed, actions=seen.actions)
 
 
 def fingerprint(encoder: str | Path) -> str:
@@ -46,9 +50,9 @@ def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
 
 def _training_frames(
     mirror: EncoderArtifact, model: Encoder, store: Path | None, count: int, seed: int
-) -> tuple[np.ndarray, StoreReference]:
+) -> tuple["FrameBatch", StoreReference]:
     """Return training frames for `model`, in sequences where it has memory, and the store they come from."""
-    from frames import FrameStore, sample_frames, sample_sequences
+    from frames import FrameBatch, FrameStore, sample_frames, sample_sequences
 
     path = store or Path(mirror.info.store.path)
     if not path.exists():
@@ -59,4 +63,4 @@ def _training_frames(
     reference = StoreReference(path=str(path), fingerprint=opened.fingerprint, frames_per_second=rate, resize=mirror.info.resize)
     if model.initial_state(1):
         return sample_sequences(opened, "train", count, seed, stride), reference
-    return sample_frames(opened, "train", count, seed), reference
+    return FrameBatch(sample_frames(opened, "train", count, seed)[:, None]), reference

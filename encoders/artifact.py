@@ -7,7 +7,7 @@ Shapes: N clips, T frames of a clip (1 for image models), C channels, H height, 
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ WEIGHTS_FILE, INFO_FILE = "encoder.safetensors", "encoder.json"
 STATISTICS_FRAMES = 16_384
 FIT_FRAMES = 8_192
 DEVIATION_FLOOR = 0.05
-_CHUNK = 32
+_CHUNK, _CHUNK_FRAMES = 32, 1024
 
 Statistics = dict[str, tuple[Tensor, Tensor]]
 
@@ -160,39 +160,50 @@ def prepare(
     *,
     store: StoreReference,
     seed: int = 0,
+    actions: np.ndarray | None = None,
 ) -> EncoderArtifact:
     """Make an artifact without training: fit what is computed from frames, take the statistics, save.
 
-    `frames` is uint8 (N, H, W, C), or (N, T, H, W, C) for models with memory; of more than 16,384 a sample drawn with `seed` is used.
+    `frames` is uint8 (N, H, W, C), or (N, T, H, W, C) for models with memory, with `actions` float32 (N, T, A) for those that take them;
+    of more than 16,384 frames a sample drawn with `seed` is used.
     """
     check_frames(model, frames)
-    frames = draw(frames, STATISTICS_FRAMES, seed)
     model.eval()
-    fitting = draw(frames, FIT_FRAMES, seed)
-    try:
-        model.fit(to_float(torch.from_numpy(fitting.reshape(-1, *model.frame_shape))))
-    except ValueError as error:
-        raise UserError(f"{store.path}: {error}") from error
-    return save_encoder(folder, model, reading_statistics(model, frames), store)
+    length = frames.shape[1] if frames.ndim == 5 else 1
+    chosen = drawn_rows(len(frames), max(1, STATISTICS_FRAMES // length), seed)
+    frames, actions = frames[chosen], None if actions is None else actions[chosen]
+    # most models have nothing to fit, and thousands of frames are large as floats
+    if type(model).fit is not Encoder.fit:
+        flat = frames.reshape(-1, *model.frame_shape)
+        try:
+            model.fit(to_float(torch.from_numpy(flat[drawn_rows(len(flat), FIT_FRAMES, seed)])))
+        except ValueError as error:
+            raise UserError(f"{store.path}: {error}") from error
+    return save_encoder(folder, model, reading_statistics(model, frames, actions), store)
 
 
 @torch.inference_mode()
-def reading_statistics(model: Encoder, frames: np.ndarray) -> Statistics:
+def reading_statistics(model: Encoder, frames: np.ndarray, actions: np.ndarray | None = None) -> Statistics:
     """Return mean and deviation of every reading over frames uint8 (N, H, W, C) or clips (N, T, H, W, C), float32.
 
-    The deviation is floored at 0.05 of the reading's largest, so that standardising does not blow collapsed units up into noise.
+    `actions` float32 (N, T, A) led to the clips' frames. The deviation is floored at 0.05 of the reading's largest, so that
+    standardising does not blow collapsed units up into noise.
     """
     clips = frames if frames.ndim == 5 else frames[:, None]
-    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    return {name: _statistics_of(model, clips, name, device) for name in model.latents}
+    sums = {name: torch.zeros(2, *shape, dtype=torch.float64) for name, shape in model.latents.items()}
+    for readings in _read_in_chunks(model, clips, actions):
+        for name, latents in readings.items():
+            x = latents.flatten(0, 1).double()
+            sums[name] += torch.stack([x.sum(0), x.square().sum(0)]).cpu()
+    count = clips.shape[0] * clips.shape[1]
+    return {name: _mean_and_deviation(total / count, squares / count) for name, (total, squares) in sums.items()}
 
 
-def draw(frames: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return at most `count` of the entries of `frames`, in order, drawn with `seed`."""
-    if len(frames) <= count:
-        return frames
-    chosen = np.random.default_rng(seed).choice(len(frames), count, replace=False)
-    return frames[np.sort(chosen)]
+def drawn_rows(length: int, count: int, seed: int) -> np.ndarray | slice:
+    """Choose at most `count` of `length` rows, in order, with `seed`."""
+    if length <= count:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(length, count, replace=False))
 
 
 def check_frames(model: Encoder, frames: np.ndarray) -> None:
@@ -202,18 +213,27 @@ def check_frames(model: Encoder, frames: np.ndarray) -> None:
         raise UserError(f"this encoder takes uint8 frames of shape {tuple(model.frame_shape)}, got {got}; build the store at that size")
 
 
-def _statistics_of(model: Encoder, clips: np.ndarray, reading: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    total = torch.zeros(model.latents[reading], dtype=torch.float64)
-    squares, count = total.clone(), 0
-    for start in range(0, len(clips), _CHUNK):
-        chunk = to_float(torch.from_numpy(np.array(clips[start : start + _CHUNK])).to(device))
-        state = model.initial_state(len(chunk))
-        for index in range(chunk.shape[1]):
-            latent, state = model.encode(chunk[:, index], state, latents=reading)
-            latent = latent.double().cpu()
-            total, squares, count = total + latent.sum(0), squares + latent.square().sum(0), count + len(latent)
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+def check_source(model: Encoder, where: str | Path, frame_shape: tuple[int, ...], action_size: int, remedy: str) -> None:
+    """Raise `UserError`, with a `remedy`, unless frames of `frame_shape` (H, W, C) and actions of `action_size` numbers suit the model."""
+    if tuple(frame_shape) != tuple(model.frame_shape):
+        raise UserError(f"{where}: its frames are {tuple(frame_shape)}, the encoder takes {tuple(model.frame_shape)}; {remedy}")
+    if model.action_size not in (0, action_size):
+        held = f"actions of {action_size} numbers" if action_size else "no actions"
+        raise UserError(f"{where}: has {held}, the encoder takes actions of {model.action_size}; {remedy}")
+
+
+def _read_in_chunks(model: Encoder, clips: np.ndarray, actions: np.ndarray | None) -> Iterator[dict[str, Tensor]]:
+    """Yield all readings of a few clips at a time: their activations have to fit into memory."""
+    device = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    size = min(_CHUNK, max(1, _CHUNK_FRAMES // clips.shape[1]))
+    for start in range(0, len(clips), size):
+        chosen = slice(start, start + size)
+        acted = None if actions is None else torch.from_numpy(actions[chosen]).to(device)
+        yield model.clip_readings(to_float(torch.from_numpy(np.array(clips[chosen])).to(device)), acted)
+
+
+def _mean_and_deviation(mean: Tensor, mean_square: Tensor) -> tuple[Tensor, Tensor]:
+    deviation = (mean_square - mean.square()).clamp_min(0).sqrt()
     if deviation.max() <= 1e-6 * mean.abs().max():
         # a reading that never changes but for rounding has nothing to scale by
         return mean.float(), torch.ones_like(mean).float()

@@ -25,6 +25,7 @@ def check_encoder(model: Encoder) -> None:
     with torch.no_grad():
         _check_encode(model, frames[:, 0])
         _check_memory(model, frames)
+        _check_clips(model, frames)
         _check_pictures(model, frames)
         _check_weights(model, frames[:, 0])
 
@@ -40,8 +41,8 @@ def _check_hyperparameters(model: Encoder) -> None:
 
 
 def _check_loss(model: Encoder, frames: Tensor) -> None:
-    actions = torch.zeros(*frames.shape[:2], 2)
-    for batch in (Batch(frames), Batch(frames, actions)):
+    batches = [Batch(frames, _actions(model, frames))] + ([] if model.action_size else [Batch(frames)])
+    for batch in batches:
         terms = model.loss(batch, 0)
         for name in ("loss", "negative_elbo"):
             _require(name in terms, f"loss() must return a term '{name}'")
@@ -87,12 +88,25 @@ def _check_memory(model: Encoder, frames: Tensor) -> None:
     _require({name: tensor.shape for name, tensor in following.items()} == shapes, "the state must keep its names and shapes")
 
 
+def _check_clips(model: Encoder, frames: Tensor) -> None:
+    actions = _actions(model, frames)
+    readings = model.clip_readings(frames, actions)
+    _require(readings.keys() == model.latents.keys(), f"clip_readings() must give the readings {', '.join(model.latents)}")
+    for name, found in readings.items():
+        stepped = Encoder.encode_clip(model, frames, actions, name)
+        for method, latents in (("clip_readings", found), ("encode_clip", model.encode_clip(frames, actions, name))):
+            same = latents.shape == stepped.shape and torch.allclose(latents, stepped, atol=1e-3, rtol=1e-3)
+            _require(same, f"{method}() must give '{name}' as encode() does frame by frame")
+
+
 def _check_pictures(model: Encoder, frames: Tensor) -> None:
-    for name, kl in model.kl_per_unit(frames).items():
+    actions = _actions(model, frames)
+    for name, kl in model.kl_per_unit(frames, actions).items():
         _require(name in model.latents, f"kl_per_unit() must name readings, got '{name}'")
         _require(bool((kl >= -1e-4).all()), f"the KL of '{name}' must not be negative")
     drawn = model.sample(2)
-    wanted = {"reconstruct": (model.reconstruct(frames), frames.shape), "sample": (drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))}
+    restored = model.reconstruct(frames, actions)
+    wanted = {"reconstruct": (restored, frames.shape), "sample": (drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))}
     for name, (pictures, shape) in wanted.items():
         _require(pictures.shape == shape, f"{name}() must give shape {tuple(shape)}, got {tuple(pictures.shape)}")
         _require(bool(((pictures >= 0) & (pictures <= 1)).all()), f"{name}() must stay in [0, 1]")
@@ -103,6 +117,12 @@ def _check_weights(model: Encoder, x_BCHW: Tensor) -> None:
     copy.load_state_dict(model.state_dict())
     latent, same = (encoder.encode(x_BCHW, encoder.initial_state(_BATCH))[0] for encoder in (model, copy))
     _require(torch.equal(latent, same), "the state_dict must hold all that encode() depends on")
+
+
+def _actions(model: Encoder, frames: Tensor) -> Tensor:
+    """Return actions (B, T, A) as long as the model takes them; two numbers for models that are to ignore them."""
+    source = torch.Generator().manual_seed(1)
+    return torch.rand(*frames.shape[:2], model.action_size or 2, generator=source)
 
 
 def _require(condition: bool, promise: str) -> None:

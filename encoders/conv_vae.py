@@ -95,10 +95,10 @@ class ConvVAE(Encoder):
         self.reading(latents)
         return self.posterior(frames)[0], state
 
-    def kl_per_unit(self, frames: Tensor) -> dict[str, Tensor]:
+    def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         return {"mean": gaussian_kl(*self.posterior(frames.flatten(0, 1))).mean(0)}
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
+    def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         return self.decode(self.posterior(frames.flatten(0, 1))[0]).view_as(frames)
 
     def sample(self, count: int) -> Tensor:

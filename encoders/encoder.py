@@ -36,6 +36,8 @@ class Encoder(nn.Module):
     """Readings by name and shape; the first is the default: {"mean": (256,)}."""
     clip_length: int = 1
     """Frames in a training clip: 1 for image models."""
+    action_size: int = 0
+    """Length of the action vectors it must be given; 0 for a model that ignores actions."""
     hyperparameters: Any
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -58,11 +60,29 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
-    def kl_per_unit(self, frames: Tensor) -> dict[str, Tensor]:
-        """Return the KL of every latent unit in nats, averaged over `frames` (B, T, C, H, W), by reading."""
+    def encode_clip(self, frames: Tensor, actions: Tensor | None = None, latents: str | None = None) -> Tensor:
+        """Return what `encode` gives for frames (B, T, C, H, W) one by one from the initial state: (B, T, *shape).
+
+        `actions` (B, T, A) led to the frames. Optional: this default goes frame by frame; a model with a faster way has its own.
+        """
+        state, parts = self.initial_state(len(frames)), []
+        for index in range(frames.shape[1]):
+            latent, state = self.encode(frames[:, index], state, None if actions is None else actions[:, index], latents)
+            parts.append(latent)
+        return torch.stack(parts, 1)
+
+    def clip_readings(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+        """Return every reading that `encode_clip` gives, by name. Optional, for models that get all of them in one pass."""
+        return {name: self.encode_clip(frames, actions, name) for name in self.latents}
+
+    def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the KL of every latent unit in nats, averaged over `frames` (B, T, C, H, W), by reading.
+
+        `actions` (B, T, A) led to the frames, here and in `reconstruct`; models that take none ignore them.
+        """
         raise NotImplementedError
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
+    def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         """Return the mean reconstructions of frames (B, T, C, H, W), in [0, 1]."""
         raise NotImplementedError
 
@@ -79,6 +99,13 @@ class Encoder(nn.Module):
 
     def fit(self, frames: Tensor) -> None:
         """Set what is computed rather than trained from float frames (N, C, H, W); most models have nothing."""
+
+    def compile_scan(self) -> bool:
+        """Have torch.compile fuse the model's recurrence from now on, and return whether it does; most models have none.
+
+        Where it cannot, a model prints a line and stays as it is. The numbers may differ by rounding only.
+        """
+        return False
 
     def reading(self, latents: str | None) -> str:
         """Return the name of a reading, the first when None; raise ValueError for one the model does not have."""

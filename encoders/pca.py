@@ -90,12 +90,12 @@ class PCA(Encoder):
         gain_D = (self.variances - self.noise).sqrt() / self.variances
         return self._project(frames) * gain_D, state
 
-    def kl_per_unit(self, frames: Tensor) -> dict[str, Tensor]:
+    def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         mean_ND = self.encode(frames.flatten(0, 1), {})[0]
         variance_D = self.noise / self.variances
         return {"mean": ((mean_ND.square() + variance_D - 1 - variance_D.log()) / 2).mean(0)}
 
-    def reconstruct(self, frames: Tensor) -> Tensor:
+    def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         """Return the orthogonal projections of frames (B, T, C, H, W) onto the components."""
         return self._frames(self._project(frames.flatten(0, 1))).view_as(frames)
 

@@ -162,8 +162,8 @@ def sample_frames(store: FrameStore, split: str, count: int, seed: int) -> np.nd
     return store.frames(_drawn(store.indices(split), count, seed))
 
 
-def sample_sequences(store: FrameStore, split: str, count: int, seed: int, stride: int = 1) -> np.ndarray:
-    """Return sequences uint8 (N, T, H, W, C) of at most `count` frames of a split in all, drawn with `seed`.
+def sample_sequences(store: FrameStore, split: str, count: int, seed: int, stride: int = 1) -> FrameBatch:
+    """Return sequences of at most `count` frames of a split in all, with their actions, drawn with `seed`.
 
     For models with memory: T is as long as the recordings allow in which half of the frames lie, and 250 at most, so that a memory
     has filled. Raises `UserError` when the split has no ordered recording.
@@ -172,7 +172,7 @@ def sample_sequences(store: FrameStore, split: str, count: int, seed: int, strid
     half = int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2))
     length = min(_LONGEST_SEQUENCE, count, int(lengths[half])) if len(lengths) else 1
     starts = _some(store, split, side_by_side(store, split, length, stride) if len(lengths) else lengths, length, stride)
-    return store.windows(_drawn(starts, count // length, seed), length, stride)
+    return _read(store, _drawn(starts, count // length, seed), length, stride)
 
 
 def _drawn(starts: np.ndarray, count: int, seed: int) -> np.ndarray:

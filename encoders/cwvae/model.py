@@ -44,7 +44,7 @@ class ClockworkVAE(Encoder):
     def __init__(self, hyperparameters: ClockworkVAEHyperparameters | None = None) -> None:
         super().__init__()
         self.hyperparameters = h = hyperparameters or ClockworkVAEHyperparameters()
-        self.frame_shape, self.clip_length = h.frame_shape, h.clip_length
+        self.frame_shape, self.clip_length, self.action_size = h.frame_shape, h.clip_length, h.action_size
         output = h.stochastic + h.deterministic
         self.latents = {"bottom": (output,), "levels": (h.levels * output,), "means": (h.levels * h.stochastic,)}
         self.periods = [h.factor**level for level in range(h.levels)]
@@ -130,7 +130,11 @@ class ClockworkVAE(Encoder):
 
     def encode_clip(self, frames: Tensor, actions: Tensor | None = None, latents: str | None = None) -> Tensor:
         """Return what `encode` gives for frames (B, T, C, H, W) one by one from the initial state: (B, T, *shape)."""
-        reading, (count, length) = self.reading(latents), frames.shape[:2]
+        reading = self.reading(latents)
+        return self.clip_readings(frames, actions)[reading]
+
+    def clip_readings(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+        count, length = frames.shape[:2]
         embedded = self.embed(frames, self._informed_levels())
         context_BTK = frames.new_zeros(count, length, sum(self.latents["bottom"]))
         seen: list[tuple[Tensor, Tensor]] = []
@@ -141,7 +145,7 @@ class ClockworkVAE(Encoder):
             z_BTS, h_BTD = follow(level, context_BTK, embedded[level])
             seen.insert(0, (z_BTS, h_BTD))
             context_BTK = torch.cat([z_BTS, h_BTD], -1)
-        return _read([z for z, _ in seen], [h for _, h in seen], reading)
+        return {name: _read([z for z, _ in seen], [h for _, h in seen], name) for name in self.latents}
 
     def open_loop(
         self,

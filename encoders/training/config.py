@@ -30,6 +30,7 @@ class TrainingConfig:
     """Of the initial weights, the order of the frames and the noise of the latents."""
     validation_every: int = 1000
     validation_frames: int = 2048
+    """Frames to validate on, spread over the held-out recordings; models with memory take as many whole clips as they make, at least 1."""
     checkpoint_every: int = 1000
     log_every: int = 50
 

@@ -80,9 +80,9 @@ class _Measured:
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
-            frames = to_batch(batch, self.device).frames
-            x_NCHW = frames.flatten(0, 1)
-            self.reconstructed.add(x_NCHW, self.model.reconstruct(frames).flatten(0, 1))
+            seen = to_batch(batch, self.device)
+            x_NCHW = seen.frames.flatten(0, 1)
+            self.reconstructed.add(x_NCHW, self.model.reconstruct(seen.frames, seen.actions).flatten(0, 1))
             self.baseline.add(x_NCHW, self.mean_frame_1CHW.expand_as(x_NCHW))
             yield batch
         if not self.reconstructed.frames:

@@ -1,11 +1,11 @@
 """The training loop of all encoders: rerunning it resumes, bit for bit on the CPU."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,18 +48,20 @@ def train(
     config: TrainingConfig,
     *,
     steps: int,
-    sample: Callable[[], np.ndarray],
+    sample: Callable[[], Any],
     store: StoreReference,
     device: str = "auto",
     threads: int | None = None,
+    compiled: bool = False,
 ) -> EncoderArtifact:
     """Train `model` until `steps` optimizer steps are done in all, and write the best averaged weights as an artifact.
 
-    `validation()` gives the finite batches of held-out recordings; `sample()` training frames uint8 (N, H, W, C), or clips, for the
-    statistics of the readings. With a run in `folder`, it goes on from its last checkpoint.
+    `validation()` gives the finite batches of held-out recordings; `sample()` one batch of training frames, in sequences for models with
+    memory, for the statistics of the readings. With a run in `folder`, it goes on from its last checkpoint. `compiled` has torch.compile
+    fuse a recurrent model's scan.
 
-    Raises `UserError` when the run in `folder` was started with other settings or another process is at it, and
-    `SystemExit` (128 + n) after saving when signal n asked to stop.
+    Raises `UserError` when the model refuses such batches, the run in `folder` was started with other settings or another process is at
+    it, and `SystemExit` (128 + n) after saving when signal n asked to stop.
     """
     folder = Path(folder)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -70,12 +72,30 @@ def train(
     chosen = choose_device(device)
     if (folder / INFO_FILE).exists() and not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder}: holds an encoder that no run here has made, and training would overwrite it; choose another folder")
+    if compiled and type(model).compile_scan is Encoder.compile_scan:
+        raise UserError(f"--compile: a '{registered_name(model)}' has no recurrence to compile; leave it out")
+    _check_batch(model, validation)
     with exclusive_lock(folder, "training"):
         threads = threads or recorded(folder, "threads") or available_threads()
         settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
+        if compiled:
+            settings["compile"] = True
         agree(folder, settings | {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)})
         torch.set_num_threads(threads)
-        return _Run(model, batches, validation, folder, config, sample, store, chosen).until(steps)
+        training = _Run(model, batches, validation, folder, config, sample, store, chosen)
+        if compiled:
+            model.compile_scan()
+        return training.until(steps)
+
+
+@torch.no_grad()
+def _check_batch(model: Encoder, validation: Callable[[], Iterable[Any]]) -> None:
+    """Raise `UserError` where the model refuses a clip of the batches, before anything is written."""
+    some = spread_clips(itertools.islice(validation(), 1), count=1)
+    try:
+        model.eval().loss(to_batch(some, next(model.parameters()).device), 0)
+    except ValueError as error:
+        raise UserError(f"the model cannot be trained on these frames: {error}") from error
 
 
 class _Run:
@@ -86,7 +106,7 @@ class _Run:
         validation: Callable[[], Iterable[Any]],
         folder: Path,
         config: TrainingConfig,
-        sample: Callable[[], np.ndarray],
+        sample: Callable[[], Any],
         store: StoreReference,
         device: torch.device,
     ) -> None:
@@ -206,7 +226,8 @@ class _Run:
             raise UserError(f"{self.folder}: no validation gave a finite negative ELBO; start again with a lower training.learning_rate")
         best = state.averaged
         best.load_state_dict(state.best.weights)
-        statistics = reading_statistics(best, self.sample())
+        seen = self.sample()
+        statistics = reading_statistics(best, seen.frames, seen.actions)
         clips = spread_clips(self.validation())
         write_pictures(self.folder / "pictures", best, clips, statistics, self.device)
         kl = validate(best, self.validation(), state.best.step, self.device).kl_per_unit

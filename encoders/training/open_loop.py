@@ -59,6 +59,11 @@ class Settings:
         if self.use_obs is not None and set(self.use_obs) - {"T", "F"}:
             raise UserError(f"use_obs '{self.use_obs}': a T or an F for every level, the lowest first, as in TTF")
 
+    @property
+    def levels(self) -> list[bool] | None:
+        """Tell which levels see the context; None: those that saw in training."""
+        return None if self.use_obs is None else [letter == "T" for letter in self.use_obs]
+
 
 def predict(model: Predictor, clips: Clips, settings: Settings, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield `settings.samples` futures (B, H, c, h, w) in [0, 1] of clips, on the generator's device.
@@ -68,10 +73,19 @@ def predict(model: Predictor, clips: Clips, settings: Settings, generator: torch
     device, horizon = generator.device, clips.frames.shape[1] - settings.context
     seen = to_float(torch.from_numpy(clips.frames[:, : settings.context]).to(device))
     actions = None if clips.actions is None else torch.from_numpy(clips.actions).to(device)
-    use_obs = None if settings.use_obs is None else [letter == "T" for letter in settings.use_obs]
     try:
-        for sample in model.open_loop(seen, settings.context, horizon, settings.samples, use_obs, generator, actions):
+        for sample in model.open_loop(seen, settings.context, horizon, settings.samples, settings.levels, generator, actions):
             yield sample[:, settings.context :].clamp(0, 1)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def check_settings(model: Predictor, settings: Settings, frame_shape: tuple[int, int, int]) -> None:
+    """Raise `UserError` where the settings do not fit the model, before anything is predicted."""
+    height, width, channels = frame_shape
+    seen = torch.empty(1, settings.context, channels, height, width)
+    try:
+        model.open_loop(seen, settings.context, 1, settings.samples, settings.levels)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -4,6 +4,7 @@ Shapes: N frames, T frames of a clip, C channels, H height, W width.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,43 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Encoder, to_float
+from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
 
 _COLUMNS = 10
 _ROWS = 3
 _UNITS = 8
 _SCALE = 2
+_FRAMES_AT_ONCE = 512
 
 
-def spread_clips(batches: Iterable[Any], count: int = _COLUMNS * _ROWS) -> np.ndarray:
-    """Choose `count` clips uint8 (N, T, H, W, C) at equal distances from finite batches."""
-    clips = np.concatenate([batch.frames[::4] for batch in batches])
-    return clips[np.unique(np.linspace(0, len(clips) - 1, count).round().astype(int))]
+@dataclass(frozen=True)
+class ShownClips:
+    """Clips uint8 (N, T, H, W, C) to show, and the actions float32 (N, T, A) that led to each frame, or None."""
+
+    frames: np.ndarray
+    actions: np.ndarray | None = None
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "ShownClips":
+        return ShownClips(self.frames[rows], None if self.actions is None else self.actions[rows])
+
+
+def spread_clips(batches: Iterable[Any], count: int = _COLUMNS * _ROWS) -> ShownClips:
+    """Choose `count` clips at equal distances from finite batches."""
+    some = [ShownClips(batch.frames, batch.actions)[slice(0, None, 4)] for batch in batches]
+    actions = [part.actions for part in some if part.actions is not None]
+    clips = ShownClips(np.concatenate([part.frames for part in some]), np.concatenate(actions) if actions else None)
+    return clips[np.unique(np.linspace(0, len(clips.frames) - 1, count).round().astype(int))]
 
 
 @torch.no_grad()
-def reconstructions(model: Encoder, clips: np.ndarray, device: torch.device) -> np.ndarray:
+def reconstructions(model: Encoder, clips: ShownClips, device: torch.device) -> np.ndarray:
     """Return a picture with rows of originals, each over its reconstructions (the middle frame of each clip)."""
-    restored = model.reconstruct(to_float(torch.from_numpy(clips).to(device)))
-    middle = clips.shape[1] // 2
-    pairs = zip(in_rows(clips[:, middle], _COLUMNS), in_rows(to_uint8(restored[:, middle]), _COLUMNS), strict=True)
+    length = clips.frames.shape[1]
+    size, middle = max(1, _FRAMES_AT_ONCE // length), length // 2
+    parts = (to_batch(clips[slice(start, start + size)], device) for start in range(0, len(clips.frames), size))
+    restored = torch.cat([model.reconstruct(part.frames, part.actions)[:, middle] for part in parts])
+    pairs = zip(in_rows(clips.frames[:, middle], _COLUMNS), in_rows(to_uint8(restored), _COLUMNS), strict=True)
     rows = [row for pair in pairs for row in pair]
     return picture_grid(rows, ["frames over their reconstructions"], scale=_SCALE)
 
@@ -68,7 +86,7 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Te
 
 
 def write_pictures(
-    folder: Path, model: Encoder, clips: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
+    folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
 ) -> list[Path]:
     """Write all pictures of a model as PNG into `folder` and return their paths."""
     return list(_write_all(folder, model, clips, statistics, device))
@@ -80,9 +98,9 @@ def to_uint8(frames: Tensor) -> np.ndarray:
 
 
 def _write_all(
-    folder: Path, model: Encoder, clips: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
+    folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
 ) -> Iterator[Path]:
-    frame = clips[len(clips) // 2, clips.shape[1] // 2]
+    frame = clips.frames[len(clips.frames) // 2, clips.frames.shape[1] // 2]
     pictures = {
         "reconstructions": reconstructions(model, clips, device),
         "samples": samples(model),

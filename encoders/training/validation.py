@@ -52,7 +52,7 @@ def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.de
         size = len(batch.frames)
         for name, value in model.loss(batch, step).items():
             terms[name] = terms.get(name, 0.0) + float(value) * size
-        for name, kl in model.kl_per_unit(batch.frames).items():
+        for name, kl in model.kl_per_unit(batch.frames, batch.actions).items():
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
     return Validation({name: total / count for name, total in terms.items()}, {name: total / count for name, total in kls.items()})

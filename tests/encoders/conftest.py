@@ -125,7 +125,7 @@ def train_small(frames: np.ndarray, store: StoreReference, small_config: Trainin
             folder,
             config,
             steps=steps,
-            sample=lambda: frames[:192],
+            sample=lambda: FakeBatch(frames[:192][:, None]),
             store=options.pop("store", store),
             threads=options.pop("threads", 1),
             **{"device": "cpu"} | options,

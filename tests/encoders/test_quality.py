@@ -90,9 +90,9 @@ def test_pictures_show_originals_over_reconstructions_samples_and_traversals(
 ) -> None:
     clips = spread_clips(batches_of(frames, fake_batches))
     pairs = reconstructions(artifact.model, clips, CPU)
-    assert (pairs[20:52, 2:34] == clips[0, 0].repeat(2, 0).repeat(2, 1)).all()
+    assert (pairs[20:52, 2:34] == clips.frames[0, 0].repeat(2, 0).repeat(2, 1)).all()
     assert samples(artifact.model).shape[1] == pairs.shape[1]
-    picture = traversals(artifact.model, clips[0, 0], artifact.statistics, CPU)
+    picture = traversals(artifact.model, clips.frames[0, 0], artifact.statistics, CPU)
     assert picture is not None
     assert picture.shape[1] == pairs.shape[1]
 
