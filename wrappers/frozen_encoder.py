@@ -42,6 +42,8 @@ class FrozenEncoder:
         self._mean, self._deviation = mean.to(self.device), deviation.to(self.device)
         self.has_memory = bool(self.model.initial_state(1))
         """Whether a latent depends on earlier frames."""
+        self.action_size = self.model.action_size
+        """Length of the action vectors that `encode` wants; 0 for none."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

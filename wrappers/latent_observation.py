@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 
 from wrappers.frozen_encoder import FrozenEncoder
-from wrappers.latents import action_vectors, check_rate, latent_space, no_action, pictures_of, with_latents
+from wrappers.latents import action_vectors, check_actions, check_rate, latent_space, no_action, pictures_of, with_latents
 
 
 class LatentObservation(gymnasium.Wrapper):
@@ -18,6 +18,7 @@ class LatentObservation(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, frozen: FrozenEncoder, any_rate: bool = False) -> None:
         super().__init__(env)
         check_rate(frozen, env.metadata, any_rate)
+        check_actions(frozen, env.action_space)
         self.frozen = frozen
         self.observation_space = latent_space(env.observation_space, frozen)
         self._state = frozen.initial_state(1)
@@ -25,11 +26,11 @@ class LatentObservation(gymnasium.Wrapper):
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(**options)
         self._state = self.frozen.initial_state(1)
-        return self._encoded(observation, no_action(self.action_space, 1)), info
+        return self._encoded(observation, no_action(self.frozen, 1)), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        vectors = action_vectors(self.action_space, np.asarray(action)[None]) if self.frozen.has_memory else None
+        vectors = action_vectors(self.frozen, self.action_space, [action])
         return self._encoded(observation, vectors), reward, terminated, truncated, info
 
     def _encoded(self, observation: Any, action: np.ndarray | None) -> Any:

@@ -1,4 +1,4 @@
-"""What both latent wrappers share: the observation space, and the check of the frame rate."""
+"""What both latent wrappers share: the observation space, the checks of frame rate and actions, actions as numbers."""
 
 from typing import Any
 
@@ -47,14 +47,32 @@ def check_rate(frozen: FrozenEncoder, metadata: dict[str, Any], any_rate: bool) 
     )
 
 
-def action_vectors(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
-    """Return actions as float32 (B, A): one-hot for choices, flat numbers for boxes."""
+def check_actions(frozen: FrozenEncoder, space: spaces.Space) -> None:
+    """Refuse an encoder that takes other actions than the environment's vectors."""
+    wanted, offered = frozen.action_size, _vector_size(space)
+    if wanted and wanted != offered:
+        vectors = f"become vectors of {offered} numbers" if offered else "do not become one vector"
+        raise UserError(
+            f"this encoder was trained with actions of {wanted} numbers, and this environment's actions ({space}) {vectors}; "
+            "use an encoder trained without actions (model.action_size 0)"
+        )
+
+
+def action_vectors(frozen: FrozenEncoder, space: spaces.Space, actions: Any) -> np.ndarray | None:
+    """Return actions as float32 (B, A): one-hot for choices, flat numbers for boxes; None where the encoder takes none."""
+    if not frozen.action_size:
+        return None
     if isinstance(space, spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[np.asarray(actions, int).reshape(-1) - int(space.start)]
     return np.asarray(actions, np.float32).reshape(len(actions), -1)
 
 
-def no_action(space: spaces.Space, rows: int) -> np.ndarray:
-    """Return the zeros (B, A) that stand before an episode's first frame."""
-    size = int(space.n) if isinstance(space, spaces.Discrete) else spaces.flatdim(space)
-    return np.zeros((rows, size), np.float32)
+def no_action(frozen: FrozenEncoder, rows: int) -> np.ndarray | None:
+    """Return the zeros (B, A) that stand before an episode's first frame; None where the encoder takes no actions."""
+    return np.zeros((rows, frozen.action_size), np.float32) if frozen.action_size else None
+
+
+def _vector_size(space: spaces.Space) -> int | None:
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    return None if space.shape is None else int(np.prod(space.shape))

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from encoders.encoder import State
 from wrappers.frozen_encoder import FrozenEncoder
-from wrappers.latents import action_vectors, check_rate, latent_space, no_action, pictures_of, with_latents
+from wrappers.latents import action_vectors, check_actions, check_rate, latent_space, no_action, pictures_of, with_latents
 
 
 class VecLatent(VecEnvWrapper):
@@ -21,19 +21,19 @@ class VecLatent(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, frozen: FrozenEncoder, any_rate: bool = False) -> None:
         check_rate(frozen, venv.get_attr("metadata")[0], any_rate)
+        check_actions(frozen, venv.action_space)
         super().__init__(venv, observation_space=latent_space(venv.observation_space, frozen))
         self.frozen = frozen
         self._state = frozen.initial_state(self.num_envs)
-        self._actions = no_action(self.action_space, self.num_envs)
+        self._actions = no_action(frozen, self.num_envs)
 
     def reset(self) -> VecEnvObs:
         observation = self.venv.reset()
         self._state = self.frozen.initial_state(self.num_envs)
-        return self._encoded(observation, no_action(self.action_space, self.num_envs))
+        return self._encoded(observation, no_action(self.frozen, self.num_envs))
 
     def step_async(self, actions: np.ndarray) -> None:
-        if self.frozen.has_memory:
-            self._actions = action_vectors(self.action_space, actions)
+        self._actions = action_vectors(self.frozen, self.action_space, actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -42,7 +42,7 @@ class VecLatent(VecEnvWrapper):
         if dones.any():
             self._encode_terminal(np.flatnonzero(dones), infos)
             self._state = _reset_rows(self._state, self.frozen.initial_state(self.num_envs), dones)
-            actions = np.where(dones[:, None], np.float32(0), actions)
+            actions = None if actions is None else np.where(dones[:, None], np.float32(0), actions)
         return self._encoded(observation, actions), rewards, dones, infos
 
     def encoder_state(self) -> State:
@@ -53,14 +53,15 @@ class VecLatent(VecEnvWrapper):
         """Go on from what `encoder_state` returned."""
         self._state = {name: tensor.to(self.frozen.device) for name, tensor in state.items()}
 
-    def _encoded(self, observation: Any, actions: np.ndarray) -> Any:
-        latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions if self.frozen.has_memory else None)
+    def _encoded(self, observation: Any, actions: np.ndarray | None) -> Any:
+        latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions)
         return with_latents(observation, latents)
 
     def _encode_terminal(self, rows: np.ndarray, infos: list[dict[str, Any]]) -> None:
         last = [infos[row]["terminal_observation"] for row in rows]
         before = {name: tensor[torch.from_numpy(rows)] for name, tensor in self._state.items()}
-        latents, _ = self.frozen.encode(np.stack([pictures_of(one) for one in last]), before, self._actions[rows])
+        actions = None if self._actions is None else self._actions[rows]
+        latents, _ = self.frozen.encode(np.stack([pictures_of(one) for one in last]), before, actions)
         for row, observation, latent in zip(rows, last, latents, strict=True):
             infos[row]["terminal_observation"] = with_latents(observation, latent)
 

@@ -28,7 +28,7 @@ class Remembering(Encoder):
         self.hyperparameters = hyperparameters or Sizes()
         self.frame_shape = (self.hyperparameters.size, self.hyperparameters.size, 3)
         self.latents = {"colour": (3,), "all": (3 + ACTIONS + 1,)}
-        self.memory = memory
+        self.memory, self.action_size = memory, ACTIONS if memory else 0
 
     def initial_state(self, batch_size):
         if not self.memory:

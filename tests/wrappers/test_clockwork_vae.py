@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from encoders import EncoderArtifact, make_encoder
+from foundation.errors import UserError
 from wrappers import FrozenEncoder, LatentObservation, VecLatent
 
 ENVIRONMENTS = 8
@@ -91,3 +92,41 @@ def test_the_readings_become_observations_of_their_size(make_env, frozen_cwvae):
     frozen = frozen_cwvae()
     assert frozen.has_memory
     assert LatentObservation(make_env(0), frozen).observation_space == spaces.Box(-np.inf, np.inf, (60,), np.float32)
+
+
+@pytest.mark.parametrize("wrap", [LatentObservation, lambda env, frozen: VecLatent(DummyVecEnv([lambda: env]), frozen)])
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (spaces.Discrete(4), r"trained with actions of 3 numbers.*Discrete\(4\)\) become vectors of 4 numbers; use an encoder"),
+        (spaces.Box(-1, 1, (2, 2)), "vectors of 4 numbers"),
+        (spaces.Dict({"attack": spaces.Discrete(2)}), "do not become one vector"),
+    ],
+    ids=["choices", "numbers", "dictionary"],
+)
+def test_an_encoder_of_other_actions_than_the_environment_s_is_refused_at_once(make_env, frozen_cwvae, wrap, space, said):
+    env = make_env(0)
+    env.action_space = space
+    with pytest.raises(UserError, match=said):
+        wrap(env, frozen_cwvae(action_size=3))
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (spaces.Dict({"attack": spaces.Discrete(2)}), {"attack": 1}),
+        (spaces.MultiDiscrete([3, 4]), np.array([2, 1])),
+    ],
+    ids=["dictionary", "several choices"],
+)
+def test_an_encoder_without_actions_goes_with_any_action_space(make_env, frozen_cwvae, space, action):
+    class Acting(type(make_env(0))):
+        action_space = space
+
+        def step(self, action):
+            return super().step(0)
+
+    env, plain = LatentObservation(Acting(0, size=16), frozen_cwvae()), LatentObservation(make_env(0), frozen_cwvae())
+    env.reset(seed=0)
+    plain.reset(seed=0)
+    np.testing.assert_array_equal(env.step(action)[0], plain.step(0)[0])
