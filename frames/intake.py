@@ -18,6 +18,7 @@ from frames.resize import resize_frames
 from frames.writer import StoreWriter
 
 _COUNTED_TOGETHER = 32
+_LONGEST_REASON = 400
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class _Passage:
         try:
             left_out = [self._compared(held)] if held is not None else self._stored(writer)
         except BadRecording as error:
-            left_out = [LeftOut(self.recording.name, str(error), fault=error.fault, origin=self.recording.origin)]
+            left_out = [LeftOut(self.recording.name, _told(str(error)), fault=error.fault, origin=self.recording.origin)]
         self._meter.finished(self.recording.name)
         return left_out
 
@@ -85,7 +86,7 @@ class _Passage:
             frames_per_second=_asked(recording.frames_per_second),
             arrays=self._arrays,
             trimmed=lambda: recording.trimmed if isinstance(recording, CleanedRecording) else {},
-            left_out=lambda: [LeftOut(name, reason, 1) for name, reason in recording.skipped],
+            left_out=lambda: [LeftOut(name, _told(reason), 1) for name, reason in recording.skipped],
             task=recording.task,
             ordered=recording.ordered,
             origin=recording.origin,
@@ -121,6 +122,12 @@ class _Passage:
         for name, values in arrays.items():
             _check_array(name, values, self._count)
         return arrays
+
+
+def _told(reason: str) -> str:
+    """Return a reason as one line: what it quotes of a damaged file may be of any length, and would write anywhere on a screen."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 3] + "..."
 
 
 def _whole(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

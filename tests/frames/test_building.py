@@ -19,7 +19,7 @@ from frames import FrameStore, build_store, building
 from frames.cleaning import Cleaning
 from frames.inspecting import verify
 from frames.readers import Recording
-from frames.readers.recording import ExcludedRecording
+from frames.readers.recording import BadRecording, ExcludedRecording
 from frames.writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -272,6 +272,8 @@ def test_observations_have_an_entry_for_each_frame_or_lack_the_last(tmp_path, bu
         (MemoryError(), "cannot be read (MemoryError: )", True),
         (OSError(5, "Input/output error"), "cannot be read ([Errno 5] Input/output error)", True),
         (ExcludedRecording("is known to be corrupted"), "is known to be corrupted", False),
+        # what is quoted of a damaged file
+        (BadRecording("no array '\x1b[2J\r" + "x" * 5000), "no array ' [2J " + "x" * 382 + "...", True),
     ],
 )
 def test_whatever_a_reader_stumbles_over_spares_the_others(tmp_path, build_given, noise, error, reason, fault):

@@ -29,7 +29,7 @@ from frames.inspecting import verify
 
 _ADDRESSES = 4 << 30
 _MOST_MEMORY = 1 << 30
-_LONGEST_REASON = 600
+_LONGEST_REASON = 400
 
 
 class Wrong(Exception):
