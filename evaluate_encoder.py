@@ -224,6 +224,20 @@ def show(report: dict) -> None:
         table.add_row(row.replace("_", " "), f"{report[row]['psnr_db']:.2f} dB", f"{report[row]['ssim']:.3f}")
     Console().print(table)
     print(report["verdict"])
+    if "open_loop" in report:
+        show_open_loop(report["open_loop"])
+
+
+def show_open_loop(report: dict) -> None:
+    """Print how good predictions are beside those that need no model."""
+    for name, group in report["groups"].items():
+        table = Table(title=f"Open loop after {report['context']} frames: {group['clips']} {name}")
+        parts = list(group["rows"]["model"]["psnr_db"])
+        for column in ("", *(f"PSNR, {part}" for part in parts), "SSIM, all"):
+            table.add_column(column, justify="left" if not column else "right")
+        for row, scores in group["rows"].items():
+            table.add_row(row, *(f"{scores['psnr_db'][part]:.2f} dB" for part in parts), f"{scores['ssim']['all']:.3f}")
+        Console().print(table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """A fake of the frame store's batches, small enough to train on in a test."""
 
 import dataclasses
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,19 @@ def video_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.release()
     build_store(folder, folder / "store")
     return folder / "store"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that runs a root script in this process and gives its exit status."""
+
+    def run(script: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(Path(__file__).resolve().parents[2] / script), run_name="__main__")
+        return int(ended.value.code or 0)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import encoders.artifact
 from encoders import StoreReference, load_encoder, make_encoder, prepare
 from encoders.artifact import INFO_FILE, WEIGHTS_FILE, reading_statistics
 from encoders.encoder import to_float
@@ -136,3 +137,48 @@ def test_too_few_frames_for_the_components_are_refused(tmp_path: Path, frames: n
     with pytest.raises(UserError, match="some/store: 64 components need more"):
         prepare(make_encoder("pca", frame_shape=[16, 16, 3]), frames[:10], tmp_path / "run", store=store)
     assert not (tmp_path / "run").exists()
+
+
+def test_statistics_of_clips_are_those_of_the_latents_frame_by_frame_with_their_actions() -> None:
+    torch.manual_seed(0)
+    shapes = {"frame_shape": [16, 16, 3], "encoder_kernels": [4, 4], "decoder_kernels": [6, 6]}
+    model = make_encoder("cwvae_debug", action_size=2, **shapes).eval()
+    random = np.random.default_rng(0)
+    # more than fit into one pass
+    clips = random.integers(0, 256, (7, 250, 16, 16, 3), np.uint8)
+    actions = random.normal(size=(7, 250, 2)).astype(np.float32)
+    found = reading_statistics(model, clips, actions)
+    x, state, latents = to_float(torch.from_numpy(clips)), model.initial_state(7), []
+    with torch.no_grad():
+        for index in range(250):
+            latent, state = model.encode(x[:, index], state, torch.from_numpy(actions[:, index]), "levels")
+            latents.append(latent)
+    stacked = torch.cat(latents)
+    torch.testing.assert_close(found["levels"][0], stacked.mean(0), rtol=1e-4, atol=1e-5)
+    wanted = stacked.std(0, correction=0)
+    torch.testing.assert_close(found["levels"][1], wanted.clamp_min(0.05 * float(wanted.max())), rtol=1e-3, atol=1e-5)
+    assert found.keys() == model.latents.keys()
+    assert not torch.allclose(reading_statistics(model, clips)["bottom"][0], found["bottom"][0])
+
+
+def test_of_many_clips_as_many_are_used_as_have_the_sample_s_frames(
+    tmp_path: Path, frames: np.ndarray, store: StoreReference, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders.artifact, "STATISTICS_FRAMES", 32)
+    torch.manual_seed(0)
+    model = make_encoder("conv_vae", **tiny)
+    several = prepare(model, frames.reshape(64, 4, 16, 16, 3), tmp_path, store=store, seed=3).statistics["mean"][0]
+    chosen = np.sort(np.random.default_rng(3).choice(64, 8, replace=False))
+    expected = reading_statistics(model, frames.reshape(64, 4, 16, 16, 3)[chosen])["mean"][0]
+    assert torch.equal(several, expected)
+
+
+def test_a_model_with_nothing_to_fit_is_given_no_frames_to_fit(
+    tmp_path: Path, frames: np.ndarray, store: StoreReference, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted: list[int] = []
+    monkeypatch.setattr(encoders.artifact, "to_float", lambda some: (converted.append(len(some)), to_float(some))[1])
+    prepare(make_encoder("conv_vae", **tiny), frames, tmp_path / "trained", store=store)
+    assert max(converted) <= 32
+    prepare(make_encoder("pca", frame_shape=[16, 16, 3], latent_dim=4), frames, tmp_path / "fitted", store=store)
+    assert max(converted) == len(frames)

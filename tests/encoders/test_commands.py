@@ -1,8 +1,6 @@
 """train_encoder.py and evaluate_encoder.py: from a store to numbers and pictures, and every mistake in one line."""
 
 import json
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,21 +9,7 @@ import torch
 
 from encoders import load_encoder
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 Command = Callable[..., int]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Return a function that runs a root script in this process and gives its exit status."""
-
-    def run(script: str, *arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(REPOSITORY / script), run_name="__main__")
-        return int(ended.value.code or 0)
-
-    return run
 
 
 def short(store: Path, run: Path, preset: str = "debug") -> list[object]:

@@ -55,6 +55,11 @@ class DeadLayer(ConvVAE):
         self.unused = torch.nn.Linear(2, 2)
 
 
+class AnotherPass(ConvVAE):
+    def encode_clip(self, frames: Tensor, actions: Tensor | None = None, latents: str | None = None) -> Tensor:
+        return super().encode_clip(frames, actions, latents) + 0.1
+
+
 class Unbounded(ConvVAE):
     def decode(self, z_ND: Tensor) -> Tensor:
         return super().decode(z_ND) * 3
@@ -69,6 +74,7 @@ class Unbounded(ConvVAE):
         (NoElbo, "negative_elbo"),
         (HiddenState, "state_dict"),
         (DeadLayer, "unused.weight"),
+        (AnotherPass, r"encode_clip\(\)|clip_readings\(\)"),
         (Unbounded, r"\[0, 1\]"),
     ],
 )

@@ -71,7 +71,14 @@ def test_weights_start_as_keras_would_have_them(full: ClockworkVAE) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"filter": "partial"}, {"filter": "bottom", "std_offset": "presoftplus"}, {"use_obs": [True, False, False]}, {"levels": 1}],
+    [
+        {},
+        {"filter": "partial"},
+        {"filter": "bottom", "std_offset": "presoftplus"},
+        {"use_obs": [True, False, False]},
+        {"levels": 1},
+        {"action_size": 3},
+    ],
     ids=str,
 )
 def test_it_keeps_the_contract(options: dict) -> None:

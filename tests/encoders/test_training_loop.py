@@ -18,6 +18,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from encoders import EncoderArtifact, load_encoder, make_encoder, train
+from encoders.conv_vae import ConvVAE
 from encoders.training.config import TrainingConfig, ema_decay, learning_rate
 from encoders.training.metrics import MetricsLog
 from encoders.training.state import read_resume
@@ -268,6 +269,18 @@ def test_a_checkpoint_that_holds_a_pickled_object_is_never_run(train_small: Trai
 def test_a_collapsed_encoder_is_called_collapsed(train_small: Train, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     train_small(tmp_path, 30, model={"beta": 1e5})
     assert "COLLAPSED: only 0 of 4 units" in capsys.readouterr().err
+
+
+def test_a_model_that_refuses_the_frames_is_one_error_before_anything_is_written(
+    train_small: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("the clips are too short for me")
+
+    monkeypatch.setattr(ConvVAE, "loss", refuse)
+    with pytest.raises(UserError, match="cannot be trained on these frames: the clips are too short for me"):
+        train_small(tmp_path / "run", 5)
+    assert not (tmp_path / "run").exists()
 
 
 def test_pca_is_not_trained(tmp_path: Path) -> None:
