@@ -96,8 +96,8 @@ def hdf5(source: Path, name: str, left_out: Collection[str]) -> Content:
 
     file, group, _ = name.split("/")
     with h5py.File(source / file, "r", locking=False) as content:
-        found = {key: dataset[:] for key, dataset in content[group].items()}
-    return list(found.pop("imgs")), {f"observation.{key}": values for key, values in found.items() if key in ("masks", "factors")}
+        found = {key: content[group][key][:] for key in ("imgs", "masks", "factors") if key in content[group]}
+    return list(found.pop("imgs")), {f"observation.{key}": values for key, values in found.items()}
 
 
 def videos(source: Path, name: str, left_out: Collection[str]) -> Content:
