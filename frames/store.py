@@ -122,9 +122,13 @@ class FrameStore:
         info = episode.arrays[name]
         content = self._file.value(format.array_key(episode.name, name))
         try:
-            return np.ndarray(info.shape, info.dtype, content or b"")
-        except TypeError as error:
-            raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing; build the store again") from error
+            dtype = np.dtype(info.dtype)
+            if dtype.hasobject:
+                # numpy would take the file's bytes for addresses in memory
+                raise TypeError(f"type {dtype}")
+            return np.ndarray(info.shape, dtype, content or b"")
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing or no array; build the store again") from error
 
     def signatures(self, episode: Episode) -> np.ndarray:
         """Return the signatures of an episode's frames, uint64 (N, 2): what tells duplicates."""

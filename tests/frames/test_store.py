@@ -12,7 +12,7 @@ import torch
 
 from foundation.errors import UserError
 from frames import FrameStore
-from frames.format import chunk_key, chunk_prefix
+from frames.format import chunk_key, chunk_prefix, seal
 
 
 @pytest.fixture
@@ -287,3 +287,21 @@ def test_reading_leaves_a_read_only_store_untouched(episodes, write_store):
     store.frames([0, 100])
     assert os.listdir(store.path) == ["data.mdb"]
     assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("dtype", ["|O", "i4,O", "nonsense"])
+def test_bytes_of_a_store_are_never_taken_for_python_objects(noise, write_store, dtype):
+    path = write_store({"a": noise(9)}, {"a": {"reward": np.arange(8.0)}}).path
+    rewrite_meta(path, lambda meta: meta["episodes"][0]["arrays"]["reward"].update(dtype=dtype))
+    with pytest.raises(UserError, match="'reward' of a is missing or no array"):
+        FrameStore(path).array("a", "reward")
+
+
+def rewrite_meta(path, change):
+    """Change a store's meta record as whoever made it could: with its seal."""
+    with lmdb.open(str(path), map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+        meta = json.loads(transaction.get(b"meta"))
+        change(meta)
+        content = json.dumps(meta).encode()
+        transaction.put(b"meta", content)
+        transaction.put(b"seal", seal(content))
