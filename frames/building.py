@@ -18,11 +18,11 @@ from frames import manifest
 from frames.appending import appended_meta, check_fits, check_unchanged, left_out_of, new_recordings
 from frames.cleaning import Cleaning, cleaned
 from frames.duplicates import related, repeated
-from frames.format import Episode, LeftOut
+from frames.format import Episode, LeftOut, Split
 from frames.intake import take_in
 from frames.readers import Recording, find_recordings
 from frames.resize import ResizeMode
-from frames.splits import BY_RECORDING, assign_splits, merged_groups, split_conflicts
+from frames.splits import BY_RECORDING, assign_splits, known_split, merged_groups, split_conflicts
 from frames.store import FrameStore
 from frames.writer import Splitter, StoreWriter, finished_store, remove_leftovers, store_writer
 
@@ -171,13 +171,12 @@ class _Build:
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
             raise UserError(f"{self.source}: none of {len(self.recordings)} recordings could be read ({reasons})")
         decoded = len(writer.committed.keys() - self.before) - kept
-        repeats, near = self._compare()
+        repeats, alike = self._compare()
         without = {} if self.cleaning.keep_duplicates else repeats
         left_out = sorted([*left_out, *self._named(without)], key=lambda entry: entry.name)
-        groups = [*groups, *near, *({name, other} for name, (other, _) in repeats.items())]
-        given = {recording.name: recording.split for recording in self.recordings if recording.split is not None}
+        groups, given = [*groups, *alike], self._given(without)
         stay = {name: episode.split for name, episode in self.before.items()}
-        _tell_conflicts(split_conflicts(merged_groups(writer.committed, groups), {**given, **stay}))
+        self._tell_conflicts(split_conflicts(merged_groups(writer.committed, groups), {**given, **stay}))
         writer.finish(partial(splitter, groups=groups, given=given, kept=stay), self._meta(left_out), without)
         return _summary(writer.path, decoded, kept, left_out, began, len(self.before))
 
@@ -205,10 +204,27 @@ class _Build:
         return kept
 
     def _compare(self) -> tuple[dict[str, tuple[str, str]], list[set[str]]]:
-        """Return the new episodes that repeat another, as name -> (other, how), and the sets of near-duplicates."""
+        """Return the new episodes that repeat another, as name -> (other, how), and the sets that show the same."""
         with self.writer.signatures() as seen:
-            repeats = _repeats_of_new(repeated(seen), self.before)
-            return repeats, related(seen)
+            found = repeated(seen)
+            # what the store has of a new, longer recording too: it is no repeat of a new one, and stays
+            return _repeats_of_new(found, self.before), [*related(seen), *({name, other} for name, (other, _) in found.items())]
+
+    def _given(self, without: Mapping[str, Any]) -> dict[str, Split]:
+        """Return the splits that are said of the new recordings: one of all that go in, or each by its source."""
+        if self.plan["split"][0] != BY_RECORDING:
+            return dict.fromkeys(self.writer.committed.keys() - self.before.keys() - without.keys(), known_split(self.plan["split"][0]))
+        return {recording.name: recording.split for recording in self.recordings if recording.split is not None}
+
+    def _tell_conflicts(self, conflicts: Sequence[Sequence[str]]) -> None:
+        if not conflicts:
+            return
+        sets = f"{len(conflicts):,} sets of recordings that show the same" if len(conflicts) > 1 else "recordings that show the same"
+        names, split = ", ".join(conflicts[0][:3]), self.plan["split"][0]
+        if split != BY_RECORDING:
+            say(f"{sets} are in different splits now: {names}; what is in a store stays, and --split {split} puts the new ones there")
+        else:
+            say(f"{sets} are meant for different splits: {names}; test goes before val before train, what is in a store stays")
 
     def _named(self, repeats: Mapping[str, tuple[str, str]]) -> list[LeftOut]:
         committed = self.writer.committed
@@ -223,13 +239,6 @@ class _Build:
         else:
             meta = appended_meta(self.store, self.plan, self.recordings, left_out)
         return {"resize": self.resize, **meta}
-
-
-def _tell_conflicts(conflicts: Sequence[Sequence[str]]) -> None:
-    if conflicts:
-        sets = f"{len(conflicts):,} sets of recordings that show the same" if len(conflicts) > 1 else "recordings that show the same"
-        names = ", ".join(conflicts[0][:3])
-        say(f"{sets} are meant for different splits: {names}; test goes before val before train, what is in a store stays")
 
 
 def _repeats_of_new(repeats: Mapping[str, tuple[str, str]], before: Mapping[str, Episode]) -> dict[str, tuple[str, str]]:

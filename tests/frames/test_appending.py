@@ -118,6 +118,31 @@ def test_duplicates_may_stay_and_then_share_a_split(tmp_path, write_films):
     )
 
 
+def test_a_recording_that_holds_one_of_the_store_shares_its_split_however_little_there_is_to_see(tmp_path, noise, write_video):
+    for number in range(6):
+        dark = noise(40, seed=number) // 64
+        write_video(tmp_path / "parts" / f"part {number}.avi", dark[10:25])
+        write_video(tmp_path / "wholes" / f"whole {number}.avi", dark)
+    build(tmp_path / "parts", tmp_path / "store", val=0.5)
+    build(tmp_path / "wholes", tmp_path / "store", val=0.5, append=True)
+    splits = {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes}
+    assert len(splits) == 12
+    assert [splits[f"whole {number}.avi"] for number in range(6)] == [splits[f"part {number}.avi"] for number in range(6)]
+
+
+def test_a_split_that_parts_new_recordings_from_what_they_repeat_is_told(tmp_path, noise, write_films, write_video, capsys):
+    first = write_films("first", a=1, b=2)
+    build(first, tmp_path / "store", split="train")
+    write_video(tmp_path / "second" / "cut.avi", noise(41, seed=1)[:30])
+    write_video(tmp_path / "second" / "longer.avi", np.concatenate([noise(42, seed=2), noise(5, seed=9)]))
+    capsys.readouterr()
+    build(tmp_path / "second", tmp_path / "store", split="test", append=True)
+    told = capsys.readouterr().err
+    # the cut is left out, so that nothing of it leaks
+    assert "recordings that show the same are in different splits now: b.avi, longer.avi;" in told
+    assert "--split test" in told
+
+
 def test_a_recording_that_was_damaged_is_tried_again_when_it_has_changed(tmp_path, write_films):
     source = write_films("source", a=1, b=2)
     sound = (source / "b.avi").read_bytes()
