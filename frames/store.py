@@ -1,6 +1,6 @@
 """Reading a store: frames by global index, clips, and the arrays recorded beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ class FrameStore:
     """A finished store, read-only, for any number of threads. It pickles as its path, and another process opens it again.
 
     A frame's global index counts over the episodes in the order of `episodes`. `in_memory` reads all frames once and keeps them, which
-    serves them faster than the page cache and leaves the disk alone; a pickled store then reads from its file.
+    serves them faster than the page cache and leaves the disk alone; a pickled store then reads from its file. A store that took the
+    path's place meanwhile, after an append for one, is not what was pickled: opening it then is refused, since indices may have moved.
 
     Raises `UserError` when the folder is no frame store, is damaged, still being written or of a newer format, or when its frames do not
     fit into the memory that is free.
@@ -30,6 +31,7 @@ class FrameStore:
         self.path = Path(path)
         self._file = open_file(self.path)
         self.meta = read_meta(self.path, self._file)
+        self._seal = self._file.value(format.SEAL_KEY) or b""
         self.frame_shape: tuple[int, int, int] = tuple(self.meta["frame_shape"])
         self.frames_per_second: float = self.meta["frames_per_second"]
         self.fingerprint: str = self.meta["fingerprint"]
@@ -51,8 +53,8 @@ class FrameStore:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __reduce__(self) -> tuple[type["FrameStore"], tuple[Path]]:
-        return FrameStore, (self.path,)
+    def __reduce__(self) -> tuple[Callable[[Path, bytes], "FrameStore"], tuple[Path, bytes]]:
+        return _opened_again, (self.path.absolute(), self._seal)
 
     def indices(self, split: str) -> np.ndarray:
         """Return the global indices int64 (N,) of all frames of a split: "train", "val", "test", or "all"."""
@@ -63,6 +65,7 @@ class FrameStore:
 
         Pictures of an unordered episode make no window longer than one.
         """
+        _check_clip(length, stride)
         reach = (length - 1) * stride
         ranges = [
             np.arange(episode.first, episode.first + episode.length - reach)
@@ -83,8 +86,7 @@ class FrameStore:
 
         `out` is C-contiguous; it may be the numpy view of a pinned tensor. Raises IndexError for a frame that is not there.
         """
-        wanted = np.asarray(indices, np.int64).reshape(-1)
-        self._check_indices(wanted)
+        wanted = self._known_indices(indices)
         return self._gather(wanted, (len(wanted), *self.frame_shape), out)
 
     def windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1, out: np.ndarray | None = None) -> np.ndarray:
@@ -97,10 +99,8 @@ class FrameStore:
 
     def window_indices(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray:
         """Return the global indices int64 (N, T) of clips; raise IndexError for one that leaves its episode."""
-        if length < 1 or stride < 1:
-            raise ValueError(f"clips of {length} frames, {stride} apart: both must be at least 1")
-        begins = np.asarray(starts, np.int64).reshape(-1)
-        self._check_indices(begins)
+        _check_clip(length, stride)
+        begins = self._known_indices(starts)
         ends = self._ends[np.searchsorted(self._ends, begins, side="right")]
         crossing = np.flatnonzero(begins + (length - 1) * stride >= ends)
         if len(crossing):
@@ -140,8 +140,9 @@ class FrameStore:
     def action_windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray | None:
         """Return float32 (N, T, A): for each frame of the windows the action of the tick that led to it.
 
-        Zeros stand at an episode's first frame. The A numbers follow `action_names`, each array flattened; a value given as
-        text counts as its place among the sorted texts of the store. None when any ordered episode lacks actions.
+        Zeros stand at an episode's first frame, and at pictures without order. The A numbers follow `action_names`, each array
+        flattened; a value given as text counts as its place among the sorted texts of the store. None when any ordered episode
+        lacks actions.
         """
         if self.action_names is None:
             return None
@@ -160,7 +161,7 @@ class FrameStore:
     def _know_actions(self, number: int) -> None:
         """Fill in an episode's actions, if not done yet; those of its first frame stay zero."""
         episode = self.episodes[number]
-        if number not in self._known_actions and episode.length > 1:
+        if number not in self._known_actions and episode.ordered and episode.length > 1:
             columns = [self._numbers(episode, name) for name in self.action_names or ()]
             self._actions[episode.first + 1 : episode.first + episode.length] = np.concatenate(columns, axis=1)
         self._known_actions.add(number)
@@ -172,9 +173,14 @@ class FrameStore:
             values = np.searchsorted(self.action_texts[name], values)
         return values.reshape(len(values), -1).astype(np.float32)
 
-    def _check_indices(self, wanted: np.ndarray) -> None:
+    def _known_indices(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return indices as int64 (N,), when there are such frames."""
+        wanted = np.asarray(indices).reshape(-1)
+        if len(wanted) and wanted.dtype.kind not in "iu":
+            raise TypeError(f"frames are asked for by whole numbers, not by {wanted.dtype}")
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
             raise IndexError(f"frame {wanted.min() if wanted.min() < 0 else wanted.max()} of a store with {len(self)} frames")
+        return wanted.astype(np.int64, copy=False)
 
     def _gather(self, wanted: np.ndarray, shape: tuple[int, ...], out: np.ndarray | None) -> np.ndarray:
         """Put the wanted frames into an array of `shape`, from memory or from the file."""
@@ -246,6 +252,13 @@ class FrameStore:
         return episode
 
 
+def _opened_again(path: Path, seal: bytes) -> FrameStore:
+    store = FrameStore(path)
+    if store._seal != seal:
+        raise UserError(f"{path}: another store took its place since it was opened; start again")
+    return store
+
+
 def _episodes(path: Path, meta: dict[str, Any]) -> list[Episode]:
     episodes, first = [], 0
     try:
@@ -275,6 +288,11 @@ def _free_memory() -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _check_clip(length: int, stride: int) -> None:
+    if length < 1 or stride < 1:
+        raise ValueError(f"clips of {length} frames, {stride} apart: both must be at least 1")
 
 
 def _width(shape: tuple[int, ...]) -> int:

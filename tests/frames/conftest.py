@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import cv2
@@ -75,14 +75,15 @@ def write_store(tmp_path: Path) -> Callable[..., FrameStore]:
         episodes: Mapping[str, np.ndarray],
         arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         path: Path = tmp_path / "store",
-        ordered: bool = True,
+        unordered: Collection[str] = (),
         **splits: str | float,
     ) -> FrameStore:
         shape = next(iter(episodes.values())).shape[1:]
         with store_writer(path, {"source": "a test"}, shape) as writer:
             for name, frames in episodes.items():
                 beside = (arrays or {}).get(name, {})
-                writer.add(name, frames, source=name, frames_per_second=20.0, arrays=lambda beside=beside: beside, ordered=ordered)
+                in_order = name not in unordered
+                writer.add(name, frames, source=name, frames_per_second=20.0, arrays=lambda beside=beside: beside, ordered=in_order)
             writer.finish(lambda names: assign_splits(names, **splits), {"resize": "squash", "left_out": []})
         return FrameStore(path)
 

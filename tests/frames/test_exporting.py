@@ -73,7 +73,7 @@ def test_the_last_episode_can_be_taken_as_a_gif(store, tmp_path):
 
 
 def test_pictures_without_order_play_at_one_a_second(write_store, noise, tmp_path):
-    store = write_store({"stills": noise(3)}, ordered=False)
+    store = write_store({"stills": noise(3)}, unordered=["stills"])
     assert "at 1 frames/s" in export(store, "stills", tmp_path / "stills.mp4")
     assert cv2.VideoCapture(str(tmp_path / "stills.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
 

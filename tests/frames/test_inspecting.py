@@ -70,7 +70,7 @@ def test_a_look_at_some_frames_is_spread_over_all_of_them(noise, write_store):
 
 
 def test_pictures_without_order_are_not_called_frozen(noise, write_store):
-    store = write_store({"stills": np.repeat(noise(1), 5, axis=0)}, ordered=False)
+    store = write_store({"stills": np.repeat(noise(1), 5, axis=0)}, unordered=["stills"])
     assert look(store, store.episodes).frozen == 0
 
 

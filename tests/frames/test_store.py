@@ -122,7 +122,7 @@ def test_windows_never_cross_an_episode_and_none_is_missing(episodes, write_stor
 
 
 def test_pictures_of_an_unordered_episode_make_no_clips(noise, write_store):
-    store = write_store({"stills": noise(20)}, ordered=False, split="train")
+    store = write_store({"stills": noise(20)}, unordered=["stills"], split="train")
     assert len(store.indices("train")) == 20
     assert len(store.starts("train", 2)) == 0
 
@@ -305,3 +305,32 @@ def rewrite_meta(path, change):
         content = json.dumps(meta).encode()
         transaction.put(b"meta", content)
         transaction.put(b"seal", seal(content))
+
+
+def test_a_pickled_store_is_refused_once_another_took_its_place(episodes, write_store, tmp_path, noise):
+    store = write_store(episodes)
+    pickled = pickle.dumps(store)
+    os.rename(store.path, tmp_path / "older")
+    write_store({"0": noise(9), **episodes})
+    with pytest.raises(UserError, match="another store took its place"):
+        pickle.loads(pickled)
+
+
+def test_a_pickled_store_is_found_from_another_folder(episodes, write_store, tmp_path, monkeypatch):
+    path = write_store(episodes).path
+    monkeypatch.chdir(path.parent)
+    pickled = pickle.dumps(FrameStore(path.name))
+    monkeypatch.chdir("/")
+    assert len(pickle.loads(pickled)) == 168
+
+
+@pytest.mark.parametrize("indices", [np.ones(168, bool), [1.5], np.float64(3)])
+def test_frames_are_asked_for_by_whole_numbers(episodes, write_store, indices):
+    with pytest.raises(TypeError, match="by whole numbers"):
+        write_store(episodes).frames(indices)
+
+
+def test_pictures_beside_recordings_have_no_actions(noise, write_store):
+    acted = {"action.jump": np.arange(1, 5)}
+    store = write_store({"a": noise(5), "b stills": noise(3), "c": noise(5)}, {"a": acted, "c": acted}, unordered=["b stills"])
+    assert store.action_windows(np.arange(13), 1)[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 0, 0, 0, 1, 2, 3, 4]
