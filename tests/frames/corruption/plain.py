@@ -80,8 +80,9 @@ def image_lmdb(source: Path, name: str, left_out: Collection[str]) -> Content:
     import lmdb
 
     keys = [str(number) for number in range(10) if f"{name}/{number}" not in left_out]
-    with lmdb.open(str(source / name), subdir=False, readonly=True, lock=False) as environment, environment.begin() as transaction:
-        pictures = [transaction.get(key.encode()) for key in keys]
+    with lmdb.open(str(source / name), map_size=1 << 24, subdir=False, readonly=True, lock=False) as environment:
+        with environment.begin() as transaction:
+            pictures = [transaction.get(key.encode()) for key in keys]
     return [np.frombuffer(picture, np.uint8).reshape(2 * SIZE, 2 * SIZE, 3) for picture in pictures if picture is not None], {}
 
 
