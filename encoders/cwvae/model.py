@@ -285,7 +285,7 @@ class ClockworkVAE(Encoder):
         period, length = self.periods[level], context_BTK.shape[1]
         at_start_BNK = context_BTK[:, ::period]
         evidence_BNE = block_sums(embedded_BTE, period)
-        path = self.cells[level].follow(self.cells[level].drive(at_start_BNK, 1, at_start_BNK.shape[1]), evidence_BNE)
+        path = self.cells[level].follow(self.cells[level].drive(at_start_BNK, 1, at_start_BNK.shape[1]), evidence_BNE, None, self.compiled)
         prior_BTS, mean_BTS, h_BTD = (x.repeat_interleave(period, 1)[:, :length] for x in (path.prior.mean, path.posterior.mean, path.h))
         ends_T1 = (torch.arange(1, length + 1, device=h_BTD.device) % period == 0)[:, None]
         return torch.where(ends_T1, mean_BTS, prior_BTS), h_BTD
@@ -298,7 +298,7 @@ class ClockworkVAE(Encoder):
         cell, period, length = self.cells[level], self.periods[level], context_BTK.shape[1]
         last_N = torch.arange(period - 1, length + period - 1, period, device=context_BTK.device).clamp(max=length - 1)
         evidence_BNE = block_sums(embedded_BTE, period)
-        path = cell.follow(cell.drive(context_BTK[:, last_N], 1, len(last_N)), evidence_BNE)
+        path = cell.follow(cell.drive(context_BTK[:, last_N], 1, len(last_N)), evidence_BNE, None, self.compiled)
         z, h = (F.pad(x, (0, 0, 1, 0)).repeat_interleave(period, 1)[:, :length].flatten(0, 1) for x in (path.z, path.h))
         h, mean = cell.tick(z, h, context_BTK.flatten(0, 1))
         if embedded_BTE is not None:
