@@ -24,7 +24,8 @@ from frames.readers import Recording, find_recordings
 from frames.resize import ResizeMode
 from frames.splits import BY_RECORDING, assign_splits, known_split, merged_groups, split_conflicts
 from frames.store import FrameStore
-from frames.writer import Splitter, StoreWriter, finished_store, remove_leftovers, store_writer
+from frames.sweeping import remove_leftovers
+from frames.writer import Splitter, StoreWriter, finished_store, store_writer
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ _FOREIGN = "an LMDB of another program, not a frame store"
 
 
 def working_folder(path: Path) -> Path:
-    """Where the store at `path` is built before it is renamed into place."""
+    """Where the store at `path` is built before it is renamed into place; raise `UserError` for the root of all folders."""
     path = path.absolute()
+    if not path.name:
+        raise UserError(f"{path}: cannot be a frame store; give a folder of its own, such as {path / 'store'}")
     return path.with_name(path.name + ".building")
 
 

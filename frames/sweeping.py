@@ -1,10 +1,16 @@
-"""Walking through the half-built LMDB of a store, and removing what is in it for nothing."""
+"""Walking through the half-built LMDB of a store, and removing what is there for nothing."""
 
+import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import lmdb
 
+from foundation.errors import UserError
+from foundation.files import exclusive_lock
 from frames import format
+from frames.opening import working_folder
 
 
 def records_of(cursor: lmdb.Cursor, kind: bytes) -> Iterator[bytes]:
@@ -32,3 +38,16 @@ def sweep(transaction: lmdb.Transaction, names: Iterable[str]) -> None:
             while found and bytes(cursor.key()).startswith(kind):
                 stray = kind == b"l" or bytes(cursor.key())[1 : 1 + format.NAME_BYTES] not in kept
                 found = cursor.delete() if stray else cursor.next()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove a working folder without a store in it, unless a process is at work there: a kill right after the rename leaves it."""
+    working = working_folder(path)
+    if working.exists() and not _holds_store(working):
+        with suppress(UserError), exclusive_lock(working, "building a store"):
+            if not _holds_store(working):
+                shutil.rmtree(working, ignore_errors=True)
+
+
+def _holds_store(working: Path) -> bool:
+    return (working / "store" / "data.mdb").exists()

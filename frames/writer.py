@@ -25,8 +25,9 @@ from frames.duplicates import signatures
 from frames.format import Episode, LeftOut, Split
 from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages
 from frames.opening import pages_end, working_folder
+from frames.readers.decoding import MOST_PIXELS
 from frames.store import FrameStore
-from frames.sweeping import clear, records_of, sweep
+from frames.sweeping import clear, records_of, remove_leftovers, sweep
 
 _FLUSH_BYTES = 16 << 20
 # of all threads together; as much again is on its way to the disk
@@ -54,12 +55,6 @@ def _fingerprint_of(path: Path) -> str | None:
     return FrameStore(path).fingerprint if (path / "data.mdb").exists() else None
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove a working folder without a store in it: a kill right after the rename leaves it."""
-    if not (working_folder(path) / "store" / "data.mdb").exists():
-        shutil.rmtree(working_folder(path), ignore_errors=True)
-
-
 def check_plan(where: Path, found: Mapping[str, Any], plan: Mapping[str, Any], remedy: str) -> None:
     """Raise a `UserError` that names the first difference between two plans."""
     for key, value in plan.items():
@@ -76,8 +71,9 @@ def store_writer(
     A `plan` says what makes the store; a working folder of another plan is refused with a `UserError`. `onto` is the finished store at
     `path` that episodes are appended to: a copy of it is written, and takes its place at the end. `threads` will add episodes at a time.
     """
-    if min(frame_shape) < 1:
-        raise UserError(f"frame size {frame_shape[:2]}: height and width must be at least 1")
+    height, width, _ = frame_shape
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise UserError(f"frame size {height} x {width}: height and width must be at least 1, and no larger than 8K together")
     working = working_folder(path)
     with exclusive_lock(working, "building a store"):
         _check_still(path, onto)
@@ -231,6 +227,9 @@ class StoreWriter:
             data = self._folder / "data.mdb"
             # LMDB may leave the last pages unwritten when they are free; readers take a short file for a damaged one
             os.truncate(data, max(data.stat().st_size, pages_end(data)))
+            # or else a power failure may leave a store without its last transaction in the place of a whole one
+            with open(data, "rb") as file:
+                os.fsync(file.fileno())
             if self._onto is not None:
                 os.replace(data, self.path / "data.mdb")
             else:

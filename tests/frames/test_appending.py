@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import UserError
-from frames import BuildSummary, FrameStore, build_store, copying
+from frames import BuildSummary, FrameStore, build_store, copying, writer
 from frames.cleaning import Cleaning
 from frames.inspecting import verify
 from frames.writer import StoreWriter
@@ -187,6 +187,29 @@ def test_an_append_is_begun_only_with_room_for_the_copy(tmp_path, write_films, m
         build(second, tmp_path / "store", append=True)
     monkeypatch.undo()
     assert build(second, tmp_path / "store", append=True).decoded == 1
+
+
+def test_a_second_command_leaves_the_copy_of_a_running_append_alone(tmp_path, write_films, monkeypatch):
+    first, second = write_films("first", a=1), write_films("second", b=2)
+    build(first, tmp_path / "store")
+    copy_file = writer.copy_file
+
+    def disturbed(source: Path, target: Path) -> None:
+        assert build(first, tmp_path / "store").finished_before
+        with pytest.raises(UserError, match="another process is building a store here"):
+            build(second, tmp_path / "store", append=True)
+        copy_file(source, target)
+
+    monkeypatch.setattr(writer, "copy_file", disturbed)
+    assert build(second, tmp_path / "store", append=True).decoded == 1
+
+
+def test_what_a_kill_left_beside_a_finished_store_goes(tmp_path, write_films):
+    source = write_films("source", a=1)
+    build(source, tmp_path / "store")
+    (tmp_path / "store.building" / "copying").mkdir(parents=True)
+    assert build(source, tmp_path / "store").finished_before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "store"]
 
 
 @pytest.mark.parametrize("kernel_copies", [True, False])

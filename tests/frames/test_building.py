@@ -127,10 +127,16 @@ def test_a_store_of_something_else_is_never_overwritten(tmp_path, source, noise,
         build(source, tmp_path / "notes")
 
 
-def test_a_frame_size_of_nothing_is_refused(tmp_path, source):
-    with pytest.raises(UserError, match="at least 1"):
-        build_store(source, tmp_path / "store", frame_size=(0, 64))
+@pytest.mark.parametrize("frame_size", [(0, 64), (64, -1), (100_000, 100_000)])
+def test_a_frame_size_that_no_frame_has_is_refused(tmp_path, source, frame_size):
+    with pytest.raises(UserError, match="at least 1, and no larger than 8K"):
+        build_store(source, tmp_path / "store", frame_size=frame_size)
     assert os.listdir(tmp_path) == ["source"]
+
+
+def test_the_root_of_all_folders_is_no_place_for_a_store(source):
+    with pytest.raises(UserError, match=r"^/: cannot be a frame store; give a folder of its own"):
+        build(source, Path("/"))
 
 
 def test_two_processes_do_not_build_the_same_store(tmp_path, source):

@@ -150,6 +150,15 @@ def test_trouble_with_the_disk_is_named_with_its_remedy(tmp_path, noise, monkeyp
         write_two(tmp_path / "store", noise)
 
 
+def test_a_store_is_on_the_disk_before_it_takes_its_place(tmp_path, noise, monkeypatch):
+    steps = []
+    for name in ("truncate", "fsync", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (steps.append(name), real(*given))[1])
+    write_two(tmp_path / "store", noise)
+    assert steps[-3:] == ["truncate", "fsync", "rename"]
+
+
 def test_something_that_appears_in_the_stores_place_is_no_full_disk_and_costs_nothing(tmp_path, noise, monkeypatch):
     with pytest.raises(UserError, match="something else was written there meanwhile; move it away"):
         with store_writer(tmp_path / "store", PLAN, (16, 16, 3)) as out:
