@@ -1,5 +1,6 @@
 """Arrays of pictures in .npy files: (N, H, W, 3) is one unordered episode, (N, T, H, W, 3) an episode a clip."""
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,13 +36,31 @@ class NpyPictures(Recording):
         return 20.0 if self.ordered else 1.0
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Yield copies: the file is mapped, and a slice of it at a time in memory."""
+        """Yield copies, some megabytes in memory at a time."""
         header, offset = read_header(self.path)
         _check_pictures(header)
         try:
-            mapped = np.memmap(self.path, np.uint8, "r", offset, header.shape, "F" if header.fortran_order else "C")
+            yield from self._mapped(header, offset) if header.fortran_order else self._in_turn(header, offset)
         except (OSError, ValueError) as error:
             raise BadRecording(f"cannot be read ({error})") from error
+
+    def _in_turn(self, header: Header, offset: int) -> Iterator[np.ndarray]:
+        """Read one part after the other: were the file mapped, its being cut meanwhile would kill the process."""
+        count, *shape = header.shape[-4:]
+        each = math.prod(shape)
+        step = max(1, _SLICE_BYTES // each)
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(offset + (self.clip or 0) * count * each)
+            for at in range(0, count, step):
+                wanted = min(step, count - at)
+                part = np.fromfile(file, np.uint8, wanted * each)
+                if part.size < wanted * each:
+                    raise BadRecording("was cut while it was read")
+                yield from part.reshape(wanted, *shape)
+
+    def _mapped(self, header: Header, offset: int) -> Iterator[np.ndarray]:
+        """Gather pictures whose bytes lie all over the file."""
+        mapped = np.memmap(self.path, np.uint8, "r", offset, header.shape, "F")
         pictures = mapped if self.clip is None else mapped[self.clip]
         step = max(1, _SLICE_BYTES // pictures[0].nbytes)
         for at in range(0, len(pictures), step):

@@ -49,6 +49,17 @@ def test_the_file_name_says_the_split(tmp_path, noise):
     assert splits == {"train.npy": "train", "val.npy": "val", "TEST.npy": "test", "level.npy": None}
 
 
+def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path, noise, monkeypatch):
+    monkeypatch.setattr("frames.readers.npy._SLICE_BYTES", 5000)
+    frames = noise(200)
+    np.save(tmp_path / "a.npy", frames)
+    found = find_recordings(tmp_path)[0].frames()
+    assert np.array_equal(next(found), frames[0])
+    os.truncate(tmp_path / "a.npy", 10_000)
+    with pytest.raises(BadRecording, match="cut while it was read"):
+        list(found)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
