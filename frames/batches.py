@@ -1,6 +1,6 @@
 """Batches for training, shuffled and endless, and for validation, in order."""
 
-import sys
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from foundation.errors import UserError
 from frames.sampling import Plan, Sampler, check_difference, checked_weights
 from frames.store import FrameStore
 
-_ARRAYS = 8
-
+_FREE_ARRAYS = 8
 _LONGEST_SEQUENCE = 250
 
 
@@ -57,13 +56,13 @@ class FrameBatches:
     ) -> None:
         self.stores = [store] if isinstance(store, FrameStore) else list(store)
         self.split, self.clip_length, self.stride = split, clip_length, stride
-        _check_sizes(batch_size, rank, ranks)
+        _check_sizes(batch_size, clip_length, stride, seed, rank, ranks)
         _check_stores(self.stores, clip_length, flip)
         starts = [_some(one, split, one.starts(split, clip_length, stride), clip_length, stride) for one in self.stores]
         weights = checked_weights(weights, [len(clips) for clips in starts])
         self.shape = (batch_size // ranks, clip_length, *self.stores[0].frame_shape)
         self._sampler = Sampler(starts, batch_size, seed, weights, rank, ranks, flip)
-        self._arrays: deque[np.ndarray] = deque(maxlen=_ARRAYS)
+        self._free: deque[np.ndarray] = deque(maxlen=_FREE_ARRAYS)
         self._identity = {
             "fingerprint": [one.fingerprint for one in self.stores],
             "seed": seed,
@@ -88,6 +87,8 @@ class FrameBatches:
     def read(self, plan: Plan, out: np.ndarray | None = None) -> FrameBatch:
         """Read a batch that was drawn, from any thread; the frames into `out` uint8 of `shape`, if given."""
         frames = self._unused() if out is None else out
+        if frames.shape != self.shape:
+            raise ValueError(f"out has the shape {frames.shape}; it must be {self.shape}")
         actions, begin = [], 0
         for number, starts in plan.parts:
             store, end = self.stores[number], begin + len(starts)
@@ -100,21 +101,15 @@ class FrameBatches:
         return FrameBatch(frames, np.concatenate(known) if known else None)
 
     def _unused(self) -> np.ndarray:
-        """Return an earlier batch's array that nobody holds any more, or a new one: new memory costs more than filling it."""
+        """Return an array in the memory of an earlier batch that is gone, or in new memory, which costs more than filling it."""
         try:
-            for _ in range(len(self._arrays)):
-                array = self._arrays.popleft()
-                # held by this name and as an argument
-                free = sys.getrefcount(array) == 2
-                self._arrays.append(array)
-                if free:
-                    return array
+            memory = self._free.pop()
         except IndexError:
-            # another thread is looking at the last one
-            pass
-        array = np.empty(self.shape, np.uint8)
-        self._arrays.append(array)
-        return array
+            memory = np.empty(self.shape, np.uint8)
+        # whatever is made of a batch, a tensor or a part, holds this array, since numpy looks for no array behind a buffer
+        lent = np.frombuffer(memory.data.cast("B"), np.uint8)
+        weakref.finalize(lent, self._free.append, memory).atexit = False
+        return lent.reshape(self.shape)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in: plain numbers and texts."""
@@ -195,9 +190,10 @@ def _read(store: FrameStore, starts: np.ndarray, clip_length: int, stride: int) 
     return FrameBatch(store.windows(starts, clip_length, stride), actions)
 
 
-def _check_sizes(batch_size: int, rank: int, ranks: int) -> None:
-    if batch_size < 1:
-        raise UserError(f"a batch size of {batch_size}: must be at least 1")
+def _check_sizes(batch_size: int, clip_length: int, stride: int, seed: int, rank: int, ranks: int) -> None:
+    for what, size, least in (("batch size", batch_size, 1), ("clip length", clip_length, 1), ("stride", stride, 1), ("seed", seed, 0)):
+        if size < least:
+            raise UserError(f"a {what} of {size}: must be at least {least}")
     if not 0 <= rank < ranks:
         raise UserError(f"rank {rank} of {ranks}: ranks count from 0")
     if batch_size % ranks:

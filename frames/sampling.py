@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ class _Passes:
         return self.number * len(self._starts) + self.position
 
     def seek(self, number: int, position: int) -> None:
+        number, position = index(number), index(position)
         if number < 0 or not 0 <= position < len(self._starts):
             raise ValueError(f"clip {position} of {len(self._starts)} in pass {number}")
         self.number, self.position = number, position

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from foundation.errors import UserError
 from frames import FrameBatches, in_order
@@ -55,6 +56,24 @@ def test_a_batch_takes_the_memory_of_one_that_is_gone(numbered):
     assert len(set(addresses)) == 1
     first, second = next(batches), next(batches)
     assert not np.shares_memory(first.frames, second.frames)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda frames: frames[1:],
+        lambda frames: frames.reshape(-1).view("<u4"),
+        lambda frames: memoryview(frames)[2:],
+        lambda frames: np.lib.stride_tricks.as_strided(frames, (3,), (1,)),
+        lambda frames: torch.from_numpy(frames)[3:].permute(0, 4, 1, 2, 3),
+        lambda frames: torch.from_dlpack(frames)[::2],
+    ],
+)
+def test_whatever_is_kept_of_a_batch_stays_as_it_is(numbered, part):
+    batches, same = FrameBatches(numbered, "train", 8), FrameBatches(numbered, "train", 8)
+    kept = [part(next(batches).frames) for _ in range(20)]
+    for one in kept:
+        assert np.array_equal(one, part(same.read(same.plan(), np.empty(same.shape, np.uint8)).frames))
 
 
 def test_the_seed_decides_the_order(numbered):
@@ -212,6 +231,7 @@ def test_a_position_in_other_frames_is_refused(numbered, write_store, noise, tmp
         (lambda state: state | {"positions": [1000]}, "damaged"),
         (lambda state: state | {"passes": [0, 0]}, "damaged"),
         (lambda state: state | {"positions": ["x"]}, "damaged"),
+        (lambda state: state | {"positions": [3.5]}, "damaged"),
     ],
 )
 def test_a_position_of_another_layout_is_refused(numbered, damage, message):
@@ -245,6 +265,18 @@ def test_in_order_spreads_a_limit_evenly(numbered):
 def test_in_order_lays_clips_side_by_side(numbered):
     clips = np.concatenate([numbers(batch) for batch in in_order(numbered, "train", 4, clip_length=8)])
     assert clips[:, 0].tolist() == [0, 8, 16, 24, 32, 40, 57, 65, 73]
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"clip_length": 0}, {"stride": 0}, {"seed": -1}, {"clip_length": -2}])
+def test_sizes_that_cannot_be_are_refused_at_once(numbered, wrong):
+    with pytest.raises(UserError, match="must be at least"):
+        FrameBatches(numbered, "train", **{"batch_size": 4, **wrong})
+
+
+def test_an_array_for_another_batch_size_is_refused(numbered):
+    batches = FrameBatches(numbered, "train", 4)
+    with pytest.raises(ValueError, match=r"must be \(4, 1, 4, 4, 3\)"):
+        batches.read(batches.plan(), np.empty((5, 1, 4, 4, 3), np.uint8))
 
 
 def test_an_empty_split_says_what_there_is(numbered):
