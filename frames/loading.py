@@ -118,7 +118,7 @@ class Held:
     """An endless iterator over `DeviceBatch`, gathered on the device."""
 
     def __init__(self, batches: FrameBatches, device: str | torch.device) -> None:
-        self._batches, self._device = batches, torch.device(device)
+        self._batches, self._device, self._closed = batches, torch.device(device), False
         self._indices = [store.indices(batches.split) for store in batches.stores]
         readers = [store.frames for store in batches.stores]
         with_actions = batches.clip_length > 1 and batches.stores[0].action_names is not None
@@ -134,13 +134,15 @@ class Held:
         return self
 
     def __next__(self) -> DeviceBatch:
+        if self._closed:
+            raise ValueError("these batches are closed")
         plan = self._batches.plan()
         rows = [(number, self._rows(number, starts)) for number, starts in plan.parts]
-        frames = torch.cat([self._frames[number][row] for number, row in rows])
+        frames = _joined([self._frames[number][row] for number, row in rows])
         if plan.flipped is not None:
             flipped = torch.from_numpy(plan.flipped).to(self._device)
             frames[flipped] = frames[flipped].flip(3)
-        actions = torch.cat([self._actions[number][row] for number, row in rows]) if self._actions else None
+        actions = _joined([self._actions[number][row] for number, row in rows]) if self._actions else None
         return DeviceBatch(frames, actions)
 
     def __enter__(self) -> Held:
@@ -156,7 +158,8 @@ class Held:
         self._batches.load_state_dict(state)
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Give the device's memory back. The position stays readable."""
+        self._closed = True
         self._frames, self._actions = [], []
 
     def _rows(self, number: int, starts: np.ndarray) -> torch.Tensor:
@@ -173,6 +176,10 @@ class Held:
             part = read(indices[first : first + _UPLOADED_AT_ONCE])
             held[first : first + len(part)] = torch.from_numpy(part)
         return held
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _actions(store: FrameStore, indices: np.ndarray) -> np.ndarray:
@@ -203,6 +210,8 @@ class _Copied:
 def _copier(batches: FrameBatches, device: str | torch.device, buffers: int) -> Callable[[Plan], _Copied]:
     target = torch.device(device)
     if target.type == "cuda":
+        # a new thread's current device is the first, whichever this one has chosen
+        target = torch.device("cuda", torch.cuda.current_device() if target.index is None else target.index)
         return _CudaCopier(batches, target, buffers)
 
     def copy(plan: Plan) -> _Copied:

@@ -127,6 +127,29 @@ def test_closing_leaves_no_thread_even_while_one_reads(stores, monkeypatch):
         next(ahead)
 
 
+@pytest.mark.parametrize("ahead", [prefetch, lambda batches: hold(batches, "cpu")])
+def test_closing_twice_does_no_harm_and_the_position_stays(stores, ahead):
+    batches = ahead(drawn(stores))
+    next(batches)
+    position = batches.state_dict()
+    batches.close()
+    batches.close()
+    assert batches.state_dict() == position
+    with pytest.raises(ValueError, match="closed"):
+        next(batches)
+
+
+def test_batches_that_are_forgotten_leave_no_thread(stores):
+    batches = prefetch(drawn(stores), workers=2)
+    next(batches)
+    threads = frame_threads()
+    assert len(threads) == 2
+    del batches
+    for thread in threads:
+        thread.join(10)
+    assert not frame_threads()
+
+
 def test_no_worker_at_all_is_refused(stores):
     with pytest.raises(UserError, match="0 workers"):
         prefetch(drawn(stores), workers=0)
