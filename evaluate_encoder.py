@@ -188,13 +188,19 @@ def predict(artifact: EncoderArtifact, planned: Planned, baseline: np.ndarray, o
 
 
 def predicted_length(store: frames.FrameStore, split: str, stride: int, options: Options) -> int:
-    """Return how many frames a clip has, context included; say which recordings are too short for it."""
-    lengths = [(episode.length - 1) // stride + 1 for episode in store.of_split(split) if episode.ordered]
-    length = min(options.context + options.predict, max(lengths, default=0))
-    if length <= options.context:
+    """Return how many frames a clip has, context included; say which recordings are too short for it.
+
+    Where no recording is as long as was asked for, as many frames as half of the recordings have.
+    """
+    wanted = options.context + options.predict
+    lengths = sorted(((episode.length - 1) // stride + 1 for episode in store.of_split(split) if episode.ordered), reverse=True)
+    longer = [length for length in lengths if length > options.context]
+    if not longer:
         raise UserError(f"{store.path}: no recording in '{split}' is longer than the context of {options.context} frames; lower --context")
-    if length < options.context + options.predict:
-        say(f"the longest recording in '{split}' has {length} frames: {length - options.context} are predicted")
+    length = wanted
+    if longer[0] < wanted:
+        length = longer[len(longer) // 2]
+        say(f"no recording in '{split}' has {wanted} frames, half of them have {length}: {length - options.context} are predicted")
     short = sum(one < length for one in lengths)
     if short:
         say(f"{short} of {len(lengths)} recordings in '{split}' are shorter than {length} frames: nothing is predicted of them")

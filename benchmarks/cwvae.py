@@ -185,14 +185,21 @@ def timed(ways: dict[str, Callable[[], None]], options: argparse.Namespace, call
     return {name: statistics.median(found[1:]) for name, found in seconds.items()}
 
 
+def forget_compiled() -> None:
+    """Drop what was compiled: ticks of other shapes count as recompilations, and torch.compile gives up after a few."""
+    torch.compiler.reset()
+
+
 def rows_of(name: str, options: argparse.Namespace) -> dict[str, list[str]]:
     """Measure a preset; return a row of each table."""
     one = Measured(name, options)
     one.check()
     clips, length = one.frames_BTCHW.shape[:2]
     models = one.trained()
+    forget_compiled()
     step = timed({way: one.step(model) for way, model in models.items()}, options)
     scan = timed({way: one.scan(model) for way, model in models.items()}, options)
+    forget_compiled()
     whole = timed({way: one.filter_clips(model) for way, model in models.items() if way != "loop"}, options)
     stream = timed({"eager": one.stream()}, options, calls=36)["eager"]
     size, ways = f"{clips} x {length}", ("eager", "compiled", "loop")
@@ -287,7 +294,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure with compile_scan() too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3, help="turns of each measurement, at least")
-    parser.add_argument("--seconds", type=float, default=5, help="length of each measurement, at least")
+    parser.add_argument("--seconds", type=float, default=3, help="length of each measurement, at least")
     parser.add_argument("--report", type=FilePath, help="write the tables here too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
