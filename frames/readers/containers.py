@@ -1,6 +1,7 @@
 """What a video file's container says of itself, read from its headers alone: whether it is cut off, and how many frames it has."""
 
 import io
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def truncation(path: Path) -> str | None:
 def count_mp4_frames(path: Path) -> int | None:
     """Return how many frames an mp4's index promises to show, None where it has no index of them; never raises."""
     # to open a pipe would be to wait for it
-    if path.suffix.lower() not in _MP4_SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in _MP4_SUFFIXES or not os.path.isfile(path):
         return None
     try:
         with open(path, "rb") as file:

@@ -1,5 +1,6 @@
 """HDF5 files of the Multi-Object Datasets: pictures with masks and factors, in groups by split, as unordered episodes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ def _opened(path: Path) -> Iterator[Any]:
         import h5py
     except ImportError:
         raise BadRecording("needs the package h5py: pip install h5py") from None
-    if not path.is_file() or path.stat().st_size == 0:
-        raise BadRecording("an empty file" if path.is_file() else "is no file")
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        raise BadRecording("an empty file" if os.path.isfile(path) else "is no file")
     try:
         with h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES) as file:
             yield file

@@ -95,7 +95,7 @@ def _recording(folder: Folder, path: Path, data: Path) -> Recording | None:
             return None
         count = len(values.sizes)
     # told when it is read
-    except (DamagedLmdb, UnusualLmdb):
+    except (DamagedLmdb, UnusualLmdb, OSError):
         pass
     name = folder.name() if path == folder.path else folder.name(path.name)
     return ImageLmdb(name, path, [data], split=SPLIT_FOLDERS.get(path.stem.lower()), values=count)

@@ -1,5 +1,6 @@
 """Malmo's recordings: a folder with a video, and texts whose lines begin with a time stamp."""
 
+import os
 import re
 from array import array
 from collections.abc import Callable, Collection, Iterator
@@ -175,7 +176,7 @@ def _task(folder: Folder) -> str:
 def _mission(folder: Path) -> str:
     """Return the text of the mission, as much of it as a mission has; nothing where there is none."""
     path = folder / MISSION
-    if not path.is_file():
+    if not os.path.isfile(path):
         return ""
     try:
         with open(path, "rb") as file:

@@ -1,5 +1,6 @@
 """What every reader gives: a recording, which becomes an episode of the store."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,8 @@ class Recording:
     @property
     def origin(self) -> int:
         """The size in bytes of all that is read."""
-        return sum(file.stat().st_size for file in self.files if file.exists())
+        # os.path tells what may not be looked at as missing, where Path raises
+        return sum(os.path.getsize(file) for file in self.files if os.path.exists(file))
 
     def expected_frames(self) -> int | None:
         """About how many frames there are, found without decoding; None when nothing tells. Never raises."""

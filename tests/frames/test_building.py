@@ -1,4 +1,5 @@
 import csv
+import errno
 import fcntl
 import os
 import re
@@ -288,6 +289,23 @@ def test_whatever_a_reader_stumbles_over_spares_the_others(tmp_path, build_given
         ("a", reason, fault), ("empty", "has no frame", True),
     ]  # fmt: skip
     assert verify(FrameStore(tmp_path / "store")) == []
+
+
+def test_files_in_a_folder_that_may_be_listed_and_not_entered_are_left_out_and_spare_the_others(tmp_path, source, monkeypatch):
+    (tmp_path / "source" / "kept").mkdir()
+    for ending in ("mp4", "mkv", "h5", "npy", "png"):
+        (tmp_path / "source" / "kept" / f"a.{ending}").write_bytes(b"1")
+    real = os.stat
+
+    def stat(path: object, **options: object) -> os.stat_result:
+        if not isinstance(path, int) and "kept/" in os.fspath(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    summary = build(source, tmp_path / "store")
+    assert {entry.name for entry in summary.left_out} == {"kept/a.mp4", "kept/a.mkv", "kept/a.h5", "kept/a.npy"}
+    assert (summary.episodes, summary.status) == (6, 1)
 
 
 def test_repeats_are_left_out_counted_and_named(tmp_path, build_given, noise):
