@@ -34,6 +34,10 @@ _DEEPEST = 32
 _BATCH_BYTES = 256 << 10
 
 
+class UnreadableLmdb(DamagedLmdb):
+    """A file that the system does not let us read, whatever is in it: the reason."""
+
+
 class Values(NamedTuple):
     """What a database holds, in the order of its keys: offsets and sizes int64 (N,) of the values in the file.
 
@@ -119,7 +123,7 @@ def _opened(data: Path) -> Iterator[int]:
         finally:
             os.close(handle)
     except OSError as error:
-        raise DamagedLmdb(f"it cannot be read: {error.strerror}") from error
+        raise UnreadableLmdb(f"it cannot be read: {error.strerror}") from error
 
 
 def _read_metas(handle: int) -> list[_Meta]:

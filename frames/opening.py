@@ -1,12 +1,13 @@
 """Opening the file of a store: what is no sound and finished store is refused with the reason."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import UserError
 from frames import format
-from frames.lmdb_pages import DamagedLmdb, pages_end
+from frames.lmdb_pages import DamagedLmdb, UnreadableLmdb, pages_end
 from frames.reading import StoreFile
 
 _UNFINISHED = "still being written; run the command that builds it again"
@@ -25,14 +26,21 @@ def open_file(path: Path) -> StoreFile:
     """Return the file of the store at `path`, its pages checked; raise `UserError` when it is missing, truncated or damaged."""
     data = path / "data.mdb"
     try:
-        size, needed = data.stat().st_size, pages_end(data)
-    except OSError:
+        while True:
+            found, needed = data.stat(), pages_end(data)
+            if found.st_size >= needed:
+                return StoreFile(data)
+            # unless an append put another file in its place in between
+            if os.path.samestat(found, data.stat()):
+                raise UserError(f"{data}: truncated ({found.st_size:,} of {needed:,} bytes); copy it again or build the store again")
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(_missing(path)) from None
+    except OSError as error:
+        raise UserError(f"{data}: it cannot be read: {error.strerror}") from error
+    except UnreadableLmdb as error:
+        raise UserError(f"{data}: {error}") from error
     except DamagedLmdb as error:
         raise UserError(f"{data}: damaged or not a frame store ({error}); copy it again or build the store again") from None
-    if size < needed:
-        raise UserError(f"{data}: truncated ({size:,} of {needed:,} bytes); copy it again or build the store again")
-    return StoreFile(data)
 
 
 def read_meta(path: Path, file: StoreFile) -> dict[str, Any]:

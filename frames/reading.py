@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foundation.errors import UserError
-from frames.lmdb_pages import DamagedLmdb, UnusualLmdb, find_values
+from frames.lmdb_pages import DamagedLmdb, UnreadableLmdb, UnusualLmdb, find_values
 
 
 class StoreFile:
@@ -28,6 +28,8 @@ class StoreFile:
                 pass
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnreadableLmdb as error:
+            raise UserError(f"{path}: {error}") from error
         except DamagedLmdb as error:
             raise UserError(f"{path}: damaged ({error}); copy it again or build the store again") from None
         except UnusualLmdb as error:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 
 import lmdb
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from foundation.errors import UserError
 from frames import FrameStore
+from frames.lmdb_pages import pages_end
 from frames.reading import StoreFile
 
 
@@ -40,3 +42,35 @@ def test_a_reader_from_before_the_fork_reads_its_own_file_after_another_took_its
         os._exit(0 if np.array_equal(store.frames([39, 3]), noise(40)[[39, 3]]) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert np.array_equal(FrameStore(store.path).frames([3]), noise(40, seed=1)[3:4])
+
+
+def test_a_store_that_an_append_replaces_while_it_is_opened_is_read_whole(noise, write_store, tmp_path, monkeypatch):
+    older, newer = write_store({"a": noise(4)}), write_store({"a": noise(4), "b": noise(200)}, path=tmp_path / "newer")
+
+    def replaced(data):
+        if newer.path.joinpath("data.mdb").exists():
+            os.replace(newer.path / "data.mdb", older.path / "data.mdb")
+        return pages_end(data)
+
+    monkeypatch.setattr("frames.opening.pages_end", replaced)
+    assert len(FrameStore(older.path)) == 204
+
+
+def test_stores_that_are_forgotten_are_closed(noise, write_store):
+    path = write_store({"a": noise(4)}).path
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        FrameStore(path).frames([1])
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_store_that_may_not_be_opened_is_not_called_damaged(noise, write_store):
+    path = write_store({"a": noise(4)}).path
+    held, limits = [], resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 50, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"data\.mdb: (it )?cannot be read.*Too many open files"):
+            held.extend(FrameStore(path) for _ in range(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(held[0]) == 4
