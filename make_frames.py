@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ from frames.tables import left_out_lines, printable, store_tables
 _NOISES = (0.2, 0.6)
 _ENVIRONMENT_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")
 _FOR_RECORDINGS = ("layout", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed")
 
 # piped into a file or a program, lines keep their length
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
@@ -147,6 +149,8 @@ def build(config: Build) -> int:
 
 
 def _from_recordings(config: Build) -> frames.BuildSummary:
+    if Path(config.source).exists():
+        _refuse(config, _FOR_ENVIRONMENTS, f"is for environments, and {config.source} holds recordings")
     if config.workers is not None and config.workers < 1:
         raise UserError(f"--workers {config.workers}: must be at least 1")
     return frames.build_store(
@@ -173,9 +177,7 @@ def _from_recordings(config: Build) -> frames.BuildSummary:
 
 def _from_environment(config: Build) -> frames.BuildSummary:
     """Record three players in turn: two scripted ones, a steady and a wayward one, and a random one, or that alone."""
-    for name in _FOR_RECORDINGS:
-        if getattr(config, name) != getattr(Build, name):
-            raise UserError(f"--{name.replace('_', '-')} is for recordings, and {config.source} is an environment: leave it out")
+    _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
     # here, for its compiled code takes a second to load
     import envs
 
@@ -196,6 +198,12 @@ def _from_environment(config: Build) -> frames.BuildSummary:
         val=config.val,
         test=config.test,
     )
+
+
+def _refuse(config: Build, options: Sequence[str], why: str) -> None:
+    for name in options:
+        if getattr(config, name) != getattr(Build, name):
+            raise UserError(f"--{name.replace('_', '-')} {why}: leave it out")
 
 
 def inspect(config: Inspect) -> int:
