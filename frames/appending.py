@@ -70,8 +70,11 @@ def appended_meta(store: FrameStore, plan: dict[str, Any], tried: Sequence[Recor
 
 
 def clash(recording: Recording, held: Episode, content: str, frames: int) -> LeftOut:
-    """Say why a recording does not go in under a name that the store has: it is the same, or the name is taken."""
+    """Say why a recording does not go in under a name that the store has: it is the same, has changed, or the name is taken."""
     if content == held.content:
         return LeftOut(recording.name, "is in the store already", frames, fault=False, origin=recording.origin)
-    taken = f"the store has another recording of this name, from {Path(held.source)}; rename one of the folders or files"
-    return LeftOut(recording.name, taken, frames, origin=recording.origin)
+    if source_of(recording) == held.source:
+        reason = "has changed since it went into the store; build into another store path, or give what it is now another name"
+    else:
+        reason = f"the store has another recording of this name, from {Path(held.source)}; rename one of the folders or files"
+    return LeftOut(recording.name, reason, frames, origin=recording.origin)

@@ -96,6 +96,18 @@ def test_a_name_that_is_taken_is_refused_and_what_has_it_stays(tmp_path, noise, 
     assert np.array_equal(frames_of(FrameStore(tmp_path / "store"), "a.avi"), noise(41, seed=1))
 
 
+def test_a_recording_that_changed_after_it_went_in_is_told_as_that(tmp_path, noise, write_films, write_video):
+    source = write_films("source", a=1, b=2)
+    build(source, tmp_path / "store")
+    write_video(source / "a.avi", noise(12, seed=3))
+    write_films("source", c=3)
+    summary = build(source, tmp_path / "store", append=True)
+    [left_out] = summary.left_out
+    assert (left_out.name, left_out.reason.split(";")[0]) == ("a.avi", "has changed since it went into the store")
+    assert (summary.decoded, summary.status) == (1, 1)
+    assert np.array_equal(frames_of(FrameStore(tmp_path / "store"), "a.avi"), noise(41, seed=1))
+
+
 def test_a_repeat_of_what_is_in_the_store_is_left_out_whatever_its_name(tmp_path, write_films):
     first, second = write_films("first", m=1), write_films("second", a=1, b=2, z=1)
     build(first, tmp_path / "store")
