@@ -77,7 +77,7 @@ def build_store(
     """
     source, path, began, cleaning = Path(source), Path(path), time.monotonic(), cleaning or Cleaning()
     assign_splits([], split, val, test)
-    recordings, groups = _cleaned(find_recordings(source, layout)[:limit], cleaning)
+    recordings, groups = _cleaned(find_recordings(source, layout)[:limit], cleaning, source)
     plan = {
         "source": str(source.resolve()),
         "layout": layout,
@@ -124,7 +124,7 @@ def _summary(path: Path, decoded: int, kept: int, left_out: list[LeftOut], began
     return BuildSummary(path, len(store), len(store.episodes), decoded, kept, left_out, seconds, trimmed=store.meta["trimmed"], held=held)
 
 
-def _cleaned(recordings: list[Recording], cleaning: Cleaning) -> tuple[list[Recording], list[set[str]]]:
+def _cleaned(recordings: list[Recording], cleaning: Cleaning, source: Path) -> tuple[list[Recording], list[set[str]]]:
     """Return the recordings as they are to be read, and the groups that a manifest puts together."""
     paths: dict[str, Path] = {}
     for recording in recordings:
@@ -132,10 +132,13 @@ def _cleaned(recordings: list[Recording], cleaning: Cleaning) -> tuple[list[Reco
             raise UserError(f"two recordings are called {recording.name}: {paths[recording.name]} and {recording.path}; rename one")
     entries = {}
     if cleaning.manifest is not None:
-        entries = manifest.entries(manifest.read_manifest(cleaning.manifest), recordings)
-        unnamed = len(recordings) - len(entries)
-        if unnamed:
-            say(f"{unnamed:,} of {len(recordings):,} recordings are not in {cleaning.manifest}; they are taken as they are")
+        rows = manifest.read_manifest(cleaning.manifest)
+        entries = manifest.entries(rows, recordings)
+        if unnamed := len(recordings) - len(entries):
+            say(f"{unnamed:,} of {len(recordings):,} recordings are not in {cleaning.manifest}; they are taken without its word")
+        if missing := manifest.missing(rows, source):
+            names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            say(f"{len(missing):,} of {len(rows):,} lines of {cleaning.manifest} name what is not there: {names}")
     everywhere = cleaning.drop_lead or cleaning.drop_tail or cleaning.thin_frozen is not None
     read = [
         cleaned(recording, entries.get(recording.name), cleaning) if everywhere or recording.name in entries else recording

@@ -88,6 +88,12 @@ def entries(rows: Mapping[Path, Row], recordings: Iterable[Recording]) -> dict[s
     return {name: entry for name, entry in found.items() if entry is not None}
 
 
+def missing(rows: Mapping[Path, Row], source: Path) -> list[str]:
+    """Return what a manifest names below the folder `source` that is not there: a slip of the pen, or a recording that got lost."""
+    top = _resolved(source)
+    return [str(file.relative_to(top)) for file in rows if file.is_relative_to(top) and not os.path.exists(file)]
+
+
 def groups(found: Mapping[str, Entry]) -> list[set[str]]:
     """Return the recordings that share a group of the manifest, as sets of names."""
     members: dict[str, set[str]] = {}

@@ -358,6 +358,7 @@ def test_frames_left_out_on_request_are_counted_and_their_arrays_follow(tmp_path
 def test_a_manifest_decides_for_each_recording(tmp_path, source, noise, capsys):
     (tmp_path / "manifest.csv").write_text(
         "file,drop_lead,frames,split,group\nsource/film 0.avi,5,40,test,x\nsource/film 1.avi,,99,,\nsource/film 2.avi,,,,x\n"
+        "source/flim 3.avi,,,,x\nelsewhere/a.avi,,,,\n"
     )
     summary = build(source, tmp_path / "store", cleaning=Cleaning(manifest=tmp_path / "manifest.csv"))
     assert [(entry.name, entry.reason) for entry in summary.left_out] == [("film 1.avi", "41 frames decode, the manifest says 99")]
@@ -365,7 +366,9 @@ def test_a_manifest_decides_for_each_recording(tmp_path, source, noise, capsys):
     assert (store.episodes[0].length, store.episodes[0].trimmed["lead"]) == (35, 5)
     # a group shares the split that its member has
     assert [episode.split for episode in store.episodes[:2]] == ["test", "test"]
-    assert "3 of 6 recordings are not in" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "3 of 6 recordings are not in" in told
+    assert f"1 of 5 lines of {tmp_path / 'manifest.csv'} name what is not there: flim 3.avi" in told
 
 
 def test_a_request_to_end_says_that_nothing_is_lost(tmp_path, source, monkeypatch, capsys):
