@@ -1,5 +1,10 @@
+import io
 import re
 
+from rich.console import Console
+from rich.text import Text
+
+from foundation import progress
 from foundation.progress import progress_bar
 
 
@@ -23,3 +28,16 @@ def test_the_bar_of_a_note_with_brackets_prints_it_as_it_is(capsys):
     with progress_bar("training", 10) as advance:
         advance(1, "[loss] 3")
     assert capsys.readouterr().err.rstrip().endswith("[loss] 3")
+
+
+def test_the_bar_takes_one_line_of_a_narrow_terminal_and_the_numbers_stay_whole(monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(progress, "console", Console(file=written, force_terminal=True, width=80, highlight=False))
+    with progress.progress_bar("decoding", 73_012, "frames") as advance:
+        advance(40_000, "55/102 recordings")
+        advance(33_012, "102/102 recordings")
+    shown = [Text.from_ansi(line).plain.rstrip() for line in re.split(r"[\r\n]", written.getvalue())]
+    last = [line for line in shown if line][-1]
+    assert last.startswith("decoding ")
+    assert " 73012/73012 " in last
+    assert last.endswith("102/102 recordings")
