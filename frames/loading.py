@@ -20,7 +20,7 @@ import torch
 from foundation.errors import UserError
 from frames.batches import FrameBatches
 from frames.sampling import Plan
-from frames.store import FrameStore
+from frames.store import FrameStore, check_memory
 
 _UPLOADED_AT_ONCE = 4096
 
@@ -120,6 +120,9 @@ class Held:
     def __init__(self, batches: FrameBatches, device: str | torch.device) -> None:
         self._batches, self._device, self._closed = batches, torch.device(device), False
         self._indices = [store.indices(batches.split) for store in batches.stores]
+        where = " and ".join(str(store.path) for store in batches.stores)
+        if self._device.type == "cpu":
+            check_memory(where, sum(map(len, self._indices)) * int(np.prod(batches.shape[2:])), "leave the frames in the file")
         readers = [store.frames for store in batches.stores]
         with_actions = batches.clip_length > 1 and batches.stores[0].action_names is not None
         action_readers = [partial(_actions, store) for store in batches.stores] if with_actions else []
@@ -127,7 +130,6 @@ class Held:
             self._frames = [self._upload(*both) for both in zip(readers, self._indices, strict=True)]
             self._actions = [self._upload(*both) for both in zip(action_readers, self._indices, strict=False)]
         except torch.OutOfMemoryError as error:
-            where = " and ".join(str(store.path) for store in batches.stores)
             raise UserError(f"{where}: the frames do not fit into the memory of {self._device}; leave them in the file") from error
 
     def __iter__(self) -> Iterator[DeviceBatch]:

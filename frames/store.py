@@ -231,10 +231,7 @@ class FrameStore:
 
     def _load(self) -> np.ndarray:
         """Read all frames, uint8 (len(store), H * W * C)."""
-        needed, free = len(self) * self._frame_bytes, _free_memory()
-        if free is not None and needed > free:
-            sizes = f"{needed / 2**30:.1f} GiB of frames, {free / 2**30:.1f} GiB of memory free"
-            raise UserError(f"{self.path}: does not fit into memory ({sizes}); open it without in_memory")
+        check_memory(str(self.path), len(self) * self._frame_bytes, "open it without in_memory")
         held = np.empty((len(self), self._frame_bytes), np.uint8)
         for first in range(0, len(self), _LOADED_AT_ONCE):
             part = held[first : first + _LOADED_AT_ONCE]
@@ -250,6 +247,14 @@ class FrameStore:
                 raise KeyError(f"no episode '{episode}': {nearest(episode, names)}")
             return self.episodes[names.index(episode)]
         return episode
+
+
+def check_memory(where: str, needed: int, remedy: str) -> None:
+    """Raise `UserError` when frames of `needed` bytes are more than the memory that is free: to hold them would end the process."""
+    free = _free_memory()
+    if free is not None and needed > free:
+        sizes = f"{needed / 2**30:.1f} GiB of frames, {free / 2**30:.1f} GiB of memory free"
+        raise UserError(f"{where}: does not fit into memory ({sizes}); {remedy}")
 
 
 def _opened_again(path: Path, seal: bytes) -> FrameStore:

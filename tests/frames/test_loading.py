@@ -150,6 +150,12 @@ def test_batches_that_are_forgotten_leave_no_thread(stores):
     assert not frame_threads()
 
 
+def test_frames_that_do_not_fit_into_memory_are_not_held_there(stores, monkeypatch):
+    monkeypatch.setattr("frames.store._free_memory", lambda: sum(map(len, stores)) * 16 * 16 * 3 - 1)
+    with pytest.raises(UserError, match="leave the frames in the file"):
+        hold(drawn(stores), "cpu")
+
+
 def test_no_worker_at_all_is_refused(stores):
     with pytest.raises(UserError, match="0 workers"):
         prefetch(drawn(stores), workers=0)
