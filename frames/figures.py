@@ -38,6 +38,7 @@ def store_figures(store: FrameStore, listed: int) -> dict[str, Any]:
         "splits": {split: _split_figures(store, store.of_split(split)) for split in SPLITS if store.of_split(split)},
         "tasks": _task_counts(store.episodes),
         "rewards": {name: _reward_figures(store, name) for name in _array_names(store.episodes, "reward")},
+        "action_names": None if store.action_names is None else list(store.action_names),
         "actions": {name: _action_figures(store, name) for name in _array_names(store.episodes, "action")},
         "trimmed": store.meta["trimmed"],
         "left_out": store.meta["left_out"],

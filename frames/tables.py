@@ -29,7 +29,7 @@ def store_tables(figures: Mapping[str, Any]) -> Iterator[RenderableType]:
     if figures["rewards"]:
         yield _reward_table(figures["rewards"])
     if figures["actions"]:
-        yield _action_table(figures["actions"])
+        yield _action_table(figures["actions"], in_clips=figures["action_names"] is not None)
     if figures["episodes"]:
         yield _episode_table(figures["episodes"], figures["episode_count"])
 
@@ -103,7 +103,7 @@ def _rewards_given(figures: Mapping[str, Any]) -> str:
     return "all 1" if figures["kind"] == "binary" else _value_shares(figures)
 
 
-def _action_table(actions: Mapping[str, Mapping[str, Any]]) -> Group:
+def _action_table(actions: Mapping[str, Mapping[str, Any]], in_clips: bool) -> Group:
     table = _table(_folding("action"), _right("in use"), "", _VALUES)
     for name, figures in actions.items():
         short = name.removeprefix("action.")
@@ -118,7 +118,8 @@ def _action_table(actions: Mapping[str, Mapping[str, Any]]) -> Group:
                 place = f" (all {figures['width']})" if figures["width"] > len(figures["components"]) else place
                 table.add_row(escape(short + place), f"{component.get('in_use', 0):.1%}", *_histogram(component))
     ticks, episodes = (max(figures[key] for figures in actions.values()) for key in ("ticks", "episodes"))
-    return _captioned(table, f"from up to {ticks:,} ticks of {episodes:,} episodes; in use: not 0 and not 'none'")
+    caption = f"from up to {ticks:,} ticks of {episodes:,} episodes; in use: not 0 and not 'none'"
+    return _captioned(table, caption if in_clips else f"{caption}\nclips have no actions: not all ordered recordings have the same ones")
 
 
 def _episode_table(episodes: list[Mapping[str, Any]], count: int) -> Group:

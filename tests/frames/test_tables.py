@@ -48,3 +48,12 @@ def test_tables_keep_to_the_terminal_and_names_stay_whole(write_store, noise, wi
     assert NAME in cells
     for shown_name in ("camera[0]", "camera[1]", "craft", "vector (all 64)"):
         assert shown_name in cells
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_actions_that_reach_no_clip_are_told(write_store, noise, both):
+    actions = {"action.jump": np.ones(4)}
+    store = write_store({"a": noise(5), "b": noise(5, 1)}, {"a": actions, "b": actions if both else {}})
+    console = Console(file=io.StringIO(), width=100)
+    console.print(*store_tables(store_figures(store, 2)))
+    assert ("clips have no actions" in console.file.getvalue()) == (store.action_windows([0], 2) is None) == (not both)
