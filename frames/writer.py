@@ -56,9 +56,11 @@ def _fingerprint_of(path: Path) -> str | None:
 
 
 def check_plan(where: Path, found: Mapping[str, Any], plan: Mapping[str, Any], remedy: str) -> None:
-    """Raise a `UserError` that names the first difference between two plans."""
+    """Raise a `UserError` that names the first difference between two plans, or between what they hold under a key."""
     for key, value in plan.items():
-        if found.get(key) != value:
+        if isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
+            check_plan(where, found[key], value, remedy)
+        elif found.get(key) != value:
             raise UserError(f"{where}: made with {key} = {found.get(key)!r}, not {value!r}; {remedy}")
 
 
@@ -229,7 +231,7 @@ class StoreWriter:
             os.truncate(data, max(data.stat().st_size, pages_end(data)))
             # or else a power failure may leave a store without its last transaction in the place of a whole one
             with open(data, "rb") as file:
-                os.fsync(file.fileno())
+                os.fsync(file)
             if self._onto is not None:
                 os.replace(data, self.path / "data.mdb")
             else:
@@ -251,9 +253,8 @@ class StoreWriter:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            raise UserError(
-                f"{self.path}: something else was written there meanwhile; move it away and run the same command again"
-            ) from error
+            problem = "something else was written there meanwhile"
+            raise UserError(f"{self.path}: {problem}; move it away and run the same command again") from error
 
     def _begin_with(self, onto: FrameStore) -> None:
         """Begin with a copy of a finished store; it counts once it is whole and no longer passes for finished."""

@@ -128,6 +128,12 @@ def test_a_store_of_something_else_is_never_overwritten(tmp_path, source, noise,
         build(source, tmp_path / "notes")
 
 
+def test_another_cleaning_is_refused_by_the_option_that_differs(tmp_path, source):
+    build(source, tmp_path / "store")
+    with pytest.raises(UserError, match="made with thin_frozen = None, not 3; choose another store path"):
+        build(source, tmp_path / "store", cleaning=Cleaning(thin_frozen=3))
+
+
 @pytest.mark.parametrize("frame_size", [(0, 64), (64, -1), (100_000, 100_000)])
 def test_a_frame_size_that_no_frame_has_is_refused(tmp_path, source, frame_size):
     with pytest.raises(UserError, match="at least 1, and no larger than 8K"):
