@@ -57,9 +57,11 @@ class ClockworkVAEHyperparameters:
         """Length of a frame's embedding: the last convolution's output."""
         return self.channels[-1] * math.prod(_encoded_sizes(self))
 
-    def __post_init__(self) -> None:
+    def checked(self) -> "ClockworkVAEHyperparameters":
+        """Return itself; raise `ValueError` for values that make no model."""
         _check(self)
         _check_kernels(self)
+        return self
 
 
 def _check(h: ClockworkVAEHyperparameters) -> None:

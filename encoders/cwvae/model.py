@@ -43,7 +43,7 @@ class ClockworkVAE(Encoder):
 
     def __init__(self, hyperparameters: ClockworkVAEHyperparameters | None = None) -> None:
         super().__init__()
-        self.hyperparameters = h = hyperparameters or ClockworkVAEHyperparameters()
+        self.hyperparameters = h = (hyperparameters or ClockworkVAEHyperparameters()).checked()
         self.frame_shape, self.clip_length, self.action_size = h.frame_shape, h.clip_length, h.action_size
         output = h.stochastic + h.deterministic
         self.latents = {"bottom": (output,), "levels": (h.levels * output,), "means": (h.levels * h.stochastic,)}

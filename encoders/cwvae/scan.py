@@ -64,6 +64,10 @@ def scan(
     `drive` is what the context adds before the GRU, `evidence` what the frames (or a bias) add to the first layer after it:
     both known before the first tick. Without noise z is the mean. Differentiable once, in all tensors but the noise.
     """
+    if compiled:
+        # torch.compile makes another tick for every stride, and gives up after a few: let all levels and lengths have the same
+        drive_NBM, evidence_NBM = drive_NBM.contiguous(), evidence_NBM.contiguous()
+        noise_NBS = None if noise_NBS is None else noise_NBS.contiguous()
     return Trajectory(*_Scan.apply(compiled, min_stddev, drive_NBM, evidence_NBM, noise_NBS, z_BS, h_BD, *weights))
 
 
@@ -104,6 +108,7 @@ class _Scan(torch.autograd.Function):
         z, h, _, stddev, u, reset, update, candidate, recurrent, first, second = ctx.saved_tensors[ctx.count :]
         weights = Weights(*rest)
         tick = _compiled(_backward_tick) if ctx.compiled else _backward_tick
+        gradients = tuple(gradient.contiguous() for gradient in gradients) if ctx.compiled else gradients
         z_before, h_before = torch.cat([z_start[None], z[:-1]]), torch.cat([h_start[None], h[:-1]])
         carried = [torch.zeros_like(z_start), torch.zeros_like(h_start), u.new_zeros(len(h_start), 3 * h_start.shape[1])]
         ticks = []
