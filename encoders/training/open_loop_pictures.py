@@ -50,7 +50,8 @@ def write_curves(path: Path, report: dict[str, Any]) -> None:
                 axis.plot(range(1, len(curve) + 1), curve, label=row, linewidth=2 if row == "model" else 1)
             axis.set(xlabel=f"frames ahead, after {report['context']} frames seen", ylabel=label, title=f"{name} ({group['clips']} clips)")
             axis.grid(alpha=0.3)
-        axes[0].legend(fontsize=8)
+    # beside the curves: inside, it would hide some
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     write_atomically(path, content.getvalue())
