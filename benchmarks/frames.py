@@ -2,7 +2,8 @@
 
 python benchmarks/frames.py [--source RECORDINGS] [--minerl-python PYTHON] [--report FILE.md]
 With recordings (mp4 files of 64x64 pixels) they are put into a MineRL data root with made-up actions, and a store is built of that; with
-an interpreter that has minerl 0.4.4 in it, its loaders read the same root. Building: benchmarks/frame_building.py.
+an interpreter that has minerl 0.4.4 in it, its loaders read the same root. In the tables "held" is a store opened in_memory, "workers" are
+threads of prefetch, "cold" is read from the disk and all else from the page cache. Building: benchmarks/frame_building.py.
 """
 
 import json
@@ -43,9 +44,11 @@ REPORT = """# How fast frames are read
 
 Written by `python benchmarks/frames.py --source RECORDINGS --minerl-python PYTHON --report FILE` in one run. One process, one thread where
 no workers are named. memcpy copies between two arrays that have been written to before; "into the caller's array" is `FrameBatches.read`
-with `out=`. Batches were in the page cache, but for the rows named cold. A transition is a picture, an action and the next picture.
+with `out=`, "held" is a store opened `in_memory`, "workers" are threads of `prefetch`. Frames were in the page cache, but for "cold":
+dropped from it, so that the disk is read. A transition is a picture, an action and the next picture.
 
 """
+MEMCPY, COLD = "memcpy", "cold, FrameBatches"
 # what minerl's own example takes
 MINERL_BATCH, MINERL_BUFFER = 32, 10_000
 
@@ -61,6 +64,7 @@ class Benchmark:
     frames: int = 60_000
     """Frames of noise in the store that is read."""
     repeats: int = 5
+    """How often each way is measured; the median counts."""
     scratch: Path = Path(tempfile.gettempdir())
     """Where stores are written, and removed again."""
     report: Path | None = None
@@ -83,10 +87,14 @@ def main() -> None:
     config = parse(Benchmark, __doc__ or "")
     if config.minerl_python and not config.source:
         raise UserError("--minerl-python compares on recordings: give their folder with --source")
+    if config.frames <= CLIPS * CLIP_LENGTH:
+        raise UserError(f"--frames {config.frames}: give more than the {CLIPS * CLIP_LENGTH:,} of a batch")
+    if config.repeats < 1:
+        raise UserError(f"--repeats {config.repeats}: give 1 at least")
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=config.scratch, prefix="frames.") as scratch:
         store = noise_store(Path(scratch) / "noise", config.frames)
-        tables = [Sheet(f"Reading {len(store):,} frames of 64x64, frames/s", "of memcpy", reading_rows(store, config.repeats))]
+        tables = reading_sheets(store, config.repeats)
         if config.source:
             tables += recording_sheets(config.source, Path(scratch), config)
     machine = f"{os.cpu_count()} cores, load {load:.1f} before and {os.getloadavg()[0]:.1f} after; medians of {config.repeats}"
@@ -133,19 +141,20 @@ def noise_store(path: Path, count: int) -> frames.FrameStore:
     return frames.FrameStore(path)
 
 
-def reading_rows(store: frames.FrameStore, repeats: int) -> list[Row]:
+def reading_sheets(store: frames.FrameStore, repeats: int) -> list[Sheet]:
     """Measure every way to read, warm; the ways take turns, so that a busy machine hurts all alike."""
     held = frames.FrameStore(store.path, in_memory=True)
-    ways: dict[str, Callable[[], float]] = {"memcpy, memory to memory": memcpy(store)}
-    ways |= {f"random, {BATCH} a batch: {name}": way for name, way in reading_ways(store, held, BATCH, 1).items()}
-    ways |= {f"{CLIPS} clips of {CLIP_LENGTH}: {name}": way for name, way in reading_ways(store, held, CLIPS, CLIP_LENGTH).items()}
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    kinds = {f"{BATCH} random frames a batch": (BATCH, 1), f"{CLIPS} clips of {CLIP_LENGTH} a batch": (CLIPS, CLIP_LENGTH)}
+    ways = {kind: {MEMCPY: memcpy(store), **reading_ways(store, held, *size)} for kind, size in kinds.items()}
+    rates: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in named} for kind, named in ways.items()}
     for _ in range(repeats):
-        for name, way in ways.items():
-            if "cold" not in name:
-                warm(store)
-            rates[name].append(way())
-    return [Row(name, found) for name, found in rates.items()]
+        for kind, named in ways.items():
+            for name, way in named.items():
+                if name != COLD:
+                    warm(store)
+                rates[kind][name].append(way())
+    title = f"of {len(store):,} of 64x64, frames/s"
+    return [Sheet(f"{kind} {title}", "of memcpy", [Row(*row) for row in found.items()]) for kind, found in rates.items()]
 
 
 def reading_ways(store: frames.FrameStore, held: frames.FrameStore, clips: int, length: int) -> dict[str, Callable[[], float]]:
@@ -156,12 +165,12 @@ def reading_ways(store: frames.FrameStore, held: frames.FrameStore, clips: int, 
     return {
         "into the caller's array": lambda: rate(into(batches(store), out), clips * length),
         "FrameBatches": lambda: rate(batches(store), clips * length),
-        "held in memory, into the caller's array": lambda: rate(into(batches(held), out), clips * length),
-        "held in memory, FrameBatches": lambda: rate(batches(held), clips * length),
+        "held, into the caller's array": lambda: rate(into(batches(held), out), clips * length),
+        "held, FrameBatches": lambda: rate(batches(held), clips * length),
         "1 worker": lambda: ahead(batches(store), 1),
         "2 workers": lambda: ahead(batches(store), 2),
-        "torch's DataLoader, 2 processes": lambda: data_loader(batches(store)),
-        "cold (dropped from the page cache), FrameBatches": lambda: cold(batches(store)),
+        "DataLoader, 2 processes": lambda: data_loader(batches(store)),
+        COLD: lambda: cold(batches(store)),
     }
 
 
