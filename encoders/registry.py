@@ -12,6 +12,7 @@ GROUP = "minerl_perception.encoders"
 BUILT_IN = {
     "conv_vae": "encoders.conv_vae:ConvVAE",
     "cwvae": "encoders.cwvae.model:ClockworkVAE",
+    "nvae": "encoders.nvae.model:NVAE",
     "pca": "encoders.pca:PCA",
 }
 

@@ -1,0 +1,144 @@
+"""Weight-normalised convolutions, batch normalisation, squeeze-and-excitation, and the ways past a cell.
+
+Shapes: N frames, C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_NORM_OFFSET = 1e-5
+_GAIN_OFFSET = 1e-2
+
+
+class WeightNormConv2d(nn.Conv2d):
+    """A convolution whose kernels have their length as a parameter: w = exp(g) v / (||v|| + 1e-5) (Salimans and Kingma 2016).
+
+    The output has the input's size over the stride. Where there is a `mask` it hides parts of v, for autoregressive flows.
+    """
+
+    mask: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        mask: Tensor | None = None,
+        gain: float = 1.0,
+    ) -> None:
+        padding = dilation * (kernel - 1) // 2
+        super().__init__(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias)
+        self.register_buffer("mask", mask, persistent=False)
+        with torch.no_grad():
+            length = self._visible().square().sum((1, 2, 3)).sqrt()
+        self.log_gain = nn.Parameter(torch.log(length + _GAIN_OFFSET) + math.log(gain))
+
+    def kernels(self) -> Tensor:
+        """Return w, the kernels that the convolution applies."""
+        visible = self._visible()
+        length = torch.linalg.vector_norm(visible, dim=(1, 2, 3), keepdim=True)
+        return visible * (self.log_gain.exp().view(-1, 1, 1, 1) / (length + _NORM_OFFSET))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self._conv_forward(x_NCHW, self.kernels(), self.bias)
+
+    def _visible(self) -> Tensor:
+        return self.weight if self.mask is None else self.weight * self.mask
+
+
+class SqueezeExcite(nn.Module):
+    """Scale channels by a function of their means over the picture (Hu et al. 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // 16, 4)
+        self.scale = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return x_NCHW * self.scale(x_NCHW.mean((2, 3)))[:, :, None, None]
+
+
+class HalvingSkip(nn.Module):
+    """Go past a cell that halves the size: four 1x1 convolutions see one pixel of every 2x2 each."""
+
+    PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        quarter = out_channels // 4
+        widths = [quarter, quarter, quarter, out_channels - 3 * quarter]
+        self.convolutions = nn.ModuleList(WeightNormConv2d(in_channels, width, 1) for width in widths)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        x_NCHW = F.silu(x_NCHW)
+        parts = zip(self.convolutions, self.PHASES, strict=True)
+        # a stride of 2 would do the same, but with few channels its backward pass on the CPU writes past its memory (torch 2.13)
+        return torch.cat([convolve(x_NCHW[:, :, row::2, column::2]) for convolve, (row, column) in parts], 1)
+
+
+class DoublingSkip(nn.Module):
+    """Go past a cell that doubles the size: bilinear, then a 1x1 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.convolution = WeightNormConv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.convolution(F.interpolate(x_NCHW, scale_factor=2, mode="bilinear", align_corners=True))
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Return a batch normalisation whose statistics remember about 20 batches."""
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.05)
+
+
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return every batch normalisation inside a module, synchronised ones too."""
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextmanager
+def unchanged_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch normalisations use the batch's statistics without remembering them: for computing a forward pass again."""
+    layers = batch_norms(module)
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    for layer in layers:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, tracked) in zip(layers, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, tracked
+
+
+@contextmanager
+def estimated_anew(module: nn.Module) -> Iterator[None]:
+    """Set the statistics of all batch normalisations to the plain mean over what passes through `module` meanwhile.
+
+    A layer that nothing passes through keeps its own. The module is in training mode inside, and as it was after.
+    """
+    layers, training = batch_norms(module), module.training
+    before = [(layer.momentum, layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]  # type: ignore[union-attr]
+    for layer in layers:
+        layer.momentum = None
+        layer.reset_running_stats()
+    module.train()
+    try:
+        yield
+    finally:
+        module.train(training)
+        for layer, (momentum, mean, variance) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            if not layer.num_batches_tracked:
+                layer.running_mean.copy_(mean)  # type: ignore[union-attr]
+                layer.running_var.copy_(variance)  # type: ignore[union-attr]
