@@ -98,7 +98,7 @@ def test_a_pickle_in_place_of_safetensors_is_refused_and_never_run(folder: Path,
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"name": "nvae"}, "no encoder architecture named 'nvae'"),
+        ({"name": "unheard_of"}, "no encoder architecture named 'unheard_of'"),
         ({"name": "os:system"}, "no encoder architecture named 'os:system'"),
         ({"name": "pca", "hyperparameters": {"frame_shape": [16, 16, 3], "latent_dim": 4}}, "do not fit a 'pca'"),
         ({"hyperparameters": {"latent_dim": 5}}, "do not fit"),
