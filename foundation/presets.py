@@ -103,8 +103,12 @@ def command_line(
 
 
 def parse(schema: Any, description: str, argv: Sequence[str] | None = None, default: Any = None, program: str | None = None) -> Any:
-    """Parse options into the dataclass `schema` with tyro; `default` gives the values that options override."""
-    config = (tyro.conf.FlagConversionOff,)
+    """Parse options into the dataclass `schema` with tyro; `default` gives the values that options override.
+
+    Without a default, what is yes or no is a flag (`--append`, `--no-append`).
+    """
+    # a preset may have said yes to what its command line takes back: there, options of yes and no are written out
+    config = () if default is None else (tyro.conf.FlagConversionOff,)
     keywords = {} if default is None else {"default": default}
     try:
         return tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def check_unchanged(store: FrameStore, recordings: Sequence[Recording]) -> None:
     new = new_recordings(store, recordings)
     if new:
         more = f"{len(new)} recordings of the source are" if len(new) > 1 else f"{new[0].name} is"
-        raise UserError(f"{store.path}: is finished, but {more} not in it; add with --append True, or build into another store path")
+        raise UserError(f"{store.path}: is finished, but {more} not in it; add with --append, or build into another store path")
 
 
 def new_recordings(store: FrameStore, recordings: Sequence[Recording]) -> list[Recording]:
@@ -35,12 +36,8 @@ def new_recordings(store: FrameStore, recordings: Sequence[Recording]) -> list[R
     A name that it has from other files is among them: only decoding tells whether the frames are the same.
     """
     held = {(episode.name, episode.origin, episode.source) for episode in store.episodes}
-    left_out = {(entry.name, entry.origin) for entry in left_out_of(store)}
-    return [
-        recording
-        for recording in recordings
-        if (recording.name, recording.origin, source_of(recording)) not in held and (recording.name, recording.origin) not in left_out
-    ]
+    known = held | {(entry.name, entry.origin, entry.source) for entry in left_out_of(store)}
+    return [recording for recording in recordings if (recording.name, recording.origin, source_of(recording)) not in known]
 
 
 def check_fits(store: FrameStore, frame_size: tuple[int, int], resize: str) -> None:
@@ -71,10 +68,11 @@ def appended_meta(store: FrameStore, plan: dict[str, Any], tried: Sequence[Recor
 
 def clash(recording: Recording, held: Episode, content: str, frames: int) -> LeftOut:
     """Say why a recording does not go in under a name that the store has: it is the same, has changed, or the name is taken."""
+    left_out = partial(LeftOut, recording.name, frames=frames, origin=recording.origin, source=source_of(recording))
     if content == held.content:
-        return LeftOut(recording.name, "is in the store already", frames, fault=False, origin=recording.origin)
+        return left_out("is in the store already", fault=False)
     if source_of(recording) == held.source:
         reason = "has changed since it went into the store; build into another store path, or give what it is now another name"
     else:
         reason = f"the store has another recording of this name, from {Path(held.source)}; rename one of the folders or files"
-    return LeftOut(recording.name, reason, frames, origin=recording.origin)
+    return left_out(reason)

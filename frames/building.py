@@ -232,10 +232,8 @@ class _Build:
 
     def _named(self, repeats: Mapping[str, tuple[str, str]]) -> list[LeftOut]:
         committed = self.writer.committed
-        return [
-            LeftOut(name, f"{how} {other}", committed[name].length, fault=False, origin=committed[name].origin)
-            for name, (other, how) in repeats.items()
-        ]
+        found = [(committed[name], f"{how} {other}") for name, (other, how) in repeats.items()]
+        return [LeftOut(one.name, reason, one.length, fault=False, origin=one.origin, source=one.source) for one, reason in found]
 
     def _meta(self, left_out: Sequence[LeftOut]) -> dict[str, Any]:
         if self.store is None:

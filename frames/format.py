@@ -62,8 +62,8 @@ class Episode:
 class LeftOut:
     """What did not go into a store, and why; `frames` of it where known.
 
-    `fault` says that it could not be read, and is not just unwanted. `origin` is the size in bytes of what it was read from: when that
-    has changed, an append tries it again.
+    `fault` says that it could not be read, and is not just unwanted. `origin` is the size in bytes of what it was read from, `source`
+    where: when either has changed, an append tries it again.
     """
 
     name: str
@@ -71,6 +71,7 @@ class LeftOut:
     frames: int | None = None
     fault: bool = True
     origin: int = 0
+    source: str = ""
 
 
 def frames_per_chunk(frame_shape: tuple[int, int, int]) -> int:

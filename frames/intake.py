@@ -73,7 +73,8 @@ class _Passage:
         try:
             left_out = [self._compared(held)] if held is not None else self._stored(writer)
         except BadRecording as error:
-            left_out = [LeftOut(self.recording.name, _told(str(error)), fault=error.fault, origin=self.recording.origin)]
+            one = self.recording
+            left_out = [LeftOut(one.name, _told(str(error)), fault=error.fault, origin=one.origin, source=source_of(one))]
         self._meter.finished(self.recording.name)
         return left_out
 

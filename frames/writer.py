@@ -46,7 +46,7 @@ def finished_store(path: Path, plan: Mapping[str, Any]) -> FrameStore | None:
         return None
     store = FrameStore(path)
     remove_leftovers(path)
-    check_plan(path, store.meta["plan"], plan, "choose another store path, or add to this one with --append True")
+    check_plan(path, store.meta["plan"], plan, "choose another store path, or add to this one with --append")
     return store
 
 

@@ -249,3 +249,14 @@ def test_an_append_of_something_else_waits_for_the_one_that_was_interrupted(tmp_
     assert build(second, tmp_path / "store", append=True).decoded == 0
     assert build(third, tmp_path / "store", append=True).decoded == 1
     assert [episode.name for episode in FrameStore(tmp_path / "store").episodes] == ["a.avi", "b.avi", "c.avi"]
+
+
+def test_a_file_as_large_as_one_that_was_left_out_is_tried_all_the_same(tmp_path, write_films):
+    first, second = write_films("first", c=1), write_films("second", e=3)
+    whole = (second / "e.avi").read_bytes()
+    (first / "e.avi").write_bytes(bytes(len(whole)))
+    assert [entry.name for entry in build(first, tmp_path / "store").left_out] == ["e.avi"]
+    assert build(second, tmp_path / "store", append=True).decoded == 1
+    assert [episode.name for episode in FrameStore(tmp_path / "store").episodes] == ["c.avi", "e.avi"]
+    # and the one that still does not read is not tried again
+    assert build(second, tmp_path / "store", append=True).finished_before

@@ -103,7 +103,7 @@ def test_what_is_to_be_left_out_is_counted(tmp_path, source):
 def test_recordings_are_appended(tmp_path, source, noise, write_video):
     make_frames("build", "--source", source, "--store", tmp_path / "store")
     write_video(tmp_path / "more" / "another.avi", noise(30, seed=9, size=64))
-    appended = make_frames("build", "--source", tmp_path / "more", "--store", tmp_path / "store", "--append", "True")
+    appended = make_frames("build", "--source", tmp_path / "more", "--store", tmp_path / "store", "--append")
     assert appended.returncode == 0, appended.stderr
     assert "90 frames of 4 episodes (1 decoded, 3 before)" in appended.stdout
     inspected = make_frames("inspect", "--store", tmp_path / "store", "--episodes", 0)
@@ -158,7 +158,7 @@ def test_a_mistake_is_one_clear_line_and_status_2(arguments, message):
 
 
 def test_an_environment_is_recorded_by_its_id(tmp_path):
-    built = script("build", "--source", "VoxelTreechop-v0", "--store", tmp_path / "store", "--debug", "True")
+    built = script("build", "--source", "VoxelTreechop-v0", "--store", tmp_path / "store", "--debug")
     assert built.returncode == 0, built.stderr
     store = FrameStore(tmp_path / "store")
     assert len(store) == 300
