@@ -18,13 +18,13 @@ from foundation.command import run
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import parse
-from frames.cleaning import Cleaning
-from frames.exporting import export
-from frames.figures import store_figures
-from frames.format import LeftOut
-from frames.inspecting import contact_sheet, verify
+from frames.curation.cleaning import Cleaning
+from frames.looking.exporting import export
+from frames.looking.figures import store_figures
+from frames.looking.inspecting import contact_sheet, verify
+from frames.looking.tables import left_out_lines, printable, store_tables
 from frames.resize import ResizeMode
-from frames.tables import left_out_lines, printable, store_tables
+from frames.storage.format import LeftOut
 
 _NOISES = (0.2, 0.6)
 _ENVIRONMENT_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")

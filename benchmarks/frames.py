@@ -33,7 +33,7 @@ from foundation.files import write_atomically  # noqa: E402
 from foundation.presets import parse  # noqa: E402
 from frames.loading import prefetch  # noqa: E402
 from frames.readers import find_recordings  # noqa: E402
-from frames.writer import store_writer  # noqa: E402
+from frames.storage.writer import store_writer  # noqa: E402
 
 BATCH, CLIPS, CLIP_LENGTH = 256, 32, 100
 SHAPE = (64, 64, 3)

@@ -1,10 +1,10 @@
 """Frame stores: recordings and rollouts in, frames, clips and batches out."""
 
 from frames.batches import FrameBatch, FrameBatches, in_order, sample_frames, sample_sequences, side_by_side
-from frames.building import BuildSummary, build_store
-from frames.format import Episode
+from frames.building.build import BuildSummary, build_store
 from frames.resize import resize_frames
 from frames.rollouts import Player, RandomPlayer, record
+from frames.storage.format import Episode
 from frames.store import FrameStore
 
 __all__ = [

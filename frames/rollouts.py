@@ -14,10 +14,10 @@ import numpy as np
 from foundation.errors import UserError
 from foundation.progress import Advance, progress_bar
 from foundation.seeds import FIRST_EVALUATION_SEED
-from frames.building import BuildSummary, close_summary, finished_summary
+from frames.building.build import BuildSummary, close_summary, finished_summary
+from frames.curation.splits import BY_RECORDING, assign_splits
 from frames.resize import ResizeMode, resize_frames
-from frames.splits import BY_RECORDING, assign_splits
-from frames.writer import StoreWriter, finished_store, store_writer
+from frames.storage.writer import StoreWriter, finished_store, store_writer
 
 _CAMERA_DEGREES = 5.0
 _PICTURE = "pov"

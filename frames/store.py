@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import UserError, nearest
-from frames import format
-from frames.format import Episode
-from frames.opening import open_file, read_meta
-from frames.splits import known_split
+from frames.curation.splits import known_split
+from frames.storage import format
+from frames.storage.format import Episode
+from frames.storage.opening import open_file, read_meta
 
 _LOADED_AT_ONCE = 4096
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from frames.format import Split
 from frames.readers.decoding import count_frames, read_rate, read_video
 from frames.readers.recording import BadRecording, Folder, Layout, Recording
 from frames.readers.reported import Reported
+from frames.storage.format import Split
 
 METADATA = "metadata.json"
 # MineRL's actions in Navigate; whatever else has an entry a frame is an observation

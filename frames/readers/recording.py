@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frames.format import Split
+from frames.storage.format import Split
 
 
 class BadRecording(Exception):

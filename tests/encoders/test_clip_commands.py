@@ -15,8 +15,8 @@ import frames
 from encoders import load_encoder
 from encoders.cwvae.scan import can_compile
 from frames.batches import FrameBatches
-from frames.splits import assign_splits
-from frames.writer import store_writer
+from frames.curation.splits import assign_splits
+from frames.storage.writer import store_writer
 
 Command = Callable[..., int]
 SPLITS = {"long": "train", "longer": "train", "short": "train", "held out": "val", "moving": "test", "still": "test"}

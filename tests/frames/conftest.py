@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from frames import FrameStore
-from frames.splits import assign_splits
-from frames.writer import store_writer
+from frames.curation.splits import assign_splits
+from frames.storage.writer import store_writer
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 
 from frames import FrameStore, build_store
 from frames.readers import LAYOUTS
-from frames.writer import StoreWriter
+from frames.storage.writer import StoreWriter
 
 FRAMES = 8
 TRIES = 21

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from foundation.command import run
-from frames import FrameStore, format
+from frames import FrameStore
+from frames.storage import format
 
 ROOT = Path(__file__).resolve().parents[2]
 _SPEC = importlib.util.spec_from_file_location("make_frames", ROOT / "make_frames.py")

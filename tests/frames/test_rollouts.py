@@ -9,7 +9,7 @@ import pytest
 from foundation.errors import UserError
 from foundation.seeds import FIRST_EVALUATION_SEED
 from frames import FrameStore, RandomPlayer, record
-from frames.inspecting import verify
+from frames.looking.inspecting import verify
 
 
 class Corridor(gymnasium.Env):

@@ -12,7 +12,7 @@ import torch
 
 from foundation.errors import UserError
 from frames import FrameStore
-from frames.format import chunk_key, chunk_prefix, seal
+from frames.storage.format import chunk_key, chunk_prefix, seal
 
 
 @pytest.fixture

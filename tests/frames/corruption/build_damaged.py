@@ -24,8 +24,8 @@ from plain import READERS, SIZE, fitted
 
 from foundation.errors import UserError
 from frames import BuildSummary, FrameStore, build_store
-from frames.cleaning import Cleaning
-from frames.inspecting import verify
+from frames.curation.cleaning import Cleaning
+from frames.looking.inspecting import verify
 
 _ADDRESSES = 4 << 30
 _MOST_MEMORY = 1 << 30

@@ -7,7 +7,7 @@ import pytest
 
 from foundation.errors import UserError
 from frames import FrameStore, build_store
-from frames.inspecting import contact_sheet
+from frames.looking.inspecting import contact_sheet
 from frames.readers import BadRecording, find_recordings
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frames import FrameStore
-from frames.building import build_store
+from frames.building.build import build_store
 from frames.readers import BadRecording, find_recordings
 from frames.readers.hdf5 import FACTORS, IMAGES, MASKS
 

@@ -8,7 +8,7 @@ import pytest
 
 from foundation.errors import UserError
 from frames import FrameStore
-from frames.building import build_store
+from frames.building.build import build_store
 from frames.readers import BadRecording, find_recordings
 
 

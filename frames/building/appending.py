@@ -1,0 +1,78 @@
+"""What a finished store already has of the recordings of a source, and what an append may add to it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import UserError
+from frames.readers import Recording
+from frames.storage.format import Episode, LeftOut
+from frames.store import FrameStore
+
+
+def source_of(recording: Recording) -> str:
+    """What an episode remembers as its source: the path, whatever folder the command runs in and whatever links lead there."""
+    return os.path.realpath(recording.path)
+
+
+def check_unchanged(store: FrameStore, recordings: Sequence[Recording]) -> None:
+    """Refuse to pass a finished store for one of recordings that have come or changed since."""
+    held = {episode.name: episode for episode in store.episodes}
+    for recording in recordings:
+        if recording.name in held and held[recording.name].origin != recording.origin:
+            raise UserError(f"{store.path}: is finished, but {recording.name} has changed since; build into another store path")
+    new = new_recordings(store, recordings)
+    if new:
+        more = f"{len(new)} recordings of the source are" if len(new) > 1 else f"{new[0].name} is"
+        raise UserError(f"{store.path}: is finished, but {more} not in it; add with --append, or build into another store path")
+
+
+def new_recordings(store: FrameStore, recordings: Sequence[Recording]) -> list[Recording]:
+    """Return the recordings that a store neither has nor left out as they are now.
+
+    A name that it has from other files is among them: only decoding tells whether the frames are the same.
+    """
+    held = {(episode.name, episode.origin, episode.source) for episode in store.episodes}
+    known = held | {(entry.name, entry.origin, entry.source) for entry in left_out_of(store)}
+    return [recording for recording in recordings if (recording.name, recording.origin, source_of(recording)) not in known]
+
+
+def check_fits(store: FrameStore, frame_size: tuple[int, int], resize: str) -> None:
+    """Refuse to append frames of another size, or resized in another way."""
+    height, width, _ = store.frame_shape
+    if (height, width) != tuple(frame_size):
+        size = f"its frames are {height}x{width}, not {frame_size[0]}x{frame_size[1]}"
+        raise UserError(f"{store.path}: {size}; append with --frame-size {height} {width}")
+    if store.meta["resize"] != resize:
+        raise UserError(f"{store.path}: its frames are resized by '{store.meta['resize']}'; append with --resize {store.meta['resize']}")
+
+
+def left_out_of(store: FrameStore) -> list[LeftOut]:
+    return [LeftOut(**entry) for entry in store.meta["left_out"]]
+
+
+def appended_meta(store: FrameStore, plan: dict[str, Any], tried: Sequence[Recording], left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    """Return what an append changes of a store's meta record: every plan stays in it, and what was left out before, unless tried again."""
+    names = {recording.name for recording in tried}
+    before = [entry for entry in left_out_of(store) if entry.name not in names]
+    listed = sorted([*before, *left_out], key=lambda entry: entry.name)
+    return {
+        "plan": store.meta["plan"],
+        "appended": [*store.meta["appended"], plan],
+        "left_out": [asdict(entry) for entry in listed],
+    }
+
+
+def clash(recording: Recording, held: Episode, content: str, frames: int) -> LeftOut:
+    """Say why a recording does not go in under a name that the store has: it is the same, has changed, or the name is taken."""
+    left_out = partial(LeftOut, recording.name, frames=frames, origin=recording.origin, source=source_of(recording))
+    if content == held.content:
+        return left_out("is in the store already", fault=False)
+    if source_of(recording) == held.source:
+        reason = "has changed since it went into the store; build into another store path, or give what it is now another name"
+    else:
+        reason = f"the store has another recording of this name, from {Path(held.source)}; rename one of the folders or files"
+    return left_out(reason)

@@ -1,0 +1,1 @@
+"""What of the recordings goes in, and where: manifests, trimming, duplicates, splits."""

@@ -1,0 +1,263 @@
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foundation.errors import UserError
+from frames import BuildSummary, FrameStore, build_store
+from frames.curation.cleaning import Cleaning
+from frames.looking.inspecting import verify
+from frames.storage import copying, writer
+from frames.storage.writer import StoreWriter
+
+
+@pytest.fixture
+def write_films(tmp_path, noise, write_video) -> Callable[..., Path]:
+    """Write a folder of films; a number says what is in one."""
+
+    def write(folder: str, **films: int) -> Path:
+        for name, number in films.items():
+            write_video(tmp_path / folder / f"{name}.avi", noise(40 + number, seed=number))
+        return tmp_path / folder
+
+    return write
+
+
+def build(source: Path, path: Path, **options: object) -> BuildSummary:
+    return build_store(source, path, frame_size=(16, 16), **options)
+
+
+def frames_of(store: FrameStore, name: str) -> np.ndarray:
+    episode = next(episode for episode in store.episodes if episode.name == name)
+    return store.frames(np.arange(episode.length) + episode.first)
+
+
+def test_recordings_of_another_folder_join_a_store_that_is_being_read(tmp_path, noise, write_films):
+    first, second = write_films("first", c=1, d=2, e=3), write_films("second", a=4, f=5)
+    build(first, tmp_path / "store", split="test")
+    reader = FrameStore(tmp_path / "store")
+    before, seen = reader.episodes, reader.frames(range(len(reader)))
+    summary = build(second, tmp_path / "store", split="train", append=True)
+    assert (summary.decoded, summary.kept, summary.held, summary.episodes, summary.status) == (2, 0, 3, 5, 0)
+    store = FrameStore(tmp_path / "store")
+    assert [(episode.name, episode.split) for episode in store.episodes] == [
+        ("a.avi", "train"), ("c.avi", "test"), ("d.avi", "test"), ("e.avi", "test"), ("f.avi", "train"),
+    ]  # fmt: skip
+    assert [episode.content for episode in store.episodes[1:4]] == [episode.content for episode in before]
+    assert np.array_equal(frames_of(store, "f.avi"), noise(45, seed=5))
+    assert verify(store) == []
+    # the reader from before goes on with what it opened
+    assert np.array_equal(reader.frames(range(len(reader))), seen)
+    assert [store.meta["plan"]["source"], *(plan["source"] for plan in store.meta["appended"])] == [str(first), str(second)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second", "store"]
+
+
+def test_what_is_new_in_a_folder_is_added_and_nothing_else_decoded(tmp_path, write_films):
+    source = write_films("source", a=1, b=2)
+    build(source, tmp_path / "store")
+    write_films("source", c=3)
+    with pytest.raises(UserError, match=r"c\.avi is not in it; add with --append"):
+        build(source, tmp_path / "store")
+    summary = build(source, tmp_path / "store", append=True)
+    assert (summary.decoded, summary.kept, summary.held) == (1, 0, 2)
+    write_films("whole", a=1, b=2, c=3)
+    build(tmp_path / "whole", tmp_path / "at once")
+    assert FrameStore(tmp_path / "store").fingerprint == FrameStore(tmp_path / "at once").fingerprint
+    # the command that began the store finds it finished
+    assert build(source, tmp_path / "store").finished_before
+
+
+def test_a_finished_append_has_nothing_to_do(tmp_path, write_films):
+    first, second = write_films("first", a=1), write_films("second", b=2, a=3)
+    (second / "broken.mp4").write_bytes(b"\0" * 5000)
+    build(first, tmp_path / "store")
+    assert build(second, tmp_path / "store", append=True).status == 1
+    written = (tmp_path / "store" / "data.mdb").stat()
+    again = build(second, tmp_path / "store", append=True)
+    assert again.finished_before
+    assert again.status == again.decoded == 0
+    assert [entry.name for entry in again.left_out] == ["a.avi", "broken.mp4"]
+    assert (tmp_path / "store" / "data.mdb").stat().st_ino == written.st_ino
+
+
+def test_a_name_that_is_taken_is_refused_and_what_has_it_stays(tmp_path, noise, write_films):
+    first, second = write_films("first", a=1, b=2), write_films("second", a=3, b=2, c=4)
+    build(first, tmp_path / "store")
+    summary = build(second, tmp_path / "store", append=True)
+    found = {entry.name: entry for entry in summary.left_out}
+    assert "the store has another recording of this name" in found["a.avi"].reason
+    assert found["a.avi"].fault
+    # the same under another roof is no fault
+    assert found["b.avi"].reason == "is in the store already"
+    assert not found["b.avi"].fault
+    assert (summary.decoded, summary.status) == (1, 1)
+    assert np.array_equal(frames_of(FrameStore(tmp_path / "store"), "a.avi"), noise(41, seed=1))
+
+
+def test_a_recording_that_changed_after_it_went_in_is_told_as_that(tmp_path, noise, write_films, write_video):
+    source = write_films("source", a=1, b=2)
+    build(source, tmp_path / "store")
+    write_video(source / "a.avi", noise(12, seed=3))
+    write_films("source", c=3)
+    summary = build(source, tmp_path / "store", append=True)
+    [left_out] = summary.left_out
+    assert (left_out.name, left_out.reason.split(";")[0]) == ("a.avi", "has changed since it went into the store")
+    assert (summary.decoded, summary.status) == (1, 1)
+    assert np.array_equal(frames_of(FrameStore(tmp_path / "store"), "a.avi"), noise(41, seed=1))
+
+
+def test_a_repeat_of_what_is_in_the_store_is_left_out_whatever_its_name(tmp_path, write_films):
+    first, second = write_films("first", m=1), write_films("second", a=1, b=2, z=1)
+    build(first, tmp_path / "store")
+    summary = build(second, tmp_path / "store", append=True)
+    assert [(entry.name, entry.reason, entry.frames, entry.fault) for entry in summary.left_out] == [
+        ("a.avi", "the same as m.avi", 41, False),
+        ("z.avi", "the same as m.avi", 41, False),
+    ]
+    assert summary.status == 0
+    assert [episode.name for episode in FrameStore(tmp_path / "store").episodes] == ["b.avi", "m.avi"]
+
+
+def test_duplicates_may_stay_and_then_share_a_split(tmp_path, write_films):
+    first, second = write_films("first", m=1), write_films("second", a=1, b=1)
+    build(first, tmp_path / "store", split="val")
+    summary = build(second, tmp_path / "store", append=True, val=0.0, cleaning=Cleaning(keep_duplicates=True))
+    assert summary.left_out == []
+    assert {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes} == dict.fromkeys(
+        ("a.avi", "b.avi", "m.avi"), "val"
+    )
+
+
+def test_a_recording_that_holds_one_of_the_store_shares_its_split_however_little_there_is_to_see(tmp_path, noise, write_video):
+    for number in range(6):
+        dark = noise(40, seed=number) // 64
+        write_video(tmp_path / "parts" / f"part {number}.avi", dark[10:25])
+        write_video(tmp_path / "wholes" / f"whole {number}.avi", dark)
+    build(tmp_path / "parts", tmp_path / "store", val=0.5)
+    build(tmp_path / "wholes", tmp_path / "store", val=0.5, append=True)
+    splits = {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes}
+    assert len(splits) == 12
+    assert [splits[f"whole {number}.avi"] for number in range(6)] == [splits[f"part {number}.avi"] for number in range(6)]
+
+
+def test_a_split_that_parts_new_recordings_from_what_they_repeat_is_told(tmp_path, noise, write_films, write_video, capsys):
+    first = write_films("first", a=1, b=2)
+    build(first, tmp_path / "store", split="train")
+    write_video(tmp_path / "second" / "cut.avi", noise(41, seed=1)[:30])
+    write_video(tmp_path / "second" / "longer.avi", np.concatenate([noise(42, seed=2), noise(5, seed=9)]))
+    capsys.readouterr()
+    build(tmp_path / "second", tmp_path / "store", split="test", append=True)
+    told = capsys.readouterr().err
+    # the cut is left out, so that nothing of it leaks
+    assert "recordings that show the same are in different splits now: b.avi, longer.avi;" in told
+    assert "--split test" in told
+
+
+def test_a_recording_that_was_damaged_is_tried_again_when_it_has_changed(tmp_path, write_films):
+    source = write_films("source", a=1, b=2)
+    sound = (source / "b.avi").read_bytes()
+    (source / "b.avi").write_bytes(sound[:3000])
+    assert build(source, tmp_path / "store").status == 1
+    assert build(source, tmp_path / "store", append=True).finished_before
+    (source / "b.avi").write_bytes(sound)
+    summary = build(source, tmp_path / "store", append=True)
+    assert (summary.decoded, summary.left_out, summary.status) == (1, [], 0)
+    assert FrameStore(tmp_path / "store").meta["left_out"] == []
+
+
+def test_an_append_that_reads_nothing_leaves_the_store_as_it_was(tmp_path, write_films):
+    build(write_films("first", a=1), tmp_path / "store")
+    before = (tmp_path / "store" / "data.mdb").read_bytes()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "broken.mp4").write_bytes(b"\0" * 5000)
+    with pytest.raises(UserError, match="none of 1 recordings could be read"):
+        build(tmp_path / "second", tmp_path / "store", append=True)
+    assert (tmp_path / "store" / "data.mdb").read_bytes() == before
+    assert not (tmp_path / "store.building").exists()
+
+
+def test_what_does_not_fit_the_store_is_refused_with_the_option_that_does(tmp_path, write_films):
+    source = write_films("source", a=1)
+    with pytest.raises(UserError, match="no such frame store"):
+        build(source, tmp_path / "store", append=True)
+    build(source, tmp_path / "store")
+    with pytest.raises(UserError, match="16x16, not 64x64; append with --frame-size 16 16"):
+        build_store(source, tmp_path / "store", append=True)
+    with pytest.raises(UserError, match="append with --resize squash"):
+        build(source, tmp_path / "store", append=True, resize="crop")
+
+
+def test_an_append_is_begun_only_with_room_for_the_copy(tmp_path, write_films, monkeypatch):
+    build(write_films("first", a=1), tmp_path / "store")
+    second = write_films("second", b=2)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    monkeypatch.setattr(copying, "_FICLONE", 0)
+    with pytest.raises(UserError, match=r"a copy of the store needs .* and 0 MB are free; free some space"):
+        build(second, tmp_path / "store", append=True)
+    monkeypatch.undo()
+    assert build(second, tmp_path / "store", append=True).decoded == 1
+
+
+def test_a_second_command_leaves_the_copy_of_a_running_append_alone(tmp_path, write_films, monkeypatch):
+    first, second = write_films("first", a=1), write_films("second", b=2)
+    build(first, tmp_path / "store")
+    copy_file = writer.copy_file
+
+    def disturbed(source: Path, target: Path) -> None:
+        assert build(first, tmp_path / "store").finished_before
+        with pytest.raises(UserError, match="another process is building a store here"):
+            build(second, tmp_path / "store", append=True)
+        copy_file(source, target)
+
+    monkeypatch.setattr(writer, "copy_file", disturbed)
+    assert build(second, tmp_path / "store", append=True).decoded == 1
+
+
+def test_what_a_kill_left_beside_a_finished_store_goes(tmp_path, write_films):
+    source = write_films("source", a=1)
+    build(source, tmp_path / "store")
+    (tmp_path / "store.building" / "copying").mkdir(parents=True)
+    assert build(source, tmp_path / "store").finished_before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "store"]
+
+
+@pytest.mark.parametrize("kernel_copies", [True, False])
+def test_a_copy_is_the_same_byte_for_byte(tmp_path, noise, monkeypatch, kernel_copies):
+    monkeypatch.setattr(copying, "_STEP", 1000)
+    if not kernel_copies:
+        monkeypatch.delattr("os.copy_file_range")
+    (tmp_path / "old").write_bytes(noise(5).tobytes())
+    copying.copy_file(tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "new").read_bytes() == noise(5).tobytes()
+
+
+def test_an_append_of_something_else_waits_for_the_one_that_was_interrupted(tmp_path, write_films, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    build(write_films("first", a=1), tmp_path / "store")
+    second, third = write_films("second", b=2), write_films("third", c=3)
+    monkeypatch.setattr(StoreWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(second, tmp_path / "store", append=True)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"made with source = .*second.*finish that build first, remove that folder"):
+        build(third, tmp_path / "store", append=True)
+    assert build(second, tmp_path / "store", append=True).decoded == 0
+    assert build(third, tmp_path / "store", append=True).decoded == 1
+    assert [episode.name for episode in FrameStore(tmp_path / "store").episodes] == ["a.avi", "b.avi", "c.avi"]
+
+
+def test_a_file_as_large_as_one_that_was_left_out_is_tried_all_the_same(tmp_path, write_films):
+    first, second = write_films("first", c=1), write_films("second", e=3)
+    whole = (second / "e.avi").read_bytes()
+    (first / "e.avi").write_bytes(bytes(len(whole)))
+    assert [entry.name for entry in build(first, tmp_path / "store").left_out] == ["e.avi"]
+    assert build(second, tmp_path / "store", append=True).decoded == 1
+    assert [episode.name for episode in FrameStore(tmp_path / "store").episodes] == ["c.avi", "e.avi"]
+    # and the one that still does not read is not tried again
+    assert build(second, tmp_path / "store", append=True).finished_before
