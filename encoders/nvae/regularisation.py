@@ -3,6 +3,8 @@
 Shapes: K convolutions of one shape, O output channels, R input channels times kernel size.
 """
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,12 +23,9 @@ class SpectralNorms(nn.Module):
 
     def __init__(self, convolutions: list[nn.Conv2d]) -> None:
         super().__init__()
-        for rows, columns in sorted(shapes := [_shape(convolution) for convolution in convolutions]):
-            name = f"{rows}x{columns}"
-            if not hasattr(self, f"left_{name}"):
-                count = shapes.count((rows, columns))
-                self.register_buffer(f"left_{name}", F.normalize(torch.randn(count, rows), dim=1))
-                self.register_buffer(f"right_{name}", F.normalize(torch.randn(count, columns), dim=1))
+        for (rows, columns), count in Counter(map(_shape, convolutions)).items():
+            self.register_buffer(f"left_{rows}x{columns}", F.normalize(torch.randn(count, rows), dim=1))
+            self.register_buffer(f"right_{rows}x{columns}", F.normalize(torch.randn(count, columns), dim=1))
 
     def forward(self, convolutions: list[nn.Conv2d], iterations: int) -> Tensor:
         """Return the sum of the norms, after `iterations` more; gradients reach the kernels and pass by the vectors."""
