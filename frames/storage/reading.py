@@ -4,6 +4,7 @@ LMDB fetches a whole value, page fault by page fault, before a part of it can be
 kills the process. Here the parts of a batch are announced to the kernel together and then read one by one.
 """
 
+import errno
 import os
 import weakref
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ class StoreFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.extents: dict[bytes, tuple[int, int]] = {}
+        self._flags = getattr(os, "RWF_NOWAIT", 0)
         try:
             while not self._open():
                 pass
@@ -47,15 +49,17 @@ class StoreFile:
     def read(self, parts: Sequence[tuple[int, int, int]], target: memoryview) -> None:
         """Fill `target[begin:end]`, bytes, from the file at `offset`, for every part (offset, begin, end).
 
-        The kernel is told of all parts first, so that a disk has many to fetch at once. Other Python threads run meanwhile.
+        What is in memory already is copied; the kernel is told of all the rest, so that a disk has many parts to fetch at once, before
+        it is waited for. Other Python threads run meanwhile.
         """
-        handle, announce, read = self._handle, getattr(os, "posix_fadvise", None), os.preadv
+        handle, read = self._handle, os.preadv
         try:
-            if announce is not None:
-                for offset, begin, end in parts:
-                    announce(handle, offset, end - begin, os.POSIX_FADV_WILLNEED)
-            for offset, begin, end in parts:
-                done = read(handle, [target[begin:end]], offset)
+            missing = self._read_cached(parts, target) if self._flags else parts
+            if missing and hasattr(os, "posix_fadvise"):
+                for offset, begin, end in missing:
+                    os.posix_fadvise(handle, offset, end - begin, os.POSIX_FADV_WILLNEED)
+            for offset, begin, end in missing:
+                done = 0
                 while done < end - begin:
                     more = read(handle, [target[begin + done : end]], offset + done)
                     if not more:
@@ -63,6 +67,25 @@ class StoreFile:
                     done += more
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+    def _read_cached(self, parts: Sequence[tuple[int, int, int]], target: memoryview) -> Sequence[tuple[int, int, int]]:
+        """Read what needs no waiting; return the parts that are missing."""
+        handle, read, flags = self._handle, os.preadv, self._flags
+        missing = []
+        for part in parts:
+            offset, begin, end = part
+            try:
+                if read(handle, [target[begin:end]], offset, flags) < end - begin:
+                    missing.append(part)
+            except BlockingIOError:
+                missing.append(part)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    raise
+                # a file system that cannot tell what it would wait for
+                self._flags = 0
+                return parts
+        return missing
 
     def _open(self) -> bool:
         """Open the file and find its values; return whether no other file took its name meanwhile."""

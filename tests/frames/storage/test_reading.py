@@ -1,5 +1,6 @@
 """A store's file is read as LMDB reads it, and stays readable whatever happens to its name."""
 
+import errno
 import os
 import random
 import resource
@@ -74,3 +75,27 @@ def test_a_store_that_may_not_be_opened_is_not_called_damaged(noise, write_store
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert len(held[0]) == 4
+
+
+@pytest.mark.parametrize("answer", ["not in memory", "half in memory", "cannot tell"])
+def test_what_is_not_in_memory_is_waited_for(write_store, noise, monkeypatch, answer):
+    frames = noise(80)
+    store = write_store({"a": frames})
+    plain, asked = os.preadv, []
+
+    def preadv(handle, buffers, offset, flags=0):
+        asked.append(flags)
+        if not flags:
+            return plain(handle, buffers, offset)
+        if answer == "not in memory":
+            raise BlockingIOError
+        if answer == "cannot tell":
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return plain(handle, [buffers[0][: len(buffers[0]) // 2]], offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    wanted = [70, 3, 4, 41]
+    assert np.array_equal(store.frames(wanted), frames[wanted])
+    assert np.array_equal(store.frames(wanted), frames[wanted])
+    # a file system that cannot tell is asked once
+    assert sum(flags != 0 for flags in asked) <= (1 if answer == "cannot tell" else 8)
