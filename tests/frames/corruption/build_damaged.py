@@ -198,7 +198,7 @@ def judged(attempt: Try) -> dict[str, object]:
     Path("/proc/self/clear_refs").write_text("5")
     try:
         kind, outcome = _TRIES.get(attempt.sample.name, try_recordings)(attempt)
-        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = _peak_memory()
         return {"kind": kind, "outcome": outcome} if peak < _MOST_MEMORY else {"wrong": f"{kind}: {peak:,} bytes of memory"}
     except Wrong as error:
         return {"wrong": str(error)}
@@ -206,6 +206,12 @@ def judged(attempt: Try) -> dict[str, object]:
         return {"wrong": traceback.format_exc()}
     finally:
         shutil.rmtree(attempt.scratch)
+
+
+def _peak_memory() -> int:
+    """Return the most memory in bytes since the peak was cleared; what getrusage tells may be the peak of the process that began this one."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def main(samples: str, scratch: str, report: str, limit: str, numbers: str, *subjects: str) -> None:
