@@ -209,7 +209,7 @@ def judged(attempt: Try) -> dict[str, object]:
 
 
 def _peak_memory() -> int:
-    """Return the most memory in bytes since the peak was cleared; what getrusage tells may be the peak of the process that began this one."""
+    """Return the most memory in bytes since the peak was cleared; getrusage may tell the peak of the process that began this one."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
