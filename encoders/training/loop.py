@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from encoders.artifact import INFO_FILE, EncoderArtifact, StoreReference, load_encoder, read_info, reading_statistics, save_encoder
-from encoders.encoder import Encoder
+from encoders.encoder import Batch, Encoder
 from encoders.registry import registered_name
 from encoders.training.config import TrainingConfig, learning_rate
 from encoders.training.devices import available_threads, check_threads, choose_device
@@ -172,7 +172,7 @@ class _Run:
         batch = to_batch(next(self.batches), self.device)
         state.model.train()
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            terms = state.model.loss(batch, state.step)
+            terms = self._loss(batch)
         state.optimizer.zero_grad()
         terms["loss"].backward()
         terms = {name: value.detach() for name, value in terms.items()}
@@ -185,6 +185,13 @@ class _Run:
         state.step += 1
         state.average()
         return terms
+
+    def _loss(self, batch: Batch) -> dict[str, Tensor]:
+        try:
+            return self.state.model.loss(batch, self.state.step)
+        except ValueError as error:
+            # what only training shows, such as a batch too small for batch normalisation
+            raise UserError(f"{self.folder}: {error}; start again with other settings") from error
 
     def _skip(self) -> None:
         self.state.skipped += 1
