@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import to_float
-from encoders.training.quality import psnr, ssim
+from encoders.training.quality import psnr, ssim_by_range
 from foundation.errors import UserError
 
 FROZEN_GREY_LEVELS = 0.5
@@ -220,8 +220,8 @@ def _compare(prediction: Tensor, future: Tensor) -> Measured:
     for ahead in range(future.shape[1]):
         x, y = future[:, ahead], prediction[:, ahead]
         error.append((x - y).double().square().mean((1, 2, 3)))
-        narrow.append(ssim(x, y))
-        wide.append(ssim(x, y, data_range=2.0))
+        for ssims, found in zip((narrow, wide), ssim_by_range(x, y, (1.0, 2.0)), strict=True):
+            ssims.append(found)
     stacked = (torch.stack(values, 1).cpu().numpy() for values in (error, narrow, wide))
     return tuple(stacked)  # type: ignore[return-value]
 
