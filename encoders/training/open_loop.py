@@ -215,15 +215,14 @@ def _measured(predictions: Iterator[tuple[str, Tensor]], future: Tensor) -> dict
 
 
 def _compare(prediction: Tensor, future: Tensor) -> Measured:
-    error, narrow, wide = [], [], []
+    measured: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
     # a frame ahead at a time: SSIM's windows of whole clips would not fit into memory
     for ahead in range(future.shape[1]):
         x, y = future[:, ahead], prediction[:, ahead]
-        error.append((x - y).double().square().mean((1, 2, 3)))
-        for ssims, found in zip((narrow, wide), ssim_by_range(x, y, (1.0, 2.0)), strict=True):
-            ssims.append(found)
-    stacked = (torch.stack(values, 1).cpu().numpy() for values in (error, narrow, wide))
-    return tuple(stacked)  # type: ignore[return-value]
+        error = (x - y).double().square().mean((1, 2, 3))
+        for values, value in zip(measured, (error, *ssim_by_range(x, y, (1.0, 2.0))), strict=True):
+            values.append(value)
+    return tuple(torch.stack(values, 1).cpu().numpy() for values in measured)  # type: ignore[return-value]
 
 
 def _parts(horizon: int) -> dict[str, int]:
