@@ -14,7 +14,6 @@ Shapes: B batch, T frames, N ticks of a level, C channels, H height, W width, L 
 E embedding, K context, A action.
 """
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -24,10 +23,10 @@ from torch.nn import functional as F
 
 from encoders.cwvae.cell import Cell, Path, at_least_float32, gaussian_entropy, gaussian_kl, gaussian_nll
 from encoders.cwvae.hyperparameters import ClockworkVAEHyperparameters
+from encoders.cwvae.networks import frame_decoder, frame_encoder, initialise_as_keras, level_mlp
 from encoders.cwvae.scan import can_compile
 from encoders.encoder import Batch, Encoder, State
 
-LEAK = 0.2
 DECODED_AT_ONCE = 512
 
 
@@ -50,18 +49,16 @@ class ClockworkVAE(Encoder):
         self.periods = [h.factor**level for level in range(h.levels)]
         self.use_obs = h.use_obs or (True,) * h.levels
         observed = max((level for level in range(h.levels) if self.use_obs[level]), default=-1)
-        channels, embedding = h.channels, h.embedding
-        down, up = [h.frame_shape[2], *channels], [embedding, *reversed(channels[:-1]), h.frame_shape[2]]
-        self.encoder = nn.Sequential(*_convolutions(nn.Conv2d, down, h.encoder_kernels), nn.LeakyReLU(LEAK, inplace=True), nn.Flatten())
-        self.dense = nn.ModuleList(_mlp(embedding, h) for _ in range(observed))
+        self.encoder = frame_encoder(h)
+        self.dense = nn.ModuleList(level_mlp(h) for _ in range(observed))
         contexts = [output + h.action_size, *[output] * (h.levels - 1)]
         self.cells: Sequence[Cell] = nn.ModuleList(  # type: ignore[assignment]
-            Cell(h, context, embedding if sees else None) for context, sees in zip(contexts, self.use_obs, strict=True)
+            Cell(h, context, h.embedding if sees else None) for context, sees in zip(contexts, self.use_obs, strict=True)
         )
-        self.decoder_input = nn.Sequential(nn.Linear(output, embedding), nn.Unflatten(1, (embedding, 1, 1)))
-        self.decoder = nn.Sequential(*_convolutions(nn.ConvTranspose2d, up, h.decoder_kernels), nn.Tanh())
+        self.decoder_input = nn.Sequential(nn.Linear(output, h.embedding), nn.Unflatten(1, (h.embedding, 1, 1)))
+        self.decoder = frame_decoder(h)
         self.compiled = False
-        self.apply(_initialise)
+        self.apply(initialise_as_keras)
 
     def loss(self, batch: Batch, step: int, noise: Sequence[Tensor | None] | None = None) -> dict[str, Tensor]:
         """Return nats a frame; `noise`, one standard normal (B, N, S) a level, stands in for what would be drawn.
@@ -370,31 +367,3 @@ def _read(z: Sequence[Tensor], h: Sequence[Tensor], reading: str) -> Tensor:
         return torch.cat(list(z), -1)
     outputs = [torch.cat(pair, -1) for pair in zip(z, h, strict=True)]
     return outputs[0] if reading == "bottom" else torch.cat(outputs, -1)
-
-
-def _convolutions(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: Sequence[int], kernels: Sequence[int]) -> list[nn.Module]:
-    modules: list[nn.Module] = []
-    for before, after, kernel in zip(channels[:-1], channels[1:], kernels, strict=True):
-        modules += [kind(before, after, kernel, 2), nn.LeakyReLU(LEAK, inplace=True)]
-    return modules[:-1]
-
-
-def _mlp(size: int, h: ClockworkVAEHyperparameters) -> nn.Module:
-    sizes = [size, *[h.dense_units] * (h.dense_layers - 1), size] if h.dense_layers else [size]
-    modules: list[nn.Module] = []
-    for before, after in itertools.pairwise(sizes):
-        modules += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*modules[:-1])
-
-
-def _initialise(module: nn.Module) -> None:
-    """Initialise as Keras does, whose defaults the TensorFlow reference leaves: Glorot-uniform kernels, an orthogonal recurrent kernel
-    over all three gates together, zero biases."""
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-        nn.init.xavier_uniform_(module.weight)
-    if isinstance(module, nn.GRUCell):
-        nn.init.xavier_uniform_(module.weight_ih)
-        nn.init.orthogonal_(module.weight_hh)
-    for name, parameter in module.named_parameters(recurse=False):
-        if "bias" in name:
-            nn.init.zeros_(parameter)
