@@ -12,7 +12,7 @@ from encoders import Encoder, StoreReference, make_encoder, prepare, train
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_source, read_info
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
-from encoders.training.devices import choose_device
+from encoders.training.devices import Precision, choose_device
 from encoders.training.state import RESUME_FILE
 from foundation.command import run
 from foundation.errors import UserError
@@ -55,6 +55,7 @@ def options_of(preset: dict[str, Any]) -> type:
         ("stride", int, 1),
         ("frames_in", Literal["file", "memory", "device"], "file"),
         ("compile", bool, False),
+        ("precision", Precision, "auto"),
     ]
     return dataclasses.make_dataclass("Options", fields)
 
@@ -84,6 +85,7 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
             device=options.device,
             threads=options.threads,
             compiled=options.compile,
+            precision=options.precision,
         )
 
 

@@ -1,11 +1,14 @@
-"""Where to compute: `auto`, `cpu` or `cuda`, and with how many threads."""
+"""Where to compute: `auto`, `cpu` or `cuda`, with how many threads and in which precision."""
 
 import os
 import re
+from typing import Literal
 
 import torch
 
 from foundation.errors import UserError
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -20,6 +23,12 @@ def choose_device(name: str) -> torch.device:
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise UserError(f"device '{name}': the CUDA devices here end at cuda:{torch.cuda.device_count() - 1}")
     return device
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Return a context in which products and convolutions are of bfloat16: on CUDA by default, elsewhere where asked for."""
+    enabled = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def check_threads(threads: int | None) -> None:

@@ -13,7 +13,7 @@ from encoders.artifact import INFO_FILE, EncoderArtifact, StoreReference, load_e
 from encoders.encoder import Batch, Encoder
 from encoders.registry import registered_name
 from encoders.training.config import TrainingConfig, learning_rate
-from encoders.training.devices import available_threads, check_threads, choose_device
+from encoders.training.devices import Precision, autocast, available_threads, check_threads, choose_device
 from encoders.training.metrics import MetricsLog
 from encoders.training.pictures import reconstructions, spread_clips, write_pictures
 from encoders.training.run_record import CONFIG_FILE, agree, recorded
@@ -53,12 +53,13 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     compiled: bool = False,
+    precision: Precision = "auto",
 ) -> EncoderArtifact:
     """Train `model` until `steps` optimizer steps are done in all, and write the best averaged weights as an artifact.
 
     `validation()` gives the finite batches of held-out recordings; `sample()` one batch of training frames, in sequences for models with
     memory, for the statistics of the readings. With a run in `folder`, it goes on from its last checkpoint. `compiled` has torch.compile
-    fuse a recurrent model's scan.
+    fuse a recurrent model's scan. `precision` "auto" is bfloat16 autocast on CUDA and float32 on the CPU; validation is in float32.
 
     Raises `UserError` when the model refuses such batches, the run in `folder` was started with other settings or another process is at
     it, and `SystemExit` (128 + n) after saving when signal n asked to stop.
@@ -80,9 +81,11 @@ def train(
         settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
         if compiled:
             settings["compile"] = True
+        if precision != "auto":
+            settings["precision"] = precision
         agree(folder, settings | {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)})
         torch.set_num_threads(threads)
-        training = _Run(model, batches, validation, folder, config, sample, store, chosen)
+        training = _Run(model, batches, validation, folder, config, sample, store, chosen, precision)
         if compiled:
             model.compile_scan()
         return training.until(steps)
@@ -109,9 +112,10 @@ class _Run:
         sample: Callable[[], Any],
         store: StoreReference,
         device: torch.device,
+        precision: Precision,
     ) -> None:
         self.batches, self.validation, self.folder, self.config = batches, validation, folder, config
-        self.sample, self.store, self.device = sample, store, device
+        self.sample, self.store, self.device, self.precision = sample, store, device, precision
         self.state = TrainingState(model, config, device)
         self.position = 0
         if (folder / RESUME_FILE).exists():
@@ -171,7 +175,7 @@ class _Run:
             group["lr"] = learning_rate(config, state.step)
         batch = to_batch(next(self.batches), self.device)
         state.model.train()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+        with autocast(self.device, self.precision):
             terms = self._loss(batch)
         state.optimizer.zero_grad()
         terms["loss"].backward()
