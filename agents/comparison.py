@@ -13,9 +13,10 @@ import yaml
 from agents.algorithms import PPOSettings
 from agents.config import CONTROLS, AgentRun, ComparisonConfig, EnvironmentConfig, TrainingConfig, plain
 from agents.environment import check_environment
+from agents.episode_pictures import write_episode
 from agents.evaluation import has_scripted_player, play_random, play_scripted
 from agents.representation import control_artifact, fingerprint
-from agents.run import available_device, read_result, refuse_differences, refuse_encoders_folder, train_agent, write_episode_strip
+from agents.run import available_device, read_result, refuse_differences, refuse_encoders_folder, train_agent
 from agents.workers import Job, Outcome, Progress, Report, cores, local_ray, run_jobs
 from encoders.artifact import EncoderInfo, read_info
 from foundation.errors import UserError
@@ -189,7 +190,7 @@ def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
     report(0, "")
     play = play_random if run.player == "random" else play_scripted
     played = play(run.environment, run.episodes, run.seed)
-    write_episode_strip(run.folder / "pictures" / "episode.png", played.pictures, None)
+    write_episode(run.folder / "pictures", played.pictures, run.environment.frame_skip, None)
     result = {"steps": 0, "seed": run.seed, "final_return": float(np.mean(played.returns)), "final_returns": played.returns}
     write_atomically(run.folder / "result.json", json.dumps(result, indent=2) + "\n")
     return result

@@ -13,9 +13,10 @@ from agents.algorithms import PPOSettings
 from agents.checkpoint import load_policy, read_agent
 from agents.config import EnvironmentConfig, environment_preset
 from agents.environment import bare_environments, evaluation_environments
+from agents.episode_pictures import TICKS_A_SECOND, reconstructed
 from agents.episodes import Episodes, evaluation_seed
 from agents.evaluation import scripted_episode
-from agents.run import available_device, reconstructed
+from agents.run import available_device
 from foundation.errors import UserError
 from foundation.presets import build, parse, preset_names
 from foundation.progress import progress_bar
@@ -29,7 +30,6 @@ RUN is the folder of a train_agent.py run, or an environment preset with --playe
 _SCALE = 4
 _CHUNK = 32
 _MOST_SEEDS = 2**30
-_TICKS_A_SECOND = 20.0
 
 
 @dataclass(kw_only=True)
@@ -142,7 +142,7 @@ def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
             pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
             seen = pictures[:: environment.frame_skip]
             kept = [] if config.video is None else seen
-            films.append(Film(kept, _TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
+            films.append(Film(kept, TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
             advance()
     return films, None
 

@@ -17,20 +17,19 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, save_agent, save_checkpoint, save_zip
 from agents.config import AgentRun, plain
 from agents.environment import training_environments
+from agents.episode_pictures import write_episode
 from agents.evaluation import Evaluation, Played
 from agents.metrics import MetricsFile
 from agents.representation import control_artifact, fingerprint
 from encoders import EncoderArtifact, load_encoder
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
-from foundation.pictures import in_rows, picture_grid, write_png
 from wrappers import FrozenEncoder
 
 Report = Callable[[int, str], bool]
 """Called at every rollout boundary with the steps done and a note; returns whether to stop."""
 
 _MAY_DIFFER = ("steps", "device", "run", "checkpoint_every", "encoder", "store")
-_PICTURES_A_STRIP = 10
 
 
 class Stopped(Exception):
@@ -198,7 +197,7 @@ class _Training:
             self.report(self.position.steps, "final evaluation")
             played = self._evaluate(self.config.evaluation.final_episodes, keep_pictures=True)
             self.position.finished_steps = self.position.evaluated_steps = self.position.steps
-            write_episode_strip(self.config.run / "pictures" / "episode.png", played.pictures, self.frozen)
+            write_episode(self.config.run / "pictures", played.pictures, self.config.environment.frame_skip, self.frozen)
             self._save()
         save_zip(self.config.run, self.algorithm)
         curve = self.metrics.curve()
@@ -256,22 +255,6 @@ def available_device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
-def write_episode_strip(path: Path, pictures: list[np.ndarray], frozen: FrozenEncoder | None) -> None:
-    """Write a few of an episode's pictures as PNG, over their reconstructions where there is an encoder."""
-    chosen = np.linspace(0, len(pictures) - 1, min(_PICTURES_A_STRIP, len(pictures))).round().astype(int)
-    frames = np.stack([pictures[index] for index in chosen])
-    rows = [frames] if frozen is None else [frames, reconstructed(frozen, frames)]
-    write_png(path, picture_grid([part for row in rows for part in in_rows(row, _PICTURES_A_STRIP)], scale=2))
-
-
-@torch.inference_mode()
-def reconstructed(frozen: FrozenEncoder, frames: np.ndarray) -> np.ndarray:
-    """Return the encoder's reconstructions of uint8 frames (N, H, W, C), as uint8 of the encoder's frame size."""
-    rows = torch.from_numpy(frames).to(frozen.device).movedim(-1, 1).float().div(255)
-    pictures = frozen.model.reconstruct(rows[:, None])[:, 0].clamp(0, 1).mul(255).round().to(torch.uint8)
-    return pictures.movedim(1, -1).cpu().numpy()
 
 
 def _artifact(config: AgentRun) -> EncoderArtifact | None:
