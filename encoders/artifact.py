@@ -130,6 +130,9 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS_FILE}: is no safetensors file ({error}); weights in other formats are not read") from error
     model = make_architecture(info.name, info.hyperparameters)
+    if info.latents.keys() != model.latents.keys():
+        raise UserError(f"{folder / INFO_FILE}: has the readings {', '.join(info.latents)}, a '{info.name}' has {', '.join(model.latents)}")
+    model.prefer(next(iter(info.latents)))
     weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     try:
         model.load_state_dict(weights)

@@ -38,6 +38,8 @@ class Encoder(nn.Module):
     """Frames in a training clip: 1 for image models."""
     action_size: int = 0
     """Length of the action vectors it must be given; 0 for a model that ignores actions."""
+    discrete_bits: int | None = None
+    """Bits of a channel's value where the likelihood is one of discrete values, whose bits per dimension compare with a histogram's."""
     hyperparameters: Any
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -106,6 +108,14 @@ class Encoder(nn.Module):
         Where it cannot, a model prints a line and stays as it is. The numbers may differ by rounding only.
         """
         return False
+
+    def informative_reading(self, kl_per_unit: dict[str, Tensor]) -> str:
+        """Return the reading that suits agents best, given the KL of every unit by reading: the first, unless a model knows better."""
+        return next(iter(self.latents))
+
+    def prefer(self, latents: str) -> None:
+        """Make a reading the default, the first of `self.latents`; raise ValueError for one the model does not have."""
+        self.latents = {self.reading(latents): self.latents[latents], **self.latents}
 
     def reading(self, latents: str | None) -> str:
         """Return the name of a reading, the first when None; raise ValueError for one the model does not have."""

@@ -5,11 +5,13 @@ Shapes: B batch, T frames of a clip, N = B*T, C channels, H height, W width, Z l
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from encoders.nvae.model import NVAE
+if TYPE_CHECKING:
+    from encoders.nvae.model import NVAE
 
 ACTIVE_CHANNEL_NATS = 0.1
 _INFORMATIVE_SHARE = 0.5
@@ -30,7 +32,7 @@ class GroupInformation:
 
 
 @torch.no_grad()
-def importance_weighted_nll(model: NVAE, frames: Tensor, samples: int) -> Tensor:
+def importance_weighted_nll(model: "NVAE", frames: Tensor, samples: int) -> Tensor:
     """Return a bound on -log p(x) in nats a frame, float64 (N,), of frames (B, T, C, H, W) by `samples` draws a frame.
 
     With one sample it is the negative ELBO; with more it is tighter (Burda et al. 2016, arXiv 1509.00519). Raises `ValueError`
@@ -42,7 +44,7 @@ def importance_weighted_nll(model: NVAE, frames: Tensor, samples: int) -> Tensor
     return math.log(samples) - torch.logsumexp(log_weights_KN, 0)
 
 
-def group_information(model: NVAE, pooled_kl: Tensor) -> list[GroupInformation]:
+def group_information(model: "NVAE", pooled_kl: Tensor) -> list[GroupInformation]:
     """Return what every group carries, coarsest first, from the KL of the channels (L*Z,): the reading `pooled` of `kl_per_unit`."""
     h = model.hyperparameters
     kl_LZ = pooled_kl.view(-1, h.latent_channels)
@@ -52,7 +54,7 @@ def group_information(model: NVAE, pooled_kl: Tensor) -> list[GroupInformation]:
     ]
 
 
-def informative_reading(model: NVAE, pooled_kl: Tensor) -> str:
+def informative_reading(model: "NVAE", pooled_kl: Tensor) -> str:
     """Return the smallest of the readings `top`, `coarse` and `pooled` with half of its latent channels active; else `pooled`."""
     groups = group_information(model, pooled_kl)
     for name in ("top", "coarse"):

@@ -70,8 +70,8 @@ class NVAEHyperparameters:
     """Of a pixel's channel; with fewer, frames are made coarser first."""
     coarse_scales: int = 1
     """Scales whose groups the reading `coarse` holds, from the coarsest on."""
-    default_latents: Literal["top", "coarse", "pooled"] = "top"
-    """The reading that agents get unless they name another."""
+    default_latents: Literal["auto", "top", "coarse", "pooled"] = "auto"
+    """The reading that agents get unless they name another; auto: what validation finds informative when training ends."""
     kl_constant_steps: int = 0
     """Steps at the beginning with the KL at `kl_minimum`."""
     kl_warmup_steps: int = 0

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from encoders.encoder import Batch, Encoder, State
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
 from encoders.nvae.distributions import MixtureOfLogistics, PixelGaussian, at_least_float32
+from encoders.nvae.evaluating import informative_reading
 from encoders.nvae.groups import Group, Inferred
 from encoders.nvae.hyperparameters import GroupPlan, NVAEHyperparameters
 from encoders.nvae.layers import WeightNormConv2d, batch_norms, estimated_anew
@@ -65,6 +66,7 @@ class NVAE(Encoder):
         self.group_counts = {"top": 1, "coarse": sum(h.groups_per_scale[-h.coarse_scales :]), "pooled": len(plan)}
         self.group_counts |= {"top_down": h.groups_per_scale[-1]}
         self.latents = self._readings(h, plan)
+        self.discrete_bits = h.bits if h.mixtures > 1 else None
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return nats a frame: `reconstruction`, `kl` and the KL of every group, `kl_1` the coarsest's, with bits a pixel and channel.
@@ -115,6 +117,11 @@ class NVAE(Encoder):
         coarse = torch.cat([kl.flatten() for kl in kls[: self.group_counts["coarse"]]])
         found = {"top": kls[0].flatten(), "coarse": coarse, "pooled": torch.cat([kl.sum((1, 2)) for kl in kls])}
         return {name: found[name] for name in self.latents if name in found}
+
+    def informative_reading(self, kl_per_unit: dict[str, Tensor]) -> str:
+        """Return the reading that the hyperparameters name, or the one whose groups are in use, see `evaluating.informative_reading`."""
+        named = self.hyperparameters.default_latents
+        return informative_reading(self, kl_per_unit["pooled"]) if named == "auto" else named
 
     def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         """Return the expected images (B, T, C, H, W) in [0, 1], given the posteriors' means."""

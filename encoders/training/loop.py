@@ -242,12 +242,15 @@ class _Run:
         clips = spread_clips(self.validation())
         write_pictures(self.folder / "pictures", best, clips, statistics, self.device)
         kl = validate(best, self.validation(), state.best.step, self.device).kl_per_unit
+        best.prefer(best.informative_reading({name: torch.from_numpy(units) for name, units in kl.items()}))
         metrics = {"step": float(state.best.step), **state.best.metrics}
         artifact = save_encoder(self.folder, best, statistics, self.store, steps=state.step, validation=metrics)
         say(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
         if state.skipped:
             say(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")
         say(collapse_verdict(kl))
+        if len(best.latents) > 1:
+            say(f"agents get the latents '{best.reading(None)}' by default; it has {', '.join(best.latents)}")
         return artifact
 
     def _is_closed(self) -> bool:

@@ -1,0 +1,82 @@
+"""Which latents an agent gets when it names none: what validation found informative, written into the artifact."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import StoreReference, load_encoder, make_encoder, prepare
+from encoders.nvae import NVAE
+from encoders.training.config import TrainingConfig
+from encoders.training.loop import train
+from foundation.errors import UserError
+
+SMALL = {
+    "frame_shape": [16, 16, 3],
+    "encoder_channels": 4,
+    "decoder_channels": 4,
+    "blocks": 1,
+    "preprocess_cells": 1,
+    "postprocess_cells": 1,
+    "scales": 2,
+    "groups": 2,
+    "adaptive_groups": True,
+    "latent_channels": 4,
+    "mixtures": 2,
+    "coarse_scales": 2,
+}
+LIVELY, SILENT = torch.ones(4), torch.zeros(4)
+
+
+def small(**changes: object) -> NVAE:
+    torch.manual_seed(0)
+    return make_encoder("nvae", **{**SMALL, **changes})  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("kl", "reading"),
+    [([LIVELY, SILENT, SILENT], "top"), ([SILENT, LIVELY, LIVELY], "coarse"), ([SILENT, SILENT, SILENT], "pooled")],
+)
+def test_a_preset_that_names_no_reading_gets_the_informative_one(kl: list[torch.Tensor], reading: str) -> None:
+    assert small().informative_reading({"pooled": torch.cat(kl)}) == reading
+    assert small(default_latents="top").informative_reading({"pooled": torch.cat(kl)}) == "top"
+
+
+def test_an_artifact_keeps_its_default_reading(tmp_path: Path, frames: np.ndarray, store: StoreReference) -> None:
+    model = small()
+    model.prefer("pooled")
+    assert list(model.latents) == ["pooled", "top", "coarse", "top_down"]
+    prepare(model, frames[:32], tmp_path, store=store)
+    assert load_encoder(tmp_path).model.reading(None) == "pooled"
+    with pytest.raises(ValueError, match="no latents named 'bottom'"):
+        model.prefer("bottom")
+
+
+def test_readings_of_another_architecture_are_refused(tmp_path: Path, frames: np.ndarray, store: StoreReference) -> None:
+    prepare(small(), frames[:32], tmp_path, store=store)
+    info = json.loads((tmp_path / "encoder.json").read_text())
+    info["latents"] = {"mean": [4]}
+    (tmp_path / "encoder.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match=r"encoder\.json: has the readings mean, a 'nvae' has top, coarse, pooled, top_down"):
+        load_encoder(tmp_path)
+
+
+def test_training_ends_with_the_informative_reading_as_the_default_and_says_so(
+    tmp_path: Path, frames: np.ndarray, store: StoreReference, fake_batches: type, capsys: pytest.CaptureFixture
+) -> None:
+    batches, sample = fake_batches(frames[:192], 8), next(fake_batches(frames[192:], 16))
+    model = small()
+    # the first group says nothing whatever the frame; the others have everything to say
+    with torch.no_grad():
+        model.groups[0].posterior_head.log_gain.fill_(-20)
+        model.groups[0].posterior_head.bias.zero_()
+    model.groups[0].posterior_head.requires_grad_(False)
+    config = TrainingConfig(batch_size=8, learning_rate=1e-3, validation_every=2, checkpoint_every=2)
+    options = {"steps": 2, "store": store, "threads": 1, "device": "cpu"}
+    artifact = train(model, batches, lambda: [sample], tmp_path, config, sample=lambda: sample, **options)
+    default = artifact.model.reading(None)
+    assert default != "top"
+    assert f"agents get the latents '{default}' by default" in capsys.readouterr().err
+    assert next(iter(json.loads((tmp_path / "encoder.json").read_text())["latents"])) == default
