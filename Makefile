@@ -9,7 +9,7 @@ DEMO ?= runs/demo$(if $(RECORDINGS),-recordings)
 export RECORDINGS DEMO
 BIN := $(VENV)/bin
 
-.PHONY: setup minerl demo test lint clean
+.PHONY: setup minerl check demo test lint clean
 
 setup: $(VENV)/.ready
 
@@ -27,6 +27,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 minerl: setup
 	READTHEDOCS=1 $(BIN)/python -m pip install --quiet --no-deps --requirement requirements-minerl.txt
 	$(BIN)/python -W ignore -c 'import minerl.data; print("minerl 0.4.4 is installed")'
+
+# Another interpreter that has minerl, for `make check`.
+MINERL_PYTHON ?=
+
+check: setup
+	@$(BIN)/python check_setup.py $(if $(MINERL_PYTHON),--python "$(MINERL_PYTHON)") $(if $(RECORDINGS),--recordings "$$RECORDINGS")
 
 demo: setup
 	$(BIN)/python demo.py --run "$$DEMO" $(if $(RECORDINGS),--recordings "$$RECORDINGS")
