@@ -1,5 +1,6 @@
-"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, discrete actions, frame skip, flat observations."""
+"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, discrete and continuous actions, frame skip, flat observations."""
 
+from wrappers.continuous_actions import ContinuousActions
 from wrappers.discrete_actions import DiscreteActions
 from wrappers.flat_observation import FlatObservation
 from wrappers.frame_skip import FrameSkip
@@ -7,4 +8,4 @@ from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latent_observation import LatentObservation
 from wrappers.vec_latent import VecLatent
 
-__all__ = ["DiscreteActions", "FlatObservation", "FrameSkip", "FrozenEncoder", "LatentObservation", "VecLatent"]
+__all__ = ["ContinuousActions", "DiscreteActions", "FlatObservation", "FrameSkip", "FrozenEncoder", "LatentObservation", "VecLatent"]

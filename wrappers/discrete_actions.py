@@ -7,47 +7,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from foundation.errors import UserError, nearest
-
-# Keys are pressed together when joined by "+". Camera turns: camera_left, camera_right, camera_up, camera_down.
-ACTION_LISTS: dict[str, tuple[str, ...]] = {
-    "treechop": (
-        "attack",
-        "forward",
-        "forward+jump",
-        "forward+attack",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
-    ),
-    "navigate": (
-        "forward+sprint",
-        "forward+jump+sprint",
-        "attack",
-        "forward+attack",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
-    ),
-    "navigate_place": (
-        "forward+sprint",
-        "forward+jump+sprint",
-        "forward+attack",
-        "jump+place_dirt",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
-    ),
-}
-
-# (pitch, yaw) in MineRL's signs: down and right are positive
-_CAMERA = {"camera_up": (-1, 0), "camera_down": (1, 0), "camera_left": (0, -1), "camera_right": (0, 1)}
+from wrappers.camera_actions import CameraActions, idle_action, named_list, press
 
 
-class DiscreteActions(gymnasium.ActionWrapper):
+class DiscreteActions(CameraActions):
     """Replace MineRL's action dictionary by `Discrete(n)` over a list of combined actions.
 
     `actions` names a list of `ACTION_LISTS` or gives one: strings such as `"forward+jump"` or `"camera_left+attack"`.
@@ -63,70 +26,29 @@ class DiscreteActions(gymnasium.ActionWrapper):
         sticky_attack: int = 0,
         pitch_limit: float = 60.0,
     ) -> None:
-        super().__init__(env)
-        if not isinstance(env.action_space, spaces.Dict) or "camera" not in env.action_space.spaces:
-            raise UserError(f"discrete actions need MineRL's action dictionary; this environment's actions are {env.action_space}")
-        self.names = _named_list(actions)
-        self.sticky_attack = sticky_attack
-        self.pitch_limit = pitch_limit
-        self._table = [_combined_action(name, env.action_space, camera_degrees) for name in self.names]
+        super().__init__(env, sticky_attack, pitch_limit)
+        self.names = named_list(actions)
+        self._table = [_combined_action(name, self.dictionary, camera_degrees) for name in self.names]
+        self._turns_only = [all(part.startswith("camera_") for part in name.split("+")) for name in self.names]
         self.action_space = spaces.Discrete(len(self._table))
-        self._pitch = 0.0
-        self._attack_left = 0
-
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        self._pitch = 0.0
-        self._attack_left = 0
-        return self.env.reset(**options)
 
     def action(self, action: int) -> dict[str, Any]:
-        chosen = dict(self._table[int(action)])
-        self._attack_left = self.sticky_attack if chosen["attack"] else self._attack_left - 1
-        if self._attack_left >= 0 and self.sticky_attack:
-            chosen["attack"] = 1
-        pitch, yaw = chosen["camera"]
-        limited = float(np.clip(self._pitch + pitch, -self.pitch_limit, self.pitch_limit))
-        chosen["camera"] = np.array([limited - self._pitch, yaw], np.float32)
-        self._pitch = limited
-        return chosen
+        return self.held_and_limited(self._table[int(action)])
 
-    def save_state(self) -> dict[str, np.ndarray]:
-        """Return what the wrapper remembers of the episode, beside the environment's own state."""
-        return {"pitch": np.float64(self._pitch).reshape(1), "attack_left": np.int64(self._attack_left).reshape(1)}
+    def action_masks(self) -> np.ndarray:
+        """Return which actions do something now, bool (n,): a turn up or down against the limit of the pitch does nothing."""
+        return np.array([self._does_something(index) for index in range(len(self._table))])
 
-    def restore_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `save_state` returned."""
-        self._pitch = float(state["pitch"][0])
-        self._attack_left = int(state["attack_left"][0])
+    def _does_something(self, index: int) -> bool:
+        pitch, yaw = self._table[index]["camera"]
+        return not self._turns_only[index] or yaw != 0 or abs(np.clip(self._pitch + pitch, *self._limits) - self._pitch) > 0
 
-
-def _named_list(actions: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(actions, str):
-        if actions not in ACTION_LISTS:
-            raise UserError(f"no action list '{actions}': {nearest(actions, ACTION_LISTS)}")
-        return ACTION_LISTS[actions]
-    if not actions:
-        raise UserError("the list of actions is empty; name one of: " + ", ".join(ACTION_LISTS))
-    return tuple(actions)
+    @property
+    def _limits(self) -> tuple[float, float]:
+        return -self.pitch_limit, self.pitch_limit
 
 
 def _combined_action(name: str, space: spaces.Dict, camera_degrees: float) -> dict[str, Any]:
-    combined = {key: _idle(key, sub) for key, sub in space.spaces.items()}
-    for part in name.split("+"):
-        if part in _CAMERA:
-            combined["camera"] = combined["camera"] + np.array(_CAMERA[part], np.float32) * camera_degrees
-        elif part == "place_dirt" and "place" in space.spaces:
-            combined["place"] = "dirt"
-        elif part in space.spaces and part not in ("camera", "place"):
-            combined[part] = 1
-        elif part != "noop":
-            known = {*_CAMERA, *space.spaces, "noop"} - {"camera", "place"} | ({"place_dirt"} if "place" in space.spaces else set())
-            raise UserError(f"unknown action '{part}' in '{name}': {nearest(part, known)}")
+    combined = idle_action(space)
+    press(combined, name, space, camera_degrees)
     return combined
-
-
-def _idle(key: str, space: spaces.Space) -> Any:
-    """MineRL's enumerations are sorted words, so that 'none' is not always 0: name it."""
-    if isinstance(space, spaces.Box):
-        return np.zeros(space.shape, np.float32)
-    return "none" if key in ("place", "equip", "craft", "nearbyCraft", "nearbySmelt") else 0

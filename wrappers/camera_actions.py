@@ -1,0 +1,133 @@
+"""MineRL's action dictionary, and what every wrapper that fills it in shares: keys by name, a held attack, a limited pitch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from foundation.errors import UserError, nearest
+
+# Keys are pressed together when joined by "+". Camera turns: camera_left, camera_right, camera_up, camera_down.
+ACTION_LISTS: dict[str, tuple[str, ...]] = {
+    "treechop": (
+        "attack",
+        "forward",
+        "forward+jump",
+        "forward+attack",
+        "camera_left",
+        "camera_right",
+        "camera_up",
+        "camera_down",
+    ),
+    "navigate": (
+        "forward+sprint",
+        "forward+jump+sprint",
+        "attack",
+        "forward+attack",
+        "camera_left",
+        "camera_right",
+        "camera_up",
+        "camera_down",
+    ),
+    "navigate_place": (
+        "forward+sprint",
+        "forward+jump+sprint",
+        "forward+attack",
+        "jump+place_dirt",
+        "camera_left",
+        "camera_right",
+        "camera_up",
+        "camera_down",
+    ),
+}
+
+# (pitch, yaw) in MineRL's signs: down and right are positive
+CAMERA_TURNS = {"camera_up": (-1, 0), "camera_down": (1, 0), "camera_left": (0, -1), "camera_right": (0, 1)}
+
+
+class CameraActions(gymnasium.ActionWrapper):
+    """Base of the wrappers that take another action in place of MineRL's dictionary.
+
+    An attack is held for `sticky_attack` further steps, as mining needs several ticks on one block. The pitch, counted from the
+    level view of a reset, stays within +-`pitch_limit` degrees.
+    """
+
+    def __init__(self, env: gymnasium.Env, sticky_attack: int, pitch_limit: float) -> None:
+        super().__init__(env)
+        self.dictionary = dictionary_of(env)
+        self.sticky_attack = sticky_attack
+        self.pitch_limit = pitch_limit
+        self._pitch = 0.0
+        self._attack_left = 0
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        self._pitch = 0.0
+        self._attack_left = 0
+        return self.env.reset(**options)
+
+    def held_and_limited(self, chosen: dict[str, Any]) -> dict[str, Any]:
+        """Return the dictionary to step with: the attack held, the turn up or down cut off at the limit."""
+        chosen = dict(chosen)
+        self._attack_left = self.sticky_attack if chosen["attack"] else self._attack_left - 1
+        if self._attack_left >= 0 and self.sticky_attack:
+            chosen["attack"] = 1
+        pitch, yaw = chosen["camera"]
+        limited = float(np.clip(self._pitch + pitch, -self.pitch_limit, self.pitch_limit))
+        chosen["camera"] = np.array([limited - self._pitch, yaw], np.float32)
+        self._pitch = limited
+        return chosen
+
+    def save_state(self) -> dict[str, np.ndarray]:
+        """Return what the wrapper remembers of the episode, beside the environment's own state."""
+        return {"pitch": np.float64(self._pitch).reshape(1), "attack_left": np.int64(self._attack_left).reshape(1)}
+
+    def restore_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `save_state` returned."""
+        self._pitch = float(state["pitch"][0])
+        self._attack_left = int(state["attack_left"][0])
+
+
+def dictionary_of(env: gymnasium.Env) -> spaces.Dict:
+    """Return MineRL's action dictionary; raise `UserError` for an environment with other actions."""
+    if not isinstance(env.action_space, spaces.Dict) or "camera" not in env.action_space.spaces:
+        raise UserError(f"lists of actions need MineRL's action dictionary; this environment's actions are {env.action_space}")
+    return env.action_space
+
+
+def named_list(actions: str | Sequence[str]) -> tuple[str, ...]:
+    """Return a list of `ACTION_LISTS` by name, or the list that was given."""
+    if isinstance(actions, str):
+        if actions not in ACTION_LISTS:
+            raise UserError(f"no action list '{actions}': {nearest(actions, ACTION_LISTS)}")
+        return ACTION_LISTS[actions]
+    if not actions:
+        raise UserError("the list of actions is empty; name one of: " + ", ".join(ACTION_LISTS))
+    return tuple(actions)
+
+
+def idle_action(space: spaces.Dict) -> dict[str, Any]:
+    """Return the action that does nothing."""
+    return {key: _idle(key, sub) for key, sub in space.spaces.items()}
+
+
+def press(chosen: dict[str, Any], name: str, space: spaces.Dict, camera_degrees: float) -> None:
+    """Press the keys and turn the camera in `chosen` as `name` says, such as "forward+jump"."""
+    for part in name.split("+"):
+        if part in CAMERA_TURNS:
+            chosen["camera"] = chosen["camera"] + np.array(CAMERA_TURNS[part], np.float32) * camera_degrees
+        elif part == "place_dirt" and "place" in space.spaces:
+            chosen["place"] = "dirt"
+        elif part in space.spaces and part not in ("camera", "place"):
+            chosen[part] = 1
+        elif part != "noop":
+            known = {*CAMERA_TURNS, *space.spaces, "noop"} - {"camera", "place"} | ({"place_dirt"} if "place" in space.spaces else set())
+            raise UserError(f"unknown action '{part}' in '{name}': {nearest(part, known)}")
+
+
+def _idle(key: str, space: spaces.Space) -> Any:
+    """MineRL's enumerations are sorted words, so that 'none' is not always 0: name it."""
+    if isinstance(space, spaces.Box):
+        return np.zeros(space.shape, np.float32)
+    return "none" if key in ("place", "equip", "craft", "nearbyCraft", "nearbySmelt") else 0
