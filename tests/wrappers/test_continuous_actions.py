@@ -67,7 +67,7 @@ def test_other_environments_and_unknown_keys_are_named():
 
     with pytest.raises(UserError, match=r"MineRL's action dictionary.*Discrete"):
         ContinuousActions(Other())
-    with pytest.raises(UserError, match="unknown action 'atack'.*'attack'"):
+    with pytest.raises(UserError, match=r"unknown action 'atack'.*'attack'"):
         ContinuousActions(Recorder(), ["atack"])
 
 
