@@ -8,9 +8,9 @@ from agents.comparison import Comparison
 from agents.config import AgentRun, ComparisonConfig, read_command
 from agents.environment import check_environment
 from agents.report import print_table, write_report
+from agents.representation import reading_line
 from agents.run import available_device, finished_result, train_agent
 from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
-from encoders import load_encoder
 from foundation.errors import UserError
 from foundation.progress import Advance, console, progress_bar, say
 
@@ -30,7 +30,7 @@ def train(argv: Sequence[str]) -> int:
     on_cuda = available_device(config.device) == "cuda"
     check_environment(config.environment)
     if config.encoder is not None:
-        load_encoder(config.encoder)
+        say(reading_line(config.encoder, config.latents))
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
     with local_ray(cpus=1), progress_bar(f"training {config.run.name}", config.steps) as advance:
@@ -51,6 +51,8 @@ def compare(argv: Sequence[str]) -> int:
     on_pixels = read_command(ComparisonConfig, COMPARE, argv, pixels=True)
     comparison = Comparison(config, on_pixels.algorithm)
     console.print(f"{len(comparison.rows)} rows x {config.seeds} seeds; finished runs are not repeated", soft_wrap=True)
+    for folder in config.encoders:
+        say(reading_line(folder))
     done = comparison.steps_done()
     with progress_bar(f"comparing on {config.environment.name}", comparison.steps, done=done) as advance:
         received = comparison.run(_show_outcome, _Total(advance))

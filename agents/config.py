@@ -83,6 +83,8 @@ class AgentRun(TrainingConfig):
     """The run's folder; running the same command again resumes."""
     encoder: Path | None = None
     """An encoder's folder."""
+    latents: str | None = None
+    """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
     """pixels, or latents of the encoder's architecture untrained, or as many principal components."""
     seed: int = 0
@@ -96,6 +98,8 @@ class AgentRun(TrainingConfig):
         if self.control != "pixels" and self.encoder is None:
             what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
             raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
+        if self.control == "pixels" and self.latents is not None:
+            raise UserError(f"--control pixels has no latents; leave out --latents {self.latents}")
 
 
 @dataclass(kw_only=True)

@@ -19,16 +19,38 @@ if TYPE_CHECKING:
 _FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
 
 
-def control_artifact(control: str, mirrored: str | Path, folder: str | Path, seed: int, store: Path | None = None) -> EncoderArtifact:
+def chosen_encoder(folder: str | Path, latents: str | None = None) -> EncoderArtifact:
+    """Load an encoder, with `latents` as its default reading (None: the artifact's own); raise `UserError` for one it does not have."""
+    artifact = load_encoder(folder)
+    try:
+        artifact.model.prefer(artifact.model.reading(latents))
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return artifact
+
+
+def reading_line(folder: str | Path, latents: str | None = None) -> str:
+    """Say which latents of an encoder an agent sees, and how to choose others."""
+    model = chosen_encoder(folder, latents).model
+    first, *others = model.latents
+    size = int(np.prod(model.latents[first]))
+    chosen = "as asked for" if latents else "its default"
+    return f"{folder}: latents '{first}', {size:,} numbers a frame, {chosen}" + (f"; it also has {', '.join(others)}" if others else "")
+
+
+def control_artifact(
+    control: str, mirrored: str | Path, folder: str | Path, seed: int, store: Path | None = None, latents: str | None = None
+) -> EncoderArtifact:
     """Load, or make and save in `folder`, the artifact of a control that mirrors the encoder in `mirrored`.
 
     `untrained` has the encoder's architecture with new weights from `seed`; `pca` has as many components as the encoder has
-    latents. Both take their statistics from training frames of `store`, or of the store that the encoder names.
+    latents in the reading that it is mirrored in. Both take their statistics from training frames of `store`, or of the store that the
+    encoder names.
     """
     folder = Path(folder)
     if (folder / "encoder.json").is_file():
         return load_encoder(folder)
-    mirror = load_encoder(mirrored)
+    mirror = chosen_encoder(mirrored, latents)
     model = _control_model(control, mirror, seed)
     seen, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
     return prepare(model, seen.frames, folder, store=reference, seed=seed, actions=seen.actions)
@@ -45,7 +67,9 @@ def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
         if control == "pca":
             size = int(np.prod(next(iter(mirror.model.latents.values()))))
             return make_architecture("pca", {"latent_dim": size, "frame_shape": list(mirror.model.frame_shape)})
-        return make_architecture(mirror.info.name, mirror.info.hyperparameters)
+        model = make_architecture(mirror.info.name, mirror.info.hyperparameters)
+        model.prefer(mirror.model.reading(None))
+        return model
 
 
 def _training_frames(

@@ -20,8 +20,8 @@ from agents.environment import training_environments
 from agents.episode_pictures import write_episode
 from agents.evaluation import Evaluation, Played
 from agents.metrics import MetricsFile
-from agents.representation import control_artifact, fingerprint
-from encoders import EncoderArtifact, load_encoder
+from agents.representation import chosen_encoder, control_artifact, fingerprint
+from encoders import EncoderArtifact
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from wrappers import FrozenEncoder
@@ -220,7 +220,7 @@ class _Training:
             "episodes": self.position.episodes,
             "seed": config.seed,
             "control": config.control,
-            "encoder": None if frozen is None else {"name": frozen.info.name, "latents": list(frozen.latent_shape)},
+            "encoder": frozen and {"name": frozen.info.name, "reading": frozen.reading, "latents": list(frozen.latent_shape)},
             "encoder_folder": str(config.run / "encoder" if config.control else config.encoder) if frozen else None,
             "encoder_parameters": 0 if frozen is None else frozen.parameter_count,
             "policy_parameters": sum(parameter.numel() for parameter in self.algorithm.policy.parameters()),
@@ -262,12 +262,12 @@ def _artifact(config: AgentRun) -> EncoderArtifact | None:
         return None
     assert config.encoder is not None
     if config.control is None:
-        return load_encoder(config.encoder)
+        return chosen_encoder(config.encoder, config.latents)
     folder = config.run / "encoder"
     if not (config.run / "resume.pt").is_file():
         # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
         (folder / "encoder.json").unlink(missing_ok=True)
-    return control_artifact(config.control, config.encoder, folder, config.seed, config.store)
+    return control_artifact(config.control, config.encoder, folder, config.seed, config.store, config.latents)
 
 
 def _rollout_metrics(episodes: list[dict[str, Any]], position: Position) -> dict[str, float]:
