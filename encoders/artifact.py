@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from encoders.encoder import Encoder, to_float
 from encoders.registry import make_architecture, registered_name
@@ -28,6 +29,7 @@ from foundation.presets import build, to_dict
 FORMAT = 1
 WEIGHTS_FILE, INFO_FILE = "encoder.safetensors", "encoder.json"
 STATISTICS_FRAMES = 16_384
+STATISTICS_MACS, STATISTICS_LEAST_FRAMES = 3e12, 1024
 FIT_FRAMES = 8_192
 DEVIATION_FLOOR = 0.05
 _CHUNK, _CHUNK_FRAMES = 32, 1024
@@ -189,10 +191,13 @@ def prepare(
 def reading_statistics(model: Encoder, frames: np.ndarray, actions: np.ndarray | None = None) -> Statistics:
     """Return mean and deviation of every reading over frames uint8 (N, H, W, C) or clips (N, T, H, W, C), float32.
 
-    `actions` float32 (N, T, A) led to the clips' frames. The deviation is floored at 0.05 of the reading's largest, so that
-    standardising does not blow collapsed units up into noise.
+    `actions` float32 (N, T, A) led to the clips' frames. A model that would need more than 3 * 10^12 multiplications for all of them
+    sees as many, evenly spread, as that many are enough for, or 1,024 frames. The deviation is floored at 0.05 of the reading's
+    largest, so that standardising does not blow collapsed units up into noise.
     """
     clips = frames if frames.ndim == 5 else frames[:, None]
+    rows = _affordable_rows(model, clips, actions)
+    clips, actions = clips[rows], None if actions is None else actions[rows]
     sums = {name: torch.zeros(2, *shape, dtype=torch.float64) for name, shape in model.latents.items()}
     for readings in _read_in_chunks(model, clips, actions):
         for name, latents in readings.items():
@@ -223,6 +228,15 @@ def check_source(model: Encoder, where: str | Path, frame_shape: tuple[int, ...]
     if model.action_size not in (0, action_size):
         held = f"actions of {action_size} numbers" if action_size else "no actions"
         raise UserError(f"{where}: has {held}, the encoder takes actions of {model.action_size}; {remedy}")
+
+
+def _affordable_rows(model: Encoder, clips: np.ndarray, actions: np.ndarray | None) -> np.ndarray | slice:
+    """Choose evenly spread clips whose readings cost no more than the budget, and always enough for a deviation."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(False), torch.enable_grad():
+        next(_read_in_chunks(model, clips[:1], None if actions is None else actions[:1]))
+    macs_a_clip = max(1, counter.get_total_flops() // 2)
+    count = max(int(STATISTICS_MACS // macs_a_clip), -(-STATISTICS_LEAST_FRAMES // clips.shape[1]))
+    return np.linspace(0, len(clips) - 1, count).round().astype(int) if count < len(clips) else slice(None)
 
 
 def _read_in_chunks(model: Encoder, clips: np.ndarray, actions: np.ndarray | None) -> Iterator[dict[str, Tensor]]:
