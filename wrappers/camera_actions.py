@@ -9,7 +9,8 @@ from gymnasium import spaces
 
 from foundation.errors import UserError, nearest
 
-# Keys are pressed together when joined by "+". Camera turns: camera_left, camera_right, camera_up, camera_down.
+# Keys are pressed together when joined by "+"; of alternatives parted by "|" the first counts that the environment has. Camera turns:
+# camera_left, camera_right, camera_up, camera_down. A key that takes a word is named with it: place_dirt.
 ACTION_LISTS: dict[str, tuple[str, ...]] = {
     "treechop": (
         "attack",
@@ -41,7 +42,49 @@ ACTION_LISTS: dict[str, tuple[str, ...]] = {
         "camera_up",
         "camera_down",
     ),
+    "obtain": (
+        "attack",
+        "forward",
+        "forward+jump",
+        "forward+attack",
+        "camera_left",
+        "camera_right",
+        "camera_up",
+        "camera_down",
+        "craft_planks",
+        "craft_stick",
+        "craft_crafting_table",
+        "craft_torch",
+        "place_crafting_table",
+        "nearbyCraft_wooden_pickaxe",
+        "equip_wooden_pickaxe",
+        "nearbyCraft_stone_pickaxe",
+        "equip_stone_pickaxe",
+        "nearbyCraft_furnace",
+        "place_furnace",
+        "nearbySmelt_iron_ingot",
+        "nearbyCraft_iron_pickaxe",
+        "equip_iron_pickaxe",
+        "jump+place_dirt",
+    ),
+    "find_cave": (
+        "forward",
+        "forward+jump",
+        "forward+sprint",
+        "attack",
+        "camera_left",
+        "camera_right",
+        "camera_up",
+        "camera_down",
+        "ESC|equip_snowball+use",
+    ),
 }
+
+WORD_KEYS = ("place", "equip", "craft", "nearbyCraft", "nearbySmelt")
+"""Keys of MineRL's dictionary that take a word, of which one means nothing."""
+
+# the voxel world's `place` is a plain choice that takes these as well
+_VOXEL_WORDS = ("dirt", "none")
 
 # (pitch, yaw) in MineRL's signs: down and right are positive
 CAMERA_TURNS = {"camera_up": (-1, 0), "camera_down": (1, 0), "camera_left": (0, -1), "camera_right": (0, 1)}
@@ -114,20 +157,35 @@ def idle_action(space: spaces.Dict) -> dict[str, Any]:
 
 def press(chosen: dict[str, Any], name: str, space: spaces.Dict, camera_degrees: float) -> None:
     """Press the keys and turn the camera in `chosen` as `name` says, such as "forward+jump"."""
-    for part in name.split("+"):
+    for part in available(name, space).split("+"):
         if part in CAMERA_TURNS:
             chosen["camera"] = chosen["camera"] + np.array(CAMERA_TURNS[part], np.float32) * camera_degrees
-        elif part == "place_dirt" and "place" in space.spaces:
-            chosen["place"] = "dirt"
-        elif part in space.spaces and part not in ("camera", "place"):
-            chosen[part] = 1
+        elif part in _worded(space):
+            key, _, word = part.partition("_")
+            chosen[key] = word
         elif part != "noop":
-            known = {*CAMERA_TURNS, *space.spaces, "noop"} - {"camera", "place"} | ({"place_dirt"} if "place" in space.spaces else set())
-            raise UserError(f"unknown action '{part}' in '{name}': {nearest(part, known)}")
+            chosen[part] = 1
+
+
+def available(name: str, space: spaces.Dict) -> str:
+    """Return the first of a name's alternatives that the environment has; raise `UserError` for a name that it has in none."""
+    known = {*CAMERA_TURNS, *_worded(space), *space.spaces, "noop"} - {"camera", *WORD_KEYS}
+    alternatives = name.split("|")
+    for alternative in alternatives:
+        if known.issuperset(alternative.split("+")):
+            return alternative
+    unknown = next(part for part in alternatives[0].split("+") if part not in known)
+    raise UserError(f"unknown action '{unknown}' in '{name}': {nearest(unknown, known)}")
+
+
+def _worded(space: spaces.Dict) -> set[str]:
+    """Return the names of the keys with their words: place_dirt, craft_planks."""
+    keys = [key for key in WORD_KEYS if key in space.spaces]
+    return {f"{key}_{word}" for key in keys for word in getattr(space[key], "values", _VOXEL_WORDS)}
 
 
 def _idle(key: str, space: spaces.Space) -> Any:
     """MineRL's enumerations are sorted words, so that 'none' is not always 0: name it."""
     if isinstance(space, spaces.Box):
         return np.zeros(space.shape, np.float32)
-    return "none" if key in ("place", "equip", "craft", "nearbyCraft", "nearbySmelt") else 0
+    return getattr(space, "default", "none") if key in WORD_KEYS else 0

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from wrappers.camera_actions import CAMERA_TURNS, CameraActions, idle_action, named_list, press
+from wrappers.camera_actions import CAMERA_TURNS, CameraActions, available, idle_action, named_list, press
 
 
 class ContinuousActions(CameraActions):
@@ -27,7 +27,7 @@ class ContinuousActions(CameraActions):
         pitch_limit: float = 60.0,
     ) -> None:
         super().__init__(env, sticky_attack, pitch_limit)
-        self.keys = _keys(named_list(actions))
+        self.keys = _keys([available(name, self.dictionary) for name in named_list(actions)])
         self.camera_degrees = camera_degrees
         # a key that the dictionary does not have is said now, not when it is first pressed
         press(idle_action(self.dictionary), "+".join(self.keys) or "noop", self.dictionary, camera_degrees)

@@ -7,12 +7,16 @@ import numpy as np
 
 from foundation.errors import UserError
 
+# crafting four times in a row would use up four times what it takes
+_ONCE = ("craft", "nearbyCraft", "nearbySmelt")
+
 
 class FrameSkip(gymnasium.Wrapper):
     """Repeat each action for `ticks` ticks and sum the rewards; only the last tick is seen.
 
-    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip. An environment
-    that offers `step_ticks` renders the last tick only. Spaces do not change; `metadata["render_fps"]` does.
+    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip; what is crafted is crafted
+    in the first tick alone. An environment that offers `step_ticks` renders the last tick only. Spaces do not change;
+    `metadata["render_fps"]` does.
     """
 
     def __init__(self, env: gymnasium.Env, ticks: int) -> None:
@@ -34,9 +38,16 @@ class FrameSkip(gymnasium.Wrapper):
             total += float(reward)
             if terminated or truncated:
                 break
+            action = _without_crafting(action)
         return observation, total, terminated, truncated, info
 
     def _divide_camera(self, action: Any) -> Any:
         if isinstance(action, dict) and "camera" in action:
             return {**action, "camera": np.asarray(action["camera"]) / self.ticks}
         return action
+
+
+def _without_crafting(action: Any) -> Any:
+    if isinstance(action, dict) and any(key in action for key in _ONCE):
+        return {**action, **{key: "none" for key in _ONCE if key in action}}
+    return action

@@ -23,7 +23,7 @@ class ObfuscatedActions(gymnasium.ActionWrapper):
             raise UserError(f"clustered actions need an environment whose action is one vector; this one's actions are {env.action_space}")
         space = env.action_space[VECTOR]  # type: ignore[index]
         if centres.ndim != 2 or centres.shape[1:] != space.shape:
-            raise UserError(f"clustered actions of shape {centres.shape[1:]} do not fit this environment's {space.shape}; name another store")
+            raise UserError(f"actions of shape {centres.shape[1:]} do not fit this environment's {space.shape}; name another store")
         self.centres = np.clip(centres.astype(np.float32), space.low, space.high)
         self.action_space = spaces.Discrete(len(centres))
 

@@ -69,6 +69,45 @@ def test_the_saved_state_goes_on_where_the_episode_was():
     np.testing.assert_allclose(again.env.last["camera"], [10, 0])
 
 
+class Words(spaces.Discrete):
+    """Stands in for the spaces of keys that take a word."""
+
+    def __init__(self, *values):
+        super().__init__(len(values))
+        self.values, self.default = values, "none"
+
+
+def with_keys(**keys):
+    env = Recorder()
+    env.action_space = spaces.Dict({**Recorder.action_space.spaces, **keys})
+    return env
+
+
+def test_a_key_that_takes_a_word_is_pressed_with_it_and_others_say_none():
+    env = with_keys(craft=Words("none", "planks", "stick"), nearbySmelt=Words("coal", "none"))
+    planks, coal = played(DiscreteActions(env, ["craft_planks", "nearbySmelt_coal+forward"]), 0, 1)
+    assert (planks["craft"], planks["nearbySmelt"], planks["place"]) == ("planks", "none", "none")
+    assert (coal["craft"], coal["nearbySmelt"], coal["forward"]) == ("none", "coal", 1)
+
+
+def test_a_word_that_the_key_does_not_take_is_named():
+    with pytest.raises(UserError, match="unknown action 'craft_plank'.*did you mean 'craft_planks'"):
+        DiscreteActions(with_keys(craft=Words("none", "planks")), ["craft_plank"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "ends"),
+    [
+        ({"ESC": spaces.Discrete(2)}, {"ESC": 1}),
+        ({"equip": Words("none", "snowball"), "use": spaces.Discrete(2)}, {"equip": "snowball", "use": 1}),
+    ],
+)
+def test_the_end_of_a_basalt_episode_is_the_key_that_the_version_has(keys, ends):
+    env = DiscreteActions(with_keys(**keys), "find_cave")
+    (last,) = played(env, env.action_space.n - 1)
+    assert {key: last[key] for key in keys} == ends
+
+
 @pytest.mark.parametrize(
     ("actions", "message"),
     [

@@ -66,3 +66,17 @@ def test_the_frame_rate_follows_the_skip():
     assert FrameSkip(Counter(), 4).metadata["render_fps"] == 5
     with pytest.raises(UserError, match="at least 1 tick"):
         FrameSkip(Counter(), 0)
+
+
+def test_what_is_crafted_is_crafted_once():
+    class Crafting(Counter):
+        crafted: tuple = ()
+
+        def step(self, action):
+            self.crafted += (action["craft"], action["place"])
+            return super().step(action)
+
+    env = FrameSkip(Crafting(), 3)
+    env.reset()
+    env.step({"camera": np.zeros(2), "craft": "planks", "place": "dirt"})
+    assert env.env.crafted == ("planks", "dirt", "none", "dirt", "none", "dirt")
