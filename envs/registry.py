@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -19,13 +20,14 @@ for _id in VOXEL_IDS:
 def make_env(name: str, **options: Any) -> gymnasium.Env[dict[str, Any], Any]:
     """Make an environment whose observation is a dictionary with an RGB picture, uint8 (H, W, 3), under `pov`.
 
-    `name` is a voxel task (options: `frame_size`, `episode_ticks`, `render_mode`) or any registered gymnasium id (options: its own,
-    and `picture`, see `PictureObservation`). Raises `UserError` for an unknown name or option.
+    `name` is a voxel task (options: `frame_size`, `episode_ticks`, `render_mode`), a task of the installed `minerl` (`MineRL...`;
+    options: see `make_minerl`), or any registered gymnasium id (options: its own, and `picture`, see `PictureObservation`).
+    Raises `UserError` for an unknown name or option.
     """
     if name in VOXEL_IDS:
         return _voxel(name, options)
     if name.startswith("MineRL"):
-        raise UserError(f"'{name}': the real MineRL client is not supported by this version yet; {_stand_in(name)}")
+        return _minerl(name, options)
     if name not in gymnasium.registry:
         raise UserError(f"unknown environment '{name}': {nearest(name, _known_names())}")
     return _registered(name, options)
@@ -34,19 +36,22 @@ def make_env(name: str, **options: Any) -> gymnasium.Env[dict[str, Any], Any]:
 def _voxel(name: str, options: dict[str, Any]) -> gymnasium.Env[dict[str, Any], Any]:
     from envs.voxel.env import VoxelEnv
 
-    known = set(inspect.signature(VoxelEnv).parameters) - {"task"}
-    for option in options:
-        if option not in known:
-            raise UserError(f"unknown option '{option}' of {name}: {nearest(option, known)}")
+    _check_options(name, options, VoxelEnv)
     return VoxelEnv(name, **options)
 
 
-def _stand_in(name: str) -> str:
-    if "Navigate" in name:
-        return f"'VoxelNavigate{'Dense' if 'Dense' in name else ''}-v0' stands in for it"
-    if "Treechop" in name:
-        return "'VoxelTreechop-v0' stands in for it"
-    return f"nothing stands in for this task; there are {', '.join(VOXEL_IDS)}"
+def _minerl(name: str, options: dict[str, Any]) -> gymnasium.Env[dict[str, Any], Any]:
+    from envs.minerl.env import make_minerl
+
+    _check_options(name, options, make_minerl)
+    return make_minerl(name, **options)
+
+
+def _check_options(name: str, options: dict[str, Any], maker: Callable[..., Any]) -> None:
+    known = [parameter for parameter in inspect.signature(maker).parameters if parameter not in ("task", "task_id")]
+    for option in options:
+        if option not in known:
+            raise UserError(f"unknown option '{option}' of {name}: {nearest(option, known)}")
 
 
 def _known_names() -> list[str]:

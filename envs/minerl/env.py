@@ -1,16 +1,41 @@
 """A MineRL game as a gymnasium environment."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from envs.minerl.game import Action, Game, GameDied, Observation
-from foundation.errors import UserError
+from foundation.errors import UserError, nearest
 from foundation.seeds import FIRST_EVALUATION_SEED
 
+SERVERS = ("minecraft", "voxel")
 _CLOCK_SLACK = 20
 """Minecraft's clock also runs while a world loads: an end within this many ticks of the limit is the clock's."""
+
+
+def make_minerl(
+    task_id: str,
+    server: str = "minecraft",
+    python: str | Path | None = None,
+    headless: bool | None = None,
+    timeout: float = 240.0,
+    start_timeout: float = 600.0,
+    episode_ticks: int | None = None,
+    render_mode: str | None = None,
+) -> "MineRLEnv":
+    """Make the environment of a MineRL id; nothing starts before the first reset.
+
+    `server` "voxel" plays a stand-in for Minecraft through the same client. `headless`: under xvfb (default: where there is no display).
+    `timeout`: seconds without a reply after which the game counts as hung; `start_timeout`: seconds that it has to start.
+    """
+    if server not in SERVERS:
+        raise UserError(f"server='{server}': {nearest(server, SERVERS)}")
+    from envs.minerl.local import LocalGame
+
+    game = LocalGame(task_id, server, timeout, start_timeout, headless)
+    return MineRLEnv(game, episode_ticks, render_mode)
 
 
 class MineRLEnv(gymnasium.Env[Observation, Action]):

@@ -58,11 +58,15 @@ def unknown_id(task_id: str, known: list[str], installed: str) -> str:
     return f"minerl {installed} has no '{task_id}': {hint}{listed}"
 
 
-def check_minecraft() -> None:
-    """Raise `UserError` where `minerl` was installed without Minecraft itself."""
+def minecraft_folder() -> Path:
+    """Return where `minerl` keeps Minecraft."""
     from minerl.env.malmo import InstanceManager
 
-    built = list((Path(InstanceManager.MINECRAFT_DIR) / "build" / "libs").glob("*.jar"))
-    if not built and os.environ.get("MINERL_FORCE_BUILD") != "1":
+    return Path(InstanceManager.MINECRAFT_DIR)
+
+
+def check_minecraft() -> None:
+    """Raise `UserError` where `minerl` was installed without Minecraft itself."""
+    if not any(minecraft_folder().glob("build/libs/*.jar")) and os.environ.get("MINERL_FORCE_BUILD") != "1":
         problem = f"minerl {version()} is installed here without Minecraft (its Java side was not built)"
         raise UserError(f"{problem}: docs/minerl.md says how to; server='voxel' plays a stand-in that needs no Java")

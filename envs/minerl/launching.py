@@ -20,7 +20,6 @@ from envs.minerl import installation
 from envs.minerl.game import GameDied
 from foundation.errors import UserError
 
-SERVERS = ("minecraft", "voxel")
 _GRACE = 5.0
 """Seconds that a process has to end by itself before it is killed."""
 _ROOT = Path(__file__).resolve().parent.parent.parent

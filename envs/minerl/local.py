@@ -11,8 +11,11 @@ from envs.minerl import installation, launching, spaces
 from envs.minerl.game import Action, GameDied, Observation
 from foundation.errors import UserError
 
+_BROKEN_MESSAGE = (struct.error, TypeError, ValueError, AttributeError)
 REPLY_TIMEOUT = 240.0
 START_TIMEOUT = 600.0
+STAND_INS = tuple(f"MineRL{task}{form}-v0" for task in ("Treechop", "Navigate", "NavigateDense") for form in ("", "VectorObf"))
+"""The ids that the voxel world can play."""
 
 
 class LocalGame:
@@ -36,6 +39,8 @@ class LocalGame:
         self.observation_space = _dictionary(self._spec.observation_space)
         self.action_space = _dictionary(self._spec.action_space)
         self.max_episode_steps = int(self._spec.max_episode_steps)
+        if server == "voxel":
+            _check_stand_in(task_id, self._spec)
         self._server, self._headless = server, headless
         self._timeout, self._start_timeout = _seconds("timeout", timeout), _seconds("start_timeout", start_timeout)
         self._client: Any = None
@@ -97,7 +102,7 @@ class LocalGame:
 
     def _died(self, when: str, error: Exception) -> GameDied:
         """End what is left; return what to say about it."""
-        said = "half a message" if isinstance(error, (struct.error, TypeError, ValueError)) else " ".join(str(error).split())
+        said = "no whole message came" if isinstance(error, _BROKEN_MESSAGE) else " ".join(str(error).split())
         words = self._launched.last_words() if self._launched is not None else "it does not run"
         self.close()
         return GameDied(f"{self.task_id} died at {when}: {said or type(error).__name__}; {words}")
@@ -107,6 +112,15 @@ def _dictionary(space: Any) -> gymnasium_spaces.Dict:
     converted = spaces.from_description(spaces.describe(space))
     assert isinstance(converted, gymnasium_spaces.Dict)
     return converted
+
+
+def _check_stand_in(task_id: str, spec: Any) -> None:
+    from envs.minerl.mission import MissionRefused, read_mission
+
+    try:
+        read_mission(spec.to_xml().encode())
+    except MissionRefused as refusal:
+        raise UserError(f"server='voxel' cannot play {task_id}: {refusal}. It stands in for {', '.join(STAND_INS)}") from refusal
 
 
 def _seconds(name: str, value: float) -> float:

@@ -50,13 +50,17 @@ def read_mission(xml: bytes) -> Mission:
     rewards = {entry for element in root.iter() if element.tag.startswith("RewardFor") for entry in _rewarded(element)}
     task = _TASKS.get(frozenset(rewards))
     if task is None:
-        listed = ", ".join(sorted(f"{handler}({what})" for handler, what, _ in rewards)) or "nothing"
-        raise MissionRefused(f"the voxel world has no task that rewards {listed}")
+        raise MissionRefused(f"the voxel world has no task that rewards {_listed(rewards)}")
     ends = {entry for element in root.iter() if element.tag.startswith("AgentQuitFrom") for entry in _ending(element)}
     if ends != _ENDS[task]:
         raise MissionRefused(f"{task} ends with {_ENDS[task]}, the mission with {ends}")
     _check_start(root, task)
     return Mission(task, _frame_size(root), _ticks(root, task), _find(root, "ObservationFromFullInventory") is not None)
+
+
+def _listed(rewards: set[tuple[str, str, float]], most: int = 4) -> str:
+    names = sorted(f"{what} ({handler.removeprefix('RewardFor')}, {amount:g})" for handler, what, amount in rewards)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} things more" if len(names) > most else "") or "nothing"
 
 
 def _parse(xml: bytes) -> Element:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from envs.minerl.mission import LONGEST_XML, Mission, MissionRefused, read_mission
+from envs.voxel import tasks
 from envs.voxel.env import VoxelEnv
 from foundation.errors import UserError
 from foundation.seeds import FIRST_EVALUATION_SEED
@@ -34,6 +35,7 @@ class World:
         self._env: VoxelEnv | None = None
         self._last: tuple[bytes, bytes] | None = None
         self._done = False
+        self._keys: frozenset[str] = frozenset()
 
     def begin(self, xml: bytes, token: bytes) -> None:
         """Begin a mission: a new world from the token's seed (`token:role:0:agents:true[:seed]`), or from the next of the server's own."""
@@ -45,6 +47,7 @@ class World:
             raise BadMessage(f"the seed is {parts[5]!r}, which is no number") from None
         if self._env is None or mission != self._mission:
             self._env = VoxelEnv(mission.task, mission.frame_size, mission.ticks)
+            self._keys = frozenset(tasks.action_space(tasks.TASKS[mission.task]).spaces)
         self._mission, self._done = mission, False
         # Minecraft's seeds are signed 64-bit numbers, numpy's are not negative
         observation, info = self._env.reset(seed=seed % 2**64)
@@ -65,12 +68,12 @@ class World:
         frame, told = self.peek()
         if self._done or self._env is None:
             return frame, 0.0, True, told
-        observation, reward, terminated, truncated, info = self._env.step(self._action(self._env, commands))
+        observation, reward, terminated, truncated, info = self._env.step(self._action(commands))
         self._done = terminated or truncated
         self._last = self._encode(observation, info)
         return self._last[0], reward, self._done, self._last[1]
 
-    def _action(self, env: VoxelEnv, commands: str) -> dict[str, Any]:
+    def _action(self, commands: str) -> dict[str, Any]:
         """Read lines of `key value`; what a player cannot do in this world is left out."""
         action: dict[str, Any] = {}
         try:
@@ -79,7 +82,7 @@ class World:
                 if key == "camera":
                     pitch, yaw = value.split()
                     action[key] = (float(pitch), float(yaw))
-                elif key in env.action_space.spaces:
+                elif key in self._keys:
                     action[key] = value if key == "place" else int(value)
         except ValueError:
             raise BadMessage(f"the command {line!r}") from None
@@ -136,7 +139,10 @@ class Connection:
             self._mission_xml = None
             self.send(_OK)
         elif message.startswith(b"<StepClient"):
-            commands = message[message.index(b">") + 1 : message.rindex(b"</StepClient")]
+            _, _, rest = message.partition(b">")
+            commands, closing, _ = rest.rpartition(b"</StepClient")
+            if not closing:
+                raise BadMessage(f"a step that does not close: {message[:40]!r}")
             frame, reward, done, told = world.step(commands.decode("utf-8", "replace"))
             self.send(frame, struct.pack("!dbb", reward, done, 1), told)
         elif message.startswith(b"<StepServer"):
@@ -221,17 +227,28 @@ class VoxelServer:
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the options that MineRL's launcher gives, and serve."""
     parser = argparse.ArgumentParser(description="Serve the voxel world over MineRL's socket protocol, in the place of Minecraft.")
-    parser.add_argument("--port", "-port", type=int, default=0, help="where to listen; taken or 0: a free one, printed")
-    parser.add_argument("--seed", "-seed", default=None, help="from which the worlds of missions without a seed follow")
+    parser.add_argument("--port", "-port", type=_port, default=0, help="where to listen; taken or 0: a free one, printed")
+    parser.add_argument("--seed", "-seed", type=_seed, help="from which the worlds of missions without a seed follow")
     for flag in ("-env", "-replaceable"):
         parser.add_argument(flag, action="store_true", help="of MineRL's launcher; makes no difference")
     for option in ("-runDir", "-performanceDir", "-jvm_debug_port"):
         parser.add_argument(option, help="of MineRL's launcher; makes no difference")
     options = parser.parse_args(argv)
-    first = (options.seed or "").partition(",")[0]
-    server = VoxelServer(options.port, abs(int(first)) if first else None)
+    server = VoxelServer(options.port, options.seed)
     server.announce()
     server.serve()
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:
+        raise argparse.ArgumentTypeError(f"{port}: ports go from 0 to {2**16 - 1}")
+    return port
+
+
+def _seed(text: str) -> int:
+    """Read the first of the launcher's seeds, which it joins by commas."""
+    return abs(int(text.partition(",")[0]))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ from foundation.errors import UserError
     ("name", "options", "message"),
     [
         ("VoxelTreechopp-v0", {}, "did you mean 'VoxelTreechop-v0'"),
-        ("MineRLTreechop-v0", {}, "not supported by this version yet; 'VoxelTreechop-v0' stands in"),
-        ("MineRLNavigateDense-v0", {}, "'VoxelNavigateDense-v0' stands in"),
-        ("MineRLObtainDiamond-v0", {}, "nothing stands in"),
         ("VoxelTreechop-v0", {"frame_sise": 64}, "did you mean 'frame_size'"),
         ("VoxelTreechop-v0", {"frame_size": 2}, "frame_size=2"),
         ("VoxelTreechop-v0", {"frame_size": 64.5}, "frame_size=64.5"),
