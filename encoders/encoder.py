@@ -40,6 +40,8 @@ class Encoder(nn.Module):
     """Length of the action vectors it must be given; 0 for a model that ignores actions."""
     discrete_bits: int | None = None
     """Bits of a channel's value where the likelihood is one of discrete values, whose bits per dimension compare with a histogram's."""
+    undecayed: frozenset[str] = frozenset()
+    """Names of parameters of two axes or more that weight decay is to leave alone, such as learned constants."""
     hyperparameters: Any
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:

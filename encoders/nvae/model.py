@@ -44,6 +44,7 @@ class NVAE(Encoder):
 
     Hyperparameters = NVAEHyperparameters
     hyperparameters: NVAEHyperparameters
+    undecayed = frozenset({"start"})
 
     def __init__(self, hyperparameters: NVAEHyperparameters | None = None) -> None:
         super().__init__()

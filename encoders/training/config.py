@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from foundation.errors import UserError
 
@@ -11,7 +12,9 @@ class TrainingConfig:
     """How to train. Everything is counted in optimizer steps, and nothing depends on when the run is told to stop."""
 
     batch_size: int = 32
-    """Clips a step."""
+    """Clips a step, over all workers together."""
+    optimizer: Literal["adam", "adamax"] = "adam"
+    """Adam divides by the root of the mean squared gradient, Adamax by the largest one of late (Kingma and Ba 2015, section 7.1)."""
     learning_rate: float = 1e-3
     warmup_steps: int = 0
     """Steps in which the learning rate rises linearly from 0."""
@@ -21,7 +24,10 @@ class TrainingConfig:
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
     weight_decay: float = 0.0
-    """Decoupled from the gradient (AdamW)."""
+    weight_decay_kind: Literal["decoupled", "coupled"] = "decoupled"
+    """Decoupled, it shrinks the weights by its share of the learning rate (AdamW); coupled, it is added to the gradient (L2)."""
+    weight_decay_everywhere: bool = False
+    """Decay biases, gains and learned constants too, which are left alone otherwise."""
     gradient_clip: float | None = None
     """The largest gradient norm over all parameters; the loss is a sum over pixels, and its gradient as large."""
     ema_decay: float = 0.0

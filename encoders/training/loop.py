@@ -1,25 +1,42 @@
 """The training loop of all encoders: rerunning it resumes, bit for bit on the CPU."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from encoders.artifact import INFO_FILE, EncoderArtifact, StoreReference, load_encoder, read_info, reading_statistics, save_encoder
+from encoders.artifact import (
+    INFO_FILE,
+    EncoderArtifact,
+    StoreReference,
+    drawn_rows,
+    load_encoder,
+    read_info,
+    reading_statistics,
+    save_encoder,
+)
 from encoders.encoder import Batch, Encoder
+from encoders.nvae.layers import batch_norms
 from encoders.registry import registered_name
 from encoders.training.config import TrainingConfig, learning_rate
 from encoders.training.devices import Precision, autocast, available_threads, check_threads, choose_device
+from encoders.training.diagnosis import REMEDY, what_is_not_finite
 from encoders.training.metrics import MetricsLog
-from encoders.training.pictures import reconstructions, spread_clips, write_pictures
+from encoders.training.parallel import ALONE, Ranks
+from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
 from encoders.training.run_record import CONFIG_FILE, agree, recorded
 from encoders.training.signals import stop_requests
-from encoders.training.state import RESUME_FILE, TrainingState, gradient_norm
-from encoders.training.validation import Validation, active_units, collapse_verdict, to_batch, validate
+from encoders.training.state import RESUME_FILE, TrainingState
+from encoders.training.transfer import adopt
+from encoders.training.validation import Validation, active_units, collapse_verdict, match_statistics, to_batch, validate
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.pictures import write_png
@@ -27,7 +44,10 @@ from foundation.presets import to_dict
 from foundation.progress import Advance, progress_bar, say
 
 _SEED_STRIDE = 1_000_003
-_SKIPS_IN_A_ROW = 100
+_RANK_STRIDE = 2**40
+_SKIPS_IN_A_ROW = 20
+_SUSPICIOUS_SKIPS = 5
+_MATCHING_FRAMES = 512
 _SHOWN = ("loss", "kl", "beta")
 
 
@@ -54,15 +74,22 @@ def train(
     threads: int | None = None,
     compiled: bool = False,
     precision: Precision = "auto",
+    weights: str | Path | None = None,
+    ranks: Ranks = ALONE,
+    asked_to_stop: Callable[[], int | None] = lambda: None,
 ) -> EncoderArtifact:
     """Train `model` until `steps` optimizer steps are done in all, and write the best averaged weights as an artifact.
 
     `validation()` gives the finite batches of held-out recordings; `sample()` one batch of training frames, in sequences for models with
     memory, for the statistics of the readings. With a run in `folder`, it goes on from its last checkpoint. `compiled` has torch.compile
     fuse a recurrent model's scan. `precision` "auto" is bfloat16 autocast on CUDA and float32 on the CPU; validation is in float32.
+    A new run starts from the `weights` of another one's folder, if one is named.
 
-    Raises `UserError` when the model refuses such batches, the run in `folder` was started with other settings or another process is at
-    it, and `SystemExit` (128 + n) after saving when signal n asked to stop.
+    With several `ranks`, every process calls this with its own part of the batches; the first one validates and writes, all return the
+    artifact. `asked_to_stop` returns a signal's number once the run is to stop, for processes that no signal reaches.
+
+    Raises `UserError` when the model refuses such batches, the run in `folder` was started with other settings, another process is at
+    it or it has diverged, and `SystemExit` (128 + n) after saving when signal n asked to stop.
     """
     folder = Path(folder)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -76,19 +103,40 @@ def train(
     if compiled and type(model).compile_scan is Encoder.compile_scan:
         raise UserError(f"--compile: a '{registered_name(model)}' has no recurrence to compile; leave it out")
     _check_batch(model, validation)
-    with exclusive_lock(folder, "training"):
-        threads = threads or recorded(folder, "threads") or available_threads()
+    with exclusive_lock(folder, "training") if ranks.leads else nullcontext():
+        threads = threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
         settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
         if compiled:
             settings["compile"] = True
         if precision != "auto":
             settings["precision"] = precision
-        agree(folder, settings | {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)})
+        if ranks.size > 1:
+            settings["workers"] = ranks.size
+        if weights is not None:
+            settings["weights"] = _started_from(Path(weights), model, folder)
+        settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)}
+        if ranks.leads:
+            agree(folder, settings, defaults={"training": to_dict(TrainingConfig())})
+        ranks.wait()
         torch.set_num_threads(threads)
-        training = _Run(model, batches, validation, folder, config, sample, store, chosen, precision)
+        training = _Run(model, batches, validation, folder, config, sample, store, chosen, precision, ranks, asked_to_stop)
         if compiled:
             model.compile_scan()
-        return training.until(steps)
+        if ranks.leads:
+            artifact = training.until(steps)
+            ranks.wait()
+            return artifact
+        training.follow(steps)
+    ranks.wait()
+    return load_encoder(folder)
+
+
+def _started_from(weights: Path, model: Encoder, folder: Path) -> dict[str, Any]:
+    """Return what to record of another run's weights; load them unless this run is past its start, where they are not read again."""
+    before = recorded(folder, "weights")
+    if (folder / RESUME_FILE).exists():
+        return before if before and before["run"] == str(weights) else {"run": str(weights)}
+    return adopt(model, weights)
 
 
 @torch.no_grad()
@@ -113,15 +161,19 @@ class _Run:
         store: StoreReference,
         device: torch.device,
         precision: Precision,
+        ranks: Ranks,
+        asked_to_stop: Callable[[], int | None],
     ) -> None:
         self.batches, self.validation, self.folder, self.config = batches, validation, folder, config
         self.sample, self.store, self.device, self.precision = sample, store, device, precision
-        self.state = TrainingState(model, config, device)
+        self.ranks, self.asked_to_stop = ranks, asked_to_stop
+        self.state = TrainingState(model, config, device, ranks)
         self.position = 0
         if (folder / RESUME_FILE).exists():
             self.position, batches_state = self.state.load(folder)
             batches.load_state_dict(batches_state)
         self.validated: tuple[int, Validation] | None = None
+        self.matching: np.ndarray | None = None
         self.skips_in_a_row = 0
         self.started = time.monotonic() - self.state.seconds
 
@@ -137,14 +189,20 @@ class _Run:
             with stop_requests() as stop, progress_bar("training", steps, done=state.step) as advance:
                 while state.step < steps:
                     self._step_and_record(advance, last=state.step == steps - 1)
-                    if stop.number is not None:
-                        self._checkpoint()
-                        say(f"{self.folder}: stopped and saved at step {state.step}; the same command goes on from there")
-                        raise SystemExit(128 + stop.number)
-                self._checkpoint()
+                    number = self.ranks.first_says(stop.number or self.asked_to_stop() or 0)
+                    if number:
+                        self._save_and_stop(number)
+                self._save()
             return self._close()
         finally:
             self.log.close()
+
+    def follow(self, steps: int) -> None:
+        """Do the steps as a process that leaves validating, writing and speaking to the first one."""
+        while self.state.step < steps:
+            self._step()
+            if number := self.ranks.first_says(0):
+                raise SystemExit(128 + number)
 
     def _step_and_record(self, advance: Advance, last: bool) -> None:
         terms = self._step()
@@ -163,32 +221,43 @@ class _Run:
             state.seconds = time.monotonic() - self.started
             bookkeeping = {"skipped": state.skipped, "session": state.session, "seconds": state.seconds}
             self.log.write(state.step, record | bookkeeping)
-        if state.step % config.checkpoint_every == 0:
+        if state.step % config.checkpoint_every == 0 and self._is_healthy():
             self._checkpoint()
         advance(1, self._note(terms) if state.step % 10 == 0 else None)
 
     def _step(self) -> dict[str, Tensor]:
         state, config = self.state, self.config
         # noise is a function of seed and step, so that neither validation nor a resumption changes it
-        torch.manual_seed(config.seed * _SEED_STRIDE + state.step)
+        torch.manual_seed(config.seed * _SEED_STRIDE + state.step + self.ranks.rank * _RANK_STRIDE)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step)
         batch = to_batch(next(self.batches), self.device)
+        state.remember()
         state.model.train()
         with autocast(self.device, self.precision):
             terms = self._loss(batch)
         state.optimizer.zero_grad()
         terms["loss"].backward()
-        terms = {name: value.detach() for name, value in terms.items()}
-        terms["gradient_norm"] = gradient_norm(state.model, config.gradient_clip)
+        terms = self.ranks.mean_terms({name: value.detach() for name, value in terms.items()}, self.device)
+        terms["gradient_norm"] = self._gradient_norm()
         if bool(torch.isfinite(terms["loss"]) & torch.isfinite(terms["gradient_norm"])):
-            state.optimizer.step()
+            self._update(terms["gradient_norm"])
             self.skips_in_a_row = 0
         else:
-            self._skip()
+            self._skip(terms)
         state.step += 1
         state.average()
         return terms
+
+    def _gradient_norm(self) -> Tensor:
+        parameters = list(self.state.model.parameters())
+        self.ranks.mean_gradients(parameters)
+        return get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+    def _update(self, norm: Tensor) -> None:
+        if self.config.gradient_clip is not None:
+            clip_grads_with_norm_(self.state.model.parameters(), self.config.gradient_clip, norm)
+        self.state.optimizer.step()
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         try:
@@ -197,20 +266,50 @@ class _Run:
             # what only training shows, such as a batch too small for batch normalisation
             raise UserError(f"{self.folder}: {error}; start again with other settings") from error
 
-    def _skip(self) -> None:
+    def _skip(self, terms: dict[str, Tensor]) -> None:
+        self.state.undo()
         self.state.skipped += 1
         self.skips_in_a_row += 1
+        reason = what_is_not_finite(terms, self.state.model)
         if self.skips_in_a_row >= _SKIPS_IN_A_ROW:
-            raise UserError(
-                f"{self.folder}: the loss or its gradient was not finite for {_SKIPS_IN_A_ROW} steps in a row, "
-                f"up to step {self.state.step}; start again with a lower training.learning_rate or a training.gradient_clip"
-            )
+            begin = self.state.step - _SKIPS_IN_A_ROW + 2
+            raise UserError(self._diverged(f"steps {begin} to {self.state.step + 1} were all skipped: {reason}"))
+        if self.skips_in_a_row == 1 and self.ranks.leads:
+            say(f"step {self.state.step + 1} is skipped: {reason}; where it happens often, {REMEDY} helps")
+
+    def _diverged(self, what: str) -> str:
+        """Say how to go on where training has failed: the checkpoint of a healthy step is kept."""
+        saved = self.state.saved
+        if saved is None:
+            return f"{self.folder}: {what}; nothing was saved yet: remove the folder and start again with {REMEDY}"
+        return (
+            f"{self.folder}: {what}; the checkpoint of step {saved} is kept: start another run from its weights "
+            f"with --weights {self.folder} --run ANOTHER and {REMEDY}"
+        )
+
+    def _is_healthy(self) -> bool:
+        return self.skips_in_a_row < _SUSPICIOUS_SKIPS and self.state.is_finite()
+
+    def _save(self) -> None:
+        """Write the checkpoint, or raise `UserError` where these weights are not worth keeping."""
+        if not self._is_healthy():
+            raise UserError(self._diverged(f"the weights of step {self.state.step} are not finite or its steps are skipped"))
+        self._checkpoint()
+
+    def _save_and_stop(self, number: int) -> None:
+        self._save()
+        say(f"{self.folder}: stopped and saved at step {self.state.step}; the same command goes on from there")
+        raise SystemExit(128 + number)
 
     def _validate(self) -> Validation:
         state = self.state
         if self.validated is not None and self.validated[0] == state.step:
             return self.validated[1]
+        self._match_statistics()
         found = validate(state.averaged, self.validation(), state.step, self.device)
+        if not math.isfinite(found.terms["negative_elbo"]):
+            wrong = what_is_not_finite(found.terms, state.averaged)
+            raise UserError(self._diverged(f"the validation after step {state.step} is not finite: {wrong}"))
         self.validated = (state.step, found)
         picture = reconstructions(state.averaged, spread_clips(self.validation()), self.device)
         write_png(self.folder / "pictures" / "reconstructions.png", picture)
@@ -220,6 +319,17 @@ class _Run:
         )
         say(f"step {state.step}: validation negative ELBO {found.terms['negative_elbo']:.1f} nats, {units}")
         return found
+
+    def _match_statistics(self) -> None:
+        """Give averaged weights with batch normalisation the statistics of a fixed sample of training frames."""
+        if not self.config.ema_decay or not batch_norms(self.state.averaged):
+            return
+        if self.matching is None:
+            clips = self.sample().frames[:, : self.state.model.clip_length]
+            self.matching = clips[drawn_rows(len(clips), _MATCHING_FRAMES // clips.shape[1], self.config.seed)]
+        size = min(self.config.batch_size, len(self.matching))
+        batches = [ShownClips(self.matching[at : at + size]) for at in range(0, len(self.matching) - size + 1, size)]
+        match_statistics(self.state.averaged, batches, self.state.step, self.device)
 
     def _checkpoint(self) -> None:
         self.state.seconds = time.monotonic() - self.started
@@ -233,8 +343,7 @@ class _Run:
         state = self.state
         if state.step % self.config.validation_every:
             state.consider(self._validate().metrics())
-        if state.best is None:
-            raise UserError(f"{self.folder}: no validation gave a finite negative ELBO; start again with a lower training.learning_rate")
+        assert state.best is not None, "every validation that returns is finite"
         best = state.averaged
         best.load_state_dict(state.best.weights)
         seen = self.sample()

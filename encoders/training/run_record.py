@@ -10,17 +10,17 @@ from foundation.files import write_atomically
 from foundation.presets import read_yaml
 
 CONFIG_FILE = "config.yaml"
-MAY_DIFFER = frozenset({"steps", "device", "training.log_every", "store.path"})
+MAY_DIFFER = frozenset({"steps", "device", "workers", "training.log_every", "store.path"})
 
 
-def agree(folder: Path, settings: dict[str, Any]) -> None:
-    """Write `settings` as the run's `config.yaml`, or compare them with what is there.
+def agree(folder: Path, settings: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
+    """Write `settings` as the run's `config.yaml`, or compare them with what is there; what is not there had its default.
 
     Raises `UserError` naming the first key that differs and may not; the store may have moved as long as its content is the same.
     """
     path = folder / CONFIG_FILE
     if path.exists():
-        before, now = _flat(read_yaml(path)), _flat(settings)
+        before, now = _flat(defaults or {}) | _flat(read_yaml(path)), _flat(settings)
         for key in sorted(before.keys() | now.keys()):
             if key not in MAY_DIFFER and before.get(key) != now.get(key):
                 raise UserError(

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from encoders.encoder import Encoder
 from encoders.training.config import TrainingConfig, ema_decay
+from encoders.training.optimizers import make_optimizer
+from encoders.training.parallel import ALONE, Ranks, synchronised
 from foundation.errors import UserError
 from foundation.files import atomic_write
 
@@ -31,18 +33,14 @@ class Best:
 class TrainingState:
     """The moving parts of a run. `step` counts optimizer steps done, `session` the times the run was started."""
 
-    def __init__(self, model: Encoder, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, model: Encoder, config: TrainingConfig, device: torch.device, ranks: Ranks = ALONE) -> None:
         # channels_last is up to 1.4 times as fast on the CPU, and what tensor cores want
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        ranks.start_equal(self.model)
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.learning_rate,
-            betas=config.adam_betas,
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        if ranks.size > 1:
+            synchronised(self.model, device)
+        self.optimizer = make_optimizer(self.model, config)
         self.config = config
         self.device = device
         self.step = 0
@@ -50,6 +48,26 @@ class TrainingState:
         self.skipped = 0
         self.seconds = 0.0
         self.best: Best | None = None
+        self.saved: int | None = None
+        """The step of the checkpoint, if there is one."""
+        self._buffers = list(self.model.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Note the buffers before a step: a forward pass that is not finite leaves its mark on batch statistics for ever."""
+        if self._buffers:
+            torch._foreach_copy_(self._before, self._buffers)
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Set the buffers back to what they were when `remember` was called."""
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._before)
+
+    def is_finite(self) -> bool:
+        """Tell whether all weights and buffers are finite numbers."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *self._buffers))
 
     @torch.no_grad()
     def average(self) -> None:
@@ -84,6 +102,7 @@ class TrainingState:
         }
         with atomic_write(folder / RESUME_FILE) as file:
             torch.save(content, file)
+        self.saved = self.step
 
     def load(self, folder: Path) -> tuple[int, dict[str, Any]]:
         """Go back to `resume.pt`; return the position of the metrics and of the batches."""
@@ -93,7 +112,7 @@ class TrainingState:
             self.averaged.load_state_dict(content["averaged"])
             self.optimizer.load_state_dict(content["optimizer"])
             self.step, self.skipped, self.seconds = content["step"], content["skipped"], content["seconds"]
-            self.session = content["session"] + 1
+            self.session, self.saved = content["session"] + 1, self.step
             self.best = None if content["best"] is None else Best(**content["best"])
             return content["position"], content["batches"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -111,8 +130,3 @@ def read_resume(folder: Path, device: torch.device | str = "cpu") -> dict[str, A
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path}: is no checkpoint of this version; remove the folder to start over")
     return content
-
-
-def gradient_norm(model: nn.Module, limit: float | None) -> Tensor:
-    """Clip the gradients to `limit` over all parameters, if there is one; return the norm they had."""
-    return torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf") if limit is None else limit)

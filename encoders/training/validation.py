@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from encoders.encoder import Batch, Encoder, to_float
+from encoders.nvae.layers import estimated_anew
 
 ACTIVE_NATS = 0.01
 _COLLAPSED_SHARE = 0.1
@@ -56,6 +57,18 @@ def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.de
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
     return Validation({name: total / count for name, total in terms.items()}, {name: total / count for name, total in kls.items()})
+
+
+@torch.no_grad()
+def match_statistics(model: Encoder, batches: Iterable[Any], step: int, device: torch.device, seed: int = 0) -> None:
+    """Set the statistics of a model's batch normalisations to those of `batches`, with the same noise every time.
+
+    For averaged weights: the running statistics are of weights that are not theirs.
+    """
+    torch.manual_seed(seed)
+    with estimated_anew(model):
+        for raw in batches:
+            model.loss(to_batch(raw, device), step)
 
 
 def active_units(kl: np.ndarray) -> int:

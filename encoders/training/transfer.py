@@ -1,0 +1,52 @@
+"""Weights of another run as the start of a new one."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encoders.artifact import INFO_FILE, load_encoder
+from encoders.encoder import Encoder
+from encoders.training.state import RESUME_FILE, read_resume
+from foundation.errors import UserError
+
+
+def adopt(model: Encoder, run: Path) -> dict[str, Any]:
+    """Give `model` the weights of another run, and return what to record: the run and the step they are of.
+
+    They are the best averaged weights in its checkpoint, or the latest averaged ones where nothing was validated yet; without a
+    checkpoint, those of the encoder in the folder. Buffers that the other run has not stay as they are. Raises `UserError` where there is
+    nothing to take or the parameters are not those of this model.
+    """
+    weights, step = _found(run)
+    _check(model, weights, run)
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    return {"run": str(run), "step": step}
+
+
+def _found(run: Path) -> tuple[dict[str, Tensor], int]:
+    if (run / RESUME_FILE).exists():
+        content = read_resume(run)
+        best = content["best"]
+        return (content["averaged"], content["step"]) if best is None else (best["weights"], best["step"])
+    if (run / INFO_FILE).exists():
+        artifact = load_encoder(run)
+        return artifact.model.state_dict(), int(artifact.info.validation.get("step", artifact.info.steps))
+    raise UserError(f"--weights {run}: holds neither a training run nor an encoder; name the folder of a run")
+
+
+def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:
+    remedy = "give the --model options that the other run has"
+    for name, parameter in model.named_parameters():
+        if name not in weights:
+            raise UserError(f"--weights {run}: has no weights '{name}', which this model has; {remedy}")
+        if weights[name].shape != parameter.shape:
+            found, needed = tuple(weights[name].shape), tuple(parameter.shape)
+            raise UserError(f"--weights {run}: its '{name}' is {found}, this model's is {needed}; {remedy}")
+        if not torch.isfinite(weights[name]).all():
+            raise UserError(f"--weights {run}: its '{name}' is not finite; name a run that has not diverged")
+    if unknown := sorted(weights.keys() - model.state_dict().keys()):
+        raise UserError(f"--weights {run}: has weights '{unknown[0]}', which this model has not; {remedy}")
