@@ -47,7 +47,7 @@ class RemoteGame:
         try:
             described = self._hire()
         except GameDied as error:
-            raise UserError(str(error)) from error
+            raise UserError(f"python='{python}': {error}; docs/minerl.md says how to set it up") from error
         self.observation_space = _dictionary(described["observation_space"])
         self.action_space = _dictionary(described["action_space"])
         self.max_episode_steps = int(described["max_episode_steps"])

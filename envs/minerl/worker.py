@@ -5,8 +5,6 @@ without gymnasium and without the rest of this product. A message is JSON and th
 array pickled by one numpy does not load in another.
 """
 
-from __future__ import annotations
-
 import glob
 import json
 import logging
