@@ -1,4 +1,7 @@
-"""Make frame stores and look at them: recordings or rollouts in, one folder of frames out."""
+"""Make frame stores and look at them: recordings or rollouts in, one folder of frames out.
+
+Options of an environment that is played: build ... --env.NAME VALUE, such as --env.server voxel (docs/minerl.md).
+"""
 
 import json
 import math
@@ -7,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +19,7 @@ from rich.console import Console
 
 import frames
 from foundation.command import run
+from foundation.env_options import PREFIX, Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import parse
@@ -30,6 +35,8 @@ _NOISES = (0.2, 0.6)
 _ENVIRONMENT_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")
 _FOR_RECORDINGS = ("layout", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
 _FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed")
+# where and how an environment runs, not what is seen in it
+_RUNNING_OPTIONS = ("python", "headless", "timeout", "start_timeout", "retries", "spare")
 
 # piped into a file or a program, lines keep their length
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
@@ -40,7 +47,8 @@ class Build:
     """Build a store from a folder of recordings, or from an environment that is played."""
 
     source: str
-    """A folder of recordings of any layout (docs/frame_formats.md), a single file, or an environment's id (VoxelTreechop-v0)."""
+    """A folder of recordings of any layout (docs/frame_formats.md), a single file, or an environment's id: VoxelTreechop-v0,
+    MineRLTreechop-v0, ...; its own options are given as --env.NAME VALUE."""
     store: Path
     """The store to write."""
     layout: str | None = None
@@ -120,17 +128,22 @@ class Export:
 
 
 def main() -> int:
-    command = parse(Build | Inspect | Verify | Export, __doc__ or "")
+    argv, options = take_env_options(sys.argv[1:])
+    command = parse(Build | Inspect | Verify | Export, __doc__ or "", argv)
     if isinstance(command, Build):
-        return build(command)
+        return build(command, options)
+    if options:
+        raise UserError(f"{PREFIX}{next(iter(options))} is for build from an environment: leave it out")
     if isinstance(command, Inspect):
         return inspect(command)
     return check(command) if isinstance(command, Verify) else cut(command)
 
 
-def build(config: Build) -> int:
+def build(config: Build, options: dict[str, Scalar]) -> int:
     environment = not Path(config.source).exists() and _ENVIRONMENT_ID.fullmatch(config.source)
-    summary = _from_environment(config) if environment else _from_recordings(config)
+    if options and not environment:
+        raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
+    summary = _from_environment(config, options) if environment else _from_recordings(config)
     for line in left_out_lines(summary.left_out, summary.trimmed, f"python make_frames.py inspect --store {summary.path} --json FILE"):
         _say(line)
     held = f"{summary.frames:,} frames of {summary.episodes:,} episodes"
@@ -175,22 +188,19 @@ def _from_recordings(config: Build) -> frames.BuildSummary:
     )
 
 
-def _from_environment(config: Build) -> frames.BuildSummary:
-    """Record three players in turn: two scripted ones, a steady and a wayward one, and a random one, or that alone."""
+def _from_environment(config: Build, options: dict[str, Scalar]) -> frames.BuildSummary:
     _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
     # here, for its compiled code takes a second to load
     import envs
 
-    players: list[frames.Player | None] = [None]
-    if config.source.startswith("Voxel"):
-        players = [*(envs.scripted_player(config.source, noise=noise) for noise in _NOISES), None]
+    seen = [f"{name}={value}" for name, value in sorted(options.items()) if name not in _RUNNING_OPTIONS]
     return frames.record(
-        lambda: envs.make_env(config.source),
-        players,
+        lambda: envs.make_env(config.source, **options),
+        _players(config.source, options),
         config.store,
         frames=300 if config.debug else config.frames,
         seed=config.seed,
-        name=config.source,
+        name=config.source + (f" ({', '.join(seen)})" if seen else ""),
         episode_frames=50 if config.debug else config.episode_frames,
         frame_size=config.frame_size,
         resize=config.resize,
@@ -198,6 +208,20 @@ def _from_environment(config: Build) -> frames.BuildSummary:
         val=config.val,
         test=config.test,
     )
+
+
+def _players(source: str, options: dict[str, Scalar]) -> list[frames.Player | None]:
+    """Choose who takes turns: two scripted players in voxel tasks, a wandering one in MineRL's; and a random one, or that alone."""
+    import envs
+
+    if source.startswith("Voxel"):
+        return [*(envs.scripted_player(source, noise=noise) for noise in _NOISES), None]
+    if source.startswith("MineRL"):
+        # nothing starts before the first reset
+        with closing(envs.make_env(source, **options)) as env:
+            if frames.wanders_in(env.action_space):
+                return [frames.WanderingPlayer(env.action_space), None]
+    return [None]
 
 
 def _refuse(config: Build, options: Sequence[str], why: str) -> None:

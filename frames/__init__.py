@@ -2,6 +2,7 @@
 
 from frames.batches import FrameBatch, FrameBatches, in_order, sample_frames, sample_sequences, side_by_side
 from frames.building.build import BuildSummary, build_store
+from frames.players import WanderingPlayer, wanders_in
 from frames.resize import resize_frames
 from frames.rollouts import Player, RandomPlayer, record
 from frames.storage.format import Episode
@@ -15,6 +16,7 @@ __all__ = [
     "FrameStore",
     "Player",
     "RandomPlayer",
+    "WanderingPlayer",
     "build_store",
     "in_order",
     "record",
@@ -22,4 +24,5 @@ __all__ = [
     "sample_frames",
     "sample_sequences",
     "side_by_side",
+    "wanders_in",
 ]

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.progress import Advance, progress_bar
+from foundation.progress import Advance, progress_bar, say
 from foundation.seeds import FIRST_EVALUATION_SEED
 from frames.building.build import BuildSummary, close_summary, finished_summary
 from frames.curation.splits import BY_RECORDING, assign_splits
@@ -21,6 +21,8 @@ from frames.storage.writer import StoreWriter, finished_store, store_writer
 
 _CAMERA_DEGREES = 5.0
 _PICTURE = "pov"
+# MineRL 1.0: one ends the episode, the other opens a screen over the world
+_NEVER_PRESSED = ("ESC", "inventory")
 
 
 class Player(Protocol):
@@ -34,7 +36,8 @@ class Player(Protocol):
 class RandomPlayer:
     """Random actions that stick for some ticks, as a key that is held: 8 on average.
 
-    An action called `camera` turns by a few degrees a tick instead of anywhere within its bounds.
+    An action called `camera` turns by a few degrees a tick instead of anywhere within its bounds; `ESC` and `inventory`, which end an
+    episode and cover the world, are never pressed.
     """
 
     def __init__(self, action_space: gymnasium.Space) -> None:
@@ -52,6 +55,7 @@ class RandomPlayer:
             self._action = self._space.sample()
             if isinstance(self._action, dict) and "camera" in self._action:
                 self._action["camera"] = self._random.normal(0, _CAMERA_DEGREES, 2).astype(np.float32)
+                self._action.update({key: 0 for key in _NEVER_PRESSED if key in self._action})
         self._left -= 1
         return deepcopy(self._action)
 
@@ -78,6 +82,7 @@ def record(
     dictionary is kept too where it is of numbers. None plays at random; several players take turns, an episode each. Episodes end with the
     environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the same call gives the same fingerprint, and lie
     below those that agents are evaluated with. `name` says what is recorded, and an interrupted recording goes on only under the same.
+    Where `info["error"]` tells that a game died, the episode is kept up to its last true frame.
     Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
     path, began = Path(path), time.monotonic()
@@ -183,6 +188,11 @@ class _Rollout:
             self._actions.append(_numbers("action", action))
             with self._failures():
                 observation, reward, terminated, truncated, info = self._env.step(action)
+            if "error" in info:
+                # what came is the last frame again, and nobody saw what the action did
+                self._actions.pop()
+                say(f"an episode was cut short at frame {len(self._rest)}: {info['error']}")
+                return
             self._rewards.append(float(reward))
             over = terminated or truncated
             yield self._seen(observation)

@@ -165,3 +165,28 @@ def test_an_environment_is_recorded_by_its_id(tmp_path):
     assert len(store) == 300
     assert "action.attack" in store.action_names
     assert len(store.indices("val")) > 0
+
+
+def test_an_environments_own_options_shape_it_and_stand_in_the_store(tmp_path):
+    options = ["--frames", 62, "--store", tmp_path / "store", "--env.episode-ticks", 30]
+    built = make_frames("build", "--source", "VoxelTreechop-v0", *options)
+    assert built.returncode == 0, built.stderr
+    store = FrameStore(tmp_path / "store")
+    assert max(episode.length for episode in store.episodes) == 31
+    assert store.meta["plan"]["source"] == "VoxelTreechop-v0 (episode_ticks=30)"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["build", "--source", "VoxelTreechop-v0", "--env.sever", "voxel"], "unknown option 'sever'"),
+        (["build", "--source", ".", "--env.server", "voxel"], "--env.server is for environments"),
+        (["inspect", "--env.server", "voxel"], "--env.server is for build"),
+        (["build", "--source", "VoxelTreechop-v0", "--env.server"], "--env.server needs a value"),
+    ],
+)
+def test_an_environments_option_in_the_wrong_place_is_named(tmp_path, words, message):
+    ended = make_frames(*words, "--store", tmp_path / "store")
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert not (tmp_path / "store").exists()

@@ -240,3 +240,42 @@ def test_an_observation_without_one_clear_picture_is_refused(tmp_path, names, me
     Other.names = names
     with pytest.raises(UserError, match=message):
         rollouts(tmp_path / "store", make_env=Other)
+
+
+class Mortal(Corridor):
+    """Dies at tick 12 of every third episode: repeats the last picture, pays nothing, and says so."""
+
+    episode = -1
+
+    def reset(self, **options):
+        self.episode += 1
+        return super().reset(**options)
+
+    def step(self, action):
+        before = self.picture.copy()
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.episode % 3 == 2 and self.tick == 12:
+            self.picture[:] = before
+            return observation, 0.0, False, True, {"error": "the socket was closed"}
+        return observation, reward, terminated, truncated, info
+
+
+def test_the_episode_of_a_game_that_dies_is_kept_up_to_its_last_true_frame(tmp_path, capsys):
+    summary = rollouts(tmp_path / "store", make_env=Mortal, frames=150)
+    store = FrameStore(tmp_path / "store")
+    assert [episode.length for episode in store.episodes] == [30, 30, 12, 30, 30, 12, 6]
+    assert summary.frames == 150
+    assert store.array(2, "reward").tolist() == list(range(1, 12))
+    assert store.array(2, "action.forward").shape == (11,)
+    assert store.windows([60], 12)[0, :, 0, 0, 1].tolist() == list(range(12))
+    assert "an episode was cut short at frame 12: the socket was closed" in capsys.readouterr().err
+    assert verify(store) == []
+
+
+def test_a_game_that_dies_at_its_first_step_leaves_a_single_frame(tmp_path):
+    class StillBorn(Corridor):
+        def step(self, action):
+            return self.observe(0), 0.0, False, True, {"error": "it never ran"}
+
+    rollouts(tmp_path / "store", make_env=StillBorn, frames=4)
+    assert [episode.length for episode in FrameStore(tmp_path / "store").episodes] == [1, 1, 1, 1]

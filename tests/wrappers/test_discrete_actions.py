@@ -91,7 +91,7 @@ def test_a_key_that_takes_a_word_is_pressed_with_it_and_others_say_none():
 
 
 def test_a_word_that_the_key_does_not_take_is_named():
-    with pytest.raises(UserError, match="unknown action 'craft_plank'.*did you mean 'craft_planks'"):
+    with pytest.raises(UserError, match=r"unknown action 'craft_plank'.*did you mean 'craft_planks'"):
         DiscreteActions(with_keys(craft=Words("none", "planks")), ["craft_plank"])
 
 
