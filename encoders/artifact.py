@@ -6,8 +6,9 @@ Shapes: N clips, T frames of a clip (1 for image models), C channels, H height, 
 
 import hashlib
 import json
+import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +18,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from encoders.encoder import Encoder, to_float
 from encoders.registry import make_architecture, registered_name
@@ -232,11 +232,26 @@ def check_source(model: Encoder, where: str | Path, frame_shape: tuple[int, ...]
 
 def _affordable_rows(model: Encoder, clips: np.ndarray, actions: np.ndarray | None) -> np.ndarray | slice:
     """Choose evenly spread clips whose readings cost no more than the budget, and always enough for a deviation."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode(False), torch.enable_grad():
-        next(_read_in_chunks(model, clips[:1], None if actions is None else actions[:1]))
-    macs_a_clip = max(1, counter.get_total_flops() // 2)
-    count = max(int(STATISTICS_MACS // macs_a_clip), -(-STATISTICS_LEAST_FRAMES // clips.shape[1]))
+    counts: list[int] = []
+    # torch's own counter would first import its compiler, for many seconds
+    hooks = [part.register_forward_hook(_counting(counts)) for part in model.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
+    next(_read_in_chunks(model, clips[:1], None if actions is None else actions[:1]))
+    for hook in hooks:
+        hook.remove()
+    count = max(int(STATISTICS_MACS // max(1, sum(counts))), -(-STATISTICS_LEAST_FRAMES // clips.shape[1]))
     return np.linspace(0, len(clips) - 1, count).round().astype(int) if count < len(clips) else slice(None)
+
+
+def _counting(counts: list[int]) -> Callable[..., None]:
+    """Return a hook that notes how many multiplications a layer does."""
+
+    def note(layer: nn.Conv2d | nn.Linear, inputs: Any, output: Tensor) -> None:
+        if isinstance(layer, nn.Linear):
+            counts.append(output.numel() * layer.in_features)
+        else:
+            counts.append(output.numel() * layer.in_channels // layer.groups * math.prod(layer.kernel_size))
+
+    return note
 
 
 def _read_in_chunks(model: Encoder, clips: np.ndarray, actions: np.ndarray | None) -> Iterator[dict[str, Tensor]]:

@@ -184,12 +184,17 @@ def test_a_model_with_nothing_to_fit_is_given_no_frames_to_fit(
     assert max(converted) == len(frames)
 
 
-def test_statistics_of_a_heavy_model_come_from_fewer_frames_spread_over_all(frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_encoder("pca", frame_shape=[16, 16, 3], latent_dim=4)
-    model.fit(to_float(torch.from_numpy(frames)))
-    monkeypatch.setattr("encoders.artifact.STATISTICS_MACS", 10 * 16 * 16 * 3 * 4)
-    monkeypatch.setattr("encoders.artifact.STATISTICS_LEAST_FRAMES", 2)
+def test_statistics_of_a_heavy_model_come_from_fewer_frames_spread_over_all(
+    frames: np.ndarray, tiny: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_encoder("conv_vae", **tiny).eval()
+    monkeypatch.setattr("encoders.artifact.STATISTICS_MACS", 1.0)
+    monkeypatch.setattr("encoders.artifact.STATISTICS_LEAST_FRAMES", 10)
     spread = np.linspace(0, 255, 10).round().astype(int)
     mean, _ = reading_statistics(model, frames)["mean"]
     expected, _ = model.encode(to_float(torch.from_numpy(frames[spread])), {})
-    torch.testing.assert_close(mean, expected.mean(0))
+    torch.testing.assert_close(mean, expected.mean(0), atol=1e-5, rtol=1e-4)
+    counts: list[int] = []
+    layer = torch.nn.Conv2d(4, 6, (3, 5), groups=2)
+    encoders.artifact._counting(counts)(layer, None, layer(torch.zeros(2, 4, 10, 10)))
+    assert counts == [2 * 6 * 8 * 6 * (2 * 3 * 5)]
