@@ -7,6 +7,9 @@ import gymnasium
 import numpy as np
 
 from envs.minerl.game import Action, Game, GameDied, Observation
+from envs.minerl.local import REPLY_TIMEOUT, START_TIMEOUT, LocalGame
+from envs.minerl.recovery import RecoveringGame
+from envs.minerl.remote import RemoteGame
 from foundation.errors import UserError, nearest
 from foundation.seeds import FIRST_EVALUATION_SEED
 
@@ -20,22 +23,29 @@ def make_minerl(
     server: str = "minecraft",
     python: str | Path | None = None,
     headless: bool | None = None,
-    timeout: float = 240.0,
-    start_timeout: float = 600.0,
+    timeout: float = REPLY_TIMEOUT,
+    start_timeout: float = START_TIMEOUT,
+    retries: int = 3,
+    spare: bool = False,
     episode_ticks: int | None = None,
     render_mode: str | None = None,
 ) -> "MineRLEnv":
     """Make the environment of a MineRL id; nothing starts before the first reset.
 
-    `server` "voxel" plays a stand-in for Minecraft through the same client. `headless`: under xvfb (default: where there is no display).
-    `timeout`: seconds without a reply after which the game counts as hung; `start_timeout`: seconds that it has to start.
+    `server` "voxel" plays a stand-in for Minecraft through the same client; `python` names another interpreter that has `minerl`.
+    `headless`: under xvfb (default: where there is no display). `timeout`: seconds without a reply after which the game counts as
+    hung; `start_timeout`: seconds that it has to start. `retries`: how often a reset that fails is tried again; `spare`: keep a
+    second game ready for the death of the first.
     """
     if server not in SERVERS:
         raise UserError(f"server='{server}': {nearest(server, SERVERS)}")
-    from envs.minerl.local import LocalGame
 
-    game = LocalGame(task_id, server, timeout, start_timeout, headless)
-    return MineRLEnv(game, episode_ticks, render_mode)
+    def make_game() -> Game:
+        if python is None:
+            return LocalGame(task_id, server, timeout, start_timeout, headless)
+        return RemoteGame(task_id, python, server, timeout, start_timeout, headless)
+
+    return MineRLEnv(RecoveringGame(make_game, retries, spare), episode_ticks, render_mode)
 
 
 class MineRLEnv(gymnasium.Env[Observation, Action]):

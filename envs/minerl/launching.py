@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from envs.minerl import installation
+from envs.minerl import installation, processes
 from envs.minerl.game import GameDied
 from foundation.errors import UserError
 
@@ -123,9 +123,8 @@ def needs_xvfb(headless: bool | None) -> bool:
 @contextmanager
 def start_lock(timeout: float) -> Iterator[None]:
     """Let one Minecraft of this user start at a time: several at once take each other's ports. Raises `GameDied` after `timeout`."""
-    folder = Path(tempfile.gettempdir()) / f"minerl-perception-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    handle = os.open(folder / "start.lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    path = processes.own_folder().parent / "start.lock"
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:
         deadline = time.monotonic() + timeout
         while True:
@@ -133,7 +132,7 @@ def start_lock(timeout: float) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() > deadline:
-                raise GameDied(f"another Minecraft of this user has been starting for {timeout:.0f} s; see {folder / 'start.lock'}")
+                raise GameDied(f"another Minecraft of this user has been starting for {timeout:.0f} s; see {path}")
             time.sleep(0.1)
         yield
     finally:
