@@ -1,11 +1,12 @@
 """What a run is: an encoder or a control, an environment, an algorithm, a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from agents.algorithms import PPOSettings
+from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import build, command_line, read_preset, to_dict
 
@@ -31,9 +32,25 @@ class EnvironmentConfig:
     """Agent steps for which an attack is held."""
     pitch_limit: float = 60.0
     """Degrees up and down within which the view stays."""
+    action_store: Path | None = None
+    """Frame store of recorded action vectors, for VectorObf environments: agents choose among so many of them."""
+    action_count: int = 32
+    """Recorded action vectors that agents choose among."""
+    action_seed: int = 0
+    """Seed of the clustering that finds them."""
+    action_sha256: str | None = None
+    """Hash of those vectors; a run fills it in, and refuses others from then on."""
+    frame_size: tuple[int, int] | None = None
+    """Height and width that pictures are resized to; default: as they come."""
+    resize: Literal["squash", "crop"] = "squash"
+    """squash changes the aspect ratio, crop cuts the centre."""
+    evaluated_at_once: int = 8
+    """Evaluation episodes at a time, each in an environment of its own."""
 
     def __post_init__(self) -> None:
-        _at_least(1, frame_skip=self.frame_skip)
+        _at_least(1, frame_skip=self.frame_skip, evaluated_at_once=self.evaluated_at_once)
+        _at_least(2, action_count=self.action_count)
+        _at_least(0, action_seed=self.action_seed)
 
 
 @dataclass
@@ -131,16 +148,18 @@ Config = TypeVar("Config", AgentRun, ComparisonConfig)
 
 
 def read_command(schema: type[Config], description: str, argv: Sequence[str], *, pixels: bool | None = None) -> Config:
-    """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--field value ...]`.
+    """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`.
 
     An agent preset holds an algorithm's settings, and under `pixels:` those that differ on pixels; `pixels` says which hold
     (None: as `--control pixels` stands on the command line). What an environment preset says under `algorithm:` overrides them.
     """
-    argv, agent = _without_option(list(argv), "--agent")
+    argv, options = take_env_options(argv)
+    argv, agent = _without_option(argv, "--agent")
     on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
         own, named = values.get("algorithm", {}), values.pop("agent", "ppo")
+        add_options(values, options)
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
         if not isinstance(named, str):
@@ -160,9 +179,18 @@ def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
     return {**values, **(special if pixels else {})}
 
 
-def environment_preset(preset: str) -> EnvironmentConfig:
-    """Return the environment of an environment preset."""
-    return build(EnvironmentConfig, read_preset("env", preset).get("environment"), "environment")
+def environment_preset(preset: str, options: Mapping[str, Scalar] | None = None) -> EnvironmentConfig:
+    """Return the environment of an environment preset, with other options where they are given."""
+    values = read_preset("env", preset)
+    add_options(values, options or {})
+    return build(EnvironmentConfig, values.get("environment"), "environment")
+
+
+def add_options(values: dict[str, Any], options: Mapping[str, Scalar]) -> None:
+    """Put options of the environment over those of an environment preset's mapping."""
+    environment = values.get("environment")
+    if options and isinstance(environment, dict) and isinstance(environment.get("options", {}), dict):
+        values["environment"] = {**environment, "options": {**environment.get("options", {}), **options}}
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The environments of a run: one process, many episodes, pixels or latents."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import gymnasium
@@ -9,7 +10,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.config import EnvironmentConfig
 from agents.episodes import Episodes, evaluation_seed, training_seed
+from foundation.errors import UserError
+from frames.action_centres import ActionCentres, action_centres
 from wrappers import DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
+from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
+from wrappers.resized_picture import ResizedPicture
 
 
 def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
@@ -17,9 +22,34 @@ def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
     import envs
 
     env: gymnasium.Env = FrameSkip(envs.make_env(config.name, **config.options), config.frame_skip)
-    if isinstance(env.action_space, spaces.Dict) and "camera" in env.action_space.spaces:
+    if config.frame_size is not None:
+        env = ResizedPicture(env, config.frame_size, config.resize)
+    if takes_vectors(env.action_space):
+        env = ObfuscatedActions(env, recorded_actions(config).vectors)
+    elif isinstance(env.action_space, spaces.Dict) and "camera" in env.action_space.spaces:
         env = DiscreteActions(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
     return FlatObservation(env)
+
+
+def recorded_actions(config: EnvironmentConfig) -> ActionCentres:
+    """Return the recorded action vectors that an agent chooses among; raise `UserError` where they are not those of its run."""
+    if config.action_store is None:
+        raise UserError(
+            f"the actions of {config.name} are obfuscated vectors, and agents choose among recorded ones: name a frame store "
+            "of recordings of such an environment with --environment.action-store STORE"
+        )
+    actions = action_centres(config.action_store, config.action_count, config.action_seed)
+    if config.action_sha256 not in (None, actions.sha256):
+        raise UserError(
+            f"{config.action_store}: its {config.action_count} actions ({actions.sha256[:12]}) are not those "
+            f"that the agent was trained with ({config.action_sha256[:12]}); name the store that it was trained with"
+        )
+    return actions
+
+
+def resolved(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the settings with the hash of the recorded actions, where agents choose among such."""
+    return config if config.action_store is None else replace(config, action_sha256=recorded_actions(config).sha256)
 
 
 def check_environment(config: EnvironmentConfig) -> None:
@@ -47,6 +77,11 @@ def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
 
 
 def _vectorised(config: EnvironmentConfig, seeds: list[Callable[[int], int]], frozen: FrozenEncoder | None) -> VecEnv:
+    if frozen is not None and config.frame_size is not None and frozen.info.resize != config.resize:
+        raise UserError(
+            f"the encoder's frames were resized by '{frozen.info.resize}', the environment's are by '{config.resize}': "
+            f"add --environment.resize {frozen.info.resize}"
+        )
     venv = DummyVecEnv([partial(_with_episodes, config, seed_of) for seed_of in seeds])
     return venv if frozen is None else VecLatent(venv, frozen)
 

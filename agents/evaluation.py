@@ -36,7 +36,7 @@ class Evaluation:
     """Plays the same evaluation worlds as often as asked, in environments of its own."""
 
     def __init__(self, environment: EnvironmentConfig, frozen: FrozenEncoder | None, episodes: int) -> None:
-        self.venv = evaluation_environments(environment, min(episodes, _MOST_ENVIRONMENTS), frozen)
+        self.venv = evaluation_environments(environment, min(episodes, environment.evaluated_at_once, _MOST_ENVIRONMENTS), frozen)
 
     def play(self, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
         """Play evaluation episodes 0 to `episodes` - 1."""

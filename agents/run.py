@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, save_agent, save_checkpoint, save_zip
 from agents.config import AgentRun, plain
-from agents.environment import training_environments
+from agents.environment import resolved, training_environments
 from agents.episode_pictures import write_episode
 from agents.evaluation import Evaluation, Played
 from agents.metrics import MetricsFile
@@ -85,6 +85,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, Any]:
     """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
     settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
+    settings["environment"] = plain(resolved(config.environment))
     mirrored = fingerprint(config.encoder) if config.control and config.encoder else None
     return {**settings, "encoder_sha256": None if artifact is None else artifact.info.weights_sha256, "mirrored_sha256": mirrored}
 
