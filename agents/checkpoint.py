@@ -44,6 +44,9 @@ class Position:
     seconds: float = 0.0
     """Wall time of training, evaluation apart."""
     evaluation_seconds: float = 0.0
+    deaths: int = 0
+    """Episodes that ended because their environment died, those of evaluations included."""
+    failed_resets: int = 0
 
 
 def save_checkpoint(folder: Path, settings: dict[str, Any], position: Position, algorithm: BaseAlgorithm) -> None:

@@ -20,10 +20,15 @@ def evaluation_seed(episode: int) -> int:
     return FIRST_EVALUATION_SEED + episode
 
 
+RESTARTS = ("deaths", "failed_resets")
+"""What an environment that can die counts in its info, as `minerl/deaths`: ended episodes, and resets that had to be tried again."""
+
+
 class Episodes(gymnasium.Wrapper):
     """Choose the seed of every episode, and put the episode's return into `info["episode"]`, as Stable-Baselines3's Monitor does.
 
-    `seed_of(k)` is the seed of this environment's k-th episode. Spaces do not change. `picture` holds the last picture seen.
+    `seed_of(k)` is the seed of this environment's k-th episode. Spaces do not change. `picture` holds the last picture seen,
+    `restarts` how often the environment has died since it was made, by `RESTARTS`.
     """
 
     def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int]) -> None:
@@ -31,6 +36,7 @@ class Episodes(gymnasium.Wrapper):
         self.seed_of = seed_of
         self.episode = 0
         self.picture: np.ndarray | None = None
+        self.restarts = dict.fromkeys(RESTARTS, 0)
         self._return = 0.0
         self._length = 0
 
@@ -42,20 +48,22 @@ class Episodes(gymnasium.Wrapper):
         observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options)
         self.episode += 1
         self._return, self._length = 0.0, 0
-        self._remember(observation)
+        self._remember(observation, info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._return += float(reward)
         self._length += 1
-        self._remember(observation)
+        self._remember(observation, info)
         if terminated or truncated:
             info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}}
         return observation, reward, terminated, truncated, info
 
-    def _remember(self, observation: Any) -> None:
+    def _remember(self, observation: Any, info: dict[str, Any]) -> None:
         self.picture = observation[PICTURE] if isinstance(observation, dict) else observation
+        for cause in RESTARTS:
+            self.restarts[cause] = info.get(f"minerl/{cause}", self.restarts[cause])
 
     def save_state(self) -> dict[str, np.ndarray]:
         """Return which episode runs and what it has returned so far."""

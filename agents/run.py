@@ -18,6 +18,7 @@ from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, sav
 from agents.config import AgentRun, plain
 from agents.environment import resolved, training_environments
 from agents.episode_pictures import write_episode
+from agents.episodes import RESTARTS
 from agents.evaluation import Evaluation, Played
 from agents.metrics import MetricsFile
 from agents.representation import chosen_encoder, control_artifact, fingerprint
@@ -128,6 +129,7 @@ class _Training:
         self.metrics = MetricsFile(config.run, self.position.metrics_bytes, self.position.steps)
         self.clock = time.perf_counter()
         self.seconds_before = self.position.seconds
+        self.restarts_before = dict.fromkeys(RESTARTS, 0)
 
     def run(self) -> dict[str, Any]:
         try:
@@ -150,6 +152,7 @@ class _Training:
         rate = (steps - position.steps) / max(position.seconds - self.seconds_before, 1e-9)
         self.seconds_before = position.seconds
         position.steps = steps
+        self._count_restarts()
         if steps > position.logged_steps:
             position.episodes += len(episodes)
             self.metrics.write(steps, {**_rollout_metrics(episodes, position), "steps_per_second": rate, **self._losses()})
@@ -164,6 +167,13 @@ class _Training:
         if stop:
             save_zip(self.config.run, self.algorithm)
             raise Stopped
+
+    def _count_restarts(self) -> None:
+        """Add what has died since the last time, of training's environments and of evaluation's."""
+        for cause in RESTARTS:
+            now = sum(one[cause] for venv in (self.venv, self.evaluation.venv) for one in venv.get_attr("restarts"))
+            setattr(self.position, cause, getattr(self.position, cause) + now - self.restarts_before[cause])
+            self.restarts_before[cause] = now
 
     def _lap(self) -> float:
         now = time.perf_counter()
@@ -181,6 +191,7 @@ class _Training:
         policy, evaluation = self.algorithm.policy, self.config.evaluation
         played = self.evaluation.play_policy(policy, episodes, evaluation.deterministic, self.config.seed, keep_pictures)
         self.position.evaluation_seconds += self._lap()
+        self._count_restarts()
         numbers = {"evaluation/return": float(np.mean(played.returns)), "evaluation/episode_steps": float(np.mean(played.lengths))}
         self.metrics.write(self.position.steps, numbers, {"evaluation/returns": played.returns})
         return played
@@ -219,6 +230,8 @@ class _Training:
         return {
             "steps": self.position.steps,
             "episodes": self.position.episodes,
+            "restarts": self.position.deaths + self.position.failed_resets,
+            **{cause: getattr(self.position, cause) for cause in RESTARTS},
             "seed": config.seed,
             "control": config.control,
             "encoder": frozen and {"name": frozen.info.name, "reading": frozen.reading, "latents": list(frozen.latent_shape)},
@@ -276,6 +289,8 @@ def _rollout_metrics(episodes: list[dict[str, Any]], position: Position) -> dict
     if episodes:
         numbers["rollout/return"] = float(np.mean([one["r"] for one in episodes]))
         numbers["rollout/episode_steps"] = float(np.mean([one["l"] for one in episodes]))
+    if position.deaths or position.failed_resets:
+        numbers |= {f"environments/{cause}": getattr(position, cause) for cause in RESTARTS}
     return numbers
 
 
