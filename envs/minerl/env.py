@@ -84,7 +84,8 @@ class MineRLEnv(gymnasium.Env[Observation, Action]):
         except GameDied as error:
             raise UserError(f"{error}; `make check` says what is usable here") from error
         self._ticks = 0
-        return self._last, {"minerl/seed": seed}
+        counts = self.game.counts() if isinstance(self.game, RecoveringGame) else {}
+        return self._last, {"minerl/seed": seed, **counts}
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Advance by one tick."""
