@@ -22,6 +22,7 @@ from foundation.errors import UserError
 
 _GRACE = 5.0
 """Seconds that a process has to end by itself before it is killed."""
+_LAST_MOMENT = 0.5
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 # the launcher is configured by class attributes and environment variables of the whole process
@@ -52,6 +53,10 @@ class Launched:
 
     def last_words(self) -> str:
         """Say whether the process has ended, and what it printed last."""
+        # a connection breaks a moment before the process that held it is gone, and its output is read
+        with _suppressed_timeout():
+            self.instance.minecraft_process.wait(_LAST_MOMENT)
+            self.instance._logger_thread.join(_LAST_MOMENT)
         status = self.instance.minecraft_process.poll()
         state = "its process lives" if status is None else f"its process has ended with status {status}"
         logs = "".join(path.read_text(errors="replace") for path in self._folder.glob("logs/*.log"))
@@ -213,13 +218,18 @@ def _signal_group(process: Any, number: int) -> None:
 
 def _end_group(process: Any) -> None:
     _signal_group(process, signal.SIGTERM)
-    try:
+    with _suppressed_timeout():
         process.wait(_GRACE)
-    except Exception as error:  # psutil's and subprocess's TimeoutExpired have no base in common
-        if type(error).__name__ != "TimeoutExpired":
-            raise
-        _signal_group(process, signal.SIGKILL)
-        process.wait(_GRACE)
+        return
+    _signal_group(process, signal.SIGKILL)
+    process.wait(_GRACE)
+
+
+def _suppressed_timeout() -> suppress:
+    import psutil
+
+    # a process of minerl's is psutil's or subprocess's, and the two have their own
+    return suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired)
 
 
 def _forget(instance: Any) -> None:

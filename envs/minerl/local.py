@@ -69,8 +69,8 @@ class LocalGame:
         try:
             observation, reward, done, info = self._client.step(commands)
             if "error" in info:
-                # what came with it is no observation but a random sample of the space
-                raise ConnectionError(info["error"])
+                # what came with it is no observation but a random sample of the space; it says "timed out" whatever happened
+                raise ConnectionError("no whole reply came")
             return spaces.read_observation(self.observation_space, observation), float(reward), bool(done), dict(info)
         except Exception as error:
             raise self._died(f"step {self._steps}", error) from error
@@ -102,7 +102,7 @@ class LocalGame:
 
     def _died(self, when: str, error: Exception) -> GameDied:
         """End what is left; return what to say about it."""
-        said = "no whole message came" if isinstance(error, _BROKEN_MESSAGE) else " ".join(str(error).split())
+        said = "no whole reply came" if isinstance(error, _BROKEN_MESSAGE) else " ".join(str(error).split())
         words = self._launched.last_words() if self._launched is not None else "it does not run"
         self.close()
         return GameDied(f"{self.task_id} died at {when}: {said or type(error).__name__}; {words}")
