@@ -1,7 +1,8 @@
-"""A run's state at a rollout boundary: all of it in one file, and the agent alone for sharing.
+"""A run's state at a rollout boundary: all of it behind one file, and the agent alone for sharing.
 
-`resume.pt` holds everything a run needs to go on, so that no kill between two files can lose it. `agent.safetensors` and
-`agent.json` are the policy and its settings; `agent.zip` is Stable-Baselines3's own format for use elsewhere, never read here.
+`resume.pt` holds everything a run needs to go on, and names the segments of `replay/` that belong to it, so that no kill between
+two files can lose it. `agent.safetensors` and `agent.json` are the policy and its settings; `agent.zip` is Stable-Baselines3's own
+format for use elsewhere, never read here.
 """
 
 import hashlib
@@ -17,16 +18,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.environment import bare_environments
 from agents.episodes import can_restore, restore_layers, save_layers
+from agents.replay import Segment, read_segments, remove_others, replay_buffer, rows_added, write_segments
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from wrappers import VecLatent
 
 FORMAT = 1
+
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate")
+"""What algorithms count; `_n_calls` and `exploration_rate` are those of DQN and its kin."""
 
 
 @dataclass
@@ -49,20 +55,32 @@ class Position:
     failed_resets: int = 0
 
 
-def save_checkpoint(folder: Path, settings: dict[str, Any], position: Position, algorithm: BaseAlgorithm) -> None:
-    """Write `resume.pt` in one step."""
+def save_checkpoint(
+    folder: Path, settings: dict[str, Any], position: Position, algorithm: BaseAlgorithm, written: list[Segment]
+) -> list[Segment]:
+    """Write what `replay/` does not hold yet, then `resume.pt` in one step; return the replay buffer's segments, which `written` were.
+
+    Raises `UserError` where the disk is full; the checkpoint before it can still be resumed from.
+    """
+    buffer, segments = replay_buffer(algorithm), []
+    if buffer is not None:
+        segments = write_segments(folder / "replay", buffer, rows_added(algorithm), written)
     content = {
         "format": FORMAT,
         "settings": json.dumps(settings),
         "position": asdict(position),
         "parameters": algorithm.get_parameters(),
-        "counters": {name: getattr(algorithm, name) for name in ("num_timesteps", "_n_updates", "_episode_num")},
-        "random": _random_state(),
+        "variables": {name: getattr(algorithm, name).detach().cpu() for name in _variables(algorithm)},
+        "counters": {name: getattr(algorithm, name) for name in _COUNTERS if hasattr(algorithm, name)},
+        "random": {**_random_state(), "actions": json.dumps(algorithm.action_space.np_random.bit_generator.state)},
         "worlds": _worlds(algorithm),
+        "replay": [(segment.first, segment.last) for segment in segments],
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(folder / "resume.pt", buffer.getvalue())
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_atomically(folder / "resume.pt", file.getvalue())
+    remove_others(folder / "replay", segments)
+    return segments
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -79,18 +97,26 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     return content
 
 
-def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm) -> Position:
-    """Put the algorithm, its environments and the random generators back; return the position.
+def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm, folder: Path) -> tuple[Position, list[Segment]]:
+    """Put the algorithm, its environments and the random generators back; return the position and the replay buffer's segments.
 
     Environments that cannot be restored begin fresh episodes.
     """
     algorithm.set_parameters(content["parameters"], exact_match=True)
+    for name, value in content.get("variables", {}).items():
+        getattr(algorithm, name).data.copy_(value)
     for name, value in content["counters"].items():
         setattr(algorithm, name, value)
     assert algorithm.env is not None
+    segments = [Segment(first, last) for first, last in content.get("replay", [])]
+    buffer = replay_buffer(algorithm)
+    if buffer is not None:
+        read_segments(folder / "replay", buffer, rows_added(algorithm), segments)
     _restore_worlds(content["worlds"], algorithm)
     _restore_random(content["random"])
-    return Position(**content["position"])
+    if "actions" in content["random"]:
+        algorithm.action_space.np_random.bit_generator.state = json.loads(content["random"]["actions"])
+    return Position(**content["position"]), segments
 
 
 def save_agent(folder: Path, settings: dict[str, Any], algorithm: BaseAlgorithm, about: dict[str, Any]) -> None:
@@ -146,6 +172,11 @@ def _distinct(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
     return dict(distinct.values())
 
 
+def _variables(algorithm: BaseAlgorithm) -> list[str]:
+    """Name the tensors that an algorithm learns beside its networks, such as SAC's entropy coefficient."""
+    return algorithm._get_torch_save_params()[1]
+
+
 def _worlds(algorithm: BaseAlgorithm) -> dict[str, Any]:
     """Everything about the episodes that are under way, arrays as tensors."""
     venv = algorithm.env
@@ -155,6 +186,9 @@ def _worlds(algorithm: BaseAlgorithm) -> dict[str, Any]:
         "episode_starts": _tensors(algorithm._last_episode_starts),
         "layers": [[_tensors(state) for state in save_layers(env)] for env in bare_environments(venv)],
     }
+    memory = getattr(algorithm, "_last_lstm_states", None)
+    if memory is not None:
+        worlds["lstm"] = [[tensor.cpu() for tensor in pair] for pair in memory]
     latent = _latent_layer(venv)
     return worlds if latent is None else {**worlds, "encoder": dict(latent.encoder_state())}
 
@@ -175,6 +209,9 @@ def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
         return
     algorithm._last_obs = _arrays(worlds["observation"])
     algorithm._last_episode_starts = _arrays(worlds["episode_starts"])
+    if "lstm" in worlds:
+        policy, value = (tuple(tensor.to(algorithm.device) for tensor in pair) for pair in worlds["lstm"])
+        algorithm._last_lstm_states = RNNStates(policy, value)  # type: ignore[attr-defined]
     latent = _latent_layer(venv)
     if latent is not None:
         latent.restore_encoder_state(worlds["encoder"])

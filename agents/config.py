@@ -1,11 +1,11 @@
 """What a run is: an encoder or a control, an environment, an algorithm, a seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from agents.algorithms import PPOSettings
+from agents.algorithms import Learner, PPOSettings, build_algorithm, settings_class
 from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import build, command_line, read_preset, to_dict
@@ -26,8 +26,10 @@ class EnvironmentConfig:
     """Game ticks an agent step."""
     actions: str = "treechop"
     """List of combined actions, for environments with MineRL's action dictionary."""
+    continuous: bool = False
+    """MineRL's actions as a vector in place of the list: pitch, yaw, and a number for each key that the list uses."""
     camera_degrees: float = 15.0
-    """One camera action turns by this."""
+    """One camera action turns by this; a continuous one by at most this."""
     sticky_attack: int = 0
     """Agent steps for which an attack is held."""
     pitch_limit: float = 60.0
@@ -64,7 +66,7 @@ class EvaluationConfig:
     final_episodes: int = 24
     """Episodes after the last step; their mean return is the run's score."""
     deterministic: bool = False
-    """Take the likeliest action instead of sampling, which is what PPO trains."""
+    """Take the likeliest action instead of sampling, which is what PPO trains; DQN, QR-DQN and TD3 have one action either way."""
 
     def __post_init__(self) -> None:
         _at_least(1, every=self.every, episodes=self.episodes, final_episodes=self.final_episodes)
@@ -76,20 +78,25 @@ class TrainingConfig:
 
     environment: EnvironmentConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    algorithm: PPOSettings = field(default_factory=PPOSettings)
+    algorithm: Learner = field(default_factory=PPOSettings)
     steps: int = 100_000
     """Agent steps of training, over all parallel environments; only says when to stop."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where frames are encoded and picture policies run."""
+    policy_device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy runs; auto: on pixels with the frames, on latents on the CPU, where small networks are faster."""
     threads: int = 1
     """Torch threads a run; other numbers give other last bits."""
     checkpoint_every: int = 10_000
-    """Agent steps between two checkpoints."""
+    """Agent steps between two checkpoints at most."""
+    checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints at most."""
     store: Path | None = None
     """Frames for the controls untrained and pca, when the store that the encoder names is gone."""
 
     def __post_init__(self) -> None:
         _at_least(1, steps=self.steps, threads=self.threads, checkpoint_every=self.checkpoint_every)
+        _at_least(0, checkpoint_minutes=self.checkpoint_minutes)
 
 
 @dataclass(kw_only=True)
@@ -150,8 +157,9 @@ Config = TypeVar("Config", AgentRun, ComparisonConfig)
 def read_command(schema: type[Config], description: str, argv: Sequence[str], *, pixels: bool | None = None) -> Config:
     """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`.
 
-    An agent preset holds an algorithm's settings, and under `pixels:` those that differ on pixels; `pixels` says which hold
-    (None: as `--control pixels` stands on the command line). What an environment preset says under `algorithm:` overrides them.
+    An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:` those that differ on pixels, and under
+    `environment:` what it needs of the environment. `pixels` says which hold (None: as `--control pixels` stands on the command
+    line). What an environment preset says under `algorithm:` overrides them.
     """
     argv, options = take_env_options(argv)
     argv, agent = _without_option(argv, "--agent")
@@ -164,18 +172,26 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
         if not isinstance(named, str):
             raise UserError(f"'agent' must name a preset of configs/agent/, got {named!r}")
-        values["algorithm"] = {**agent_settings(agent or named, on_pixels), **own}
-        return schema
+        settings = agent_settings(agent or named, on_pixels)
+        needed = settings.pop("environment", {})
+        if needed and isinstance(values.get("environment"), dict):
+            values["environment"] = {**values["environment"], **needed}
+        values["algorithm"] = {**settings, **own}
+        return _with_settings_of(settings_class(values["algorithm"]), schema)
 
-    return _checked(command_line("env", with_agent, description, argv))
+    parsed = command_line("env", with_agent, description, argv)
+    config = schema(**{one.name: getattr(parsed, one.name) for one in fields(schema)})
+    config.check()
+    return config
 
 
 def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
-    """Return the algorithm's settings of an agent preset, for pixels or for latents."""
+    """Return the algorithm's settings of an agent preset, for pixels or for latents; and `environment`, where the preset has it."""
     values = read_preset("agent", preset)
+    for part in ("pixels", "environment"):
+        if not isinstance(values.get(part, {}), dict):
+            raise UserError(f"agent preset '{preset}': '{part}' must hold a mapping of keys to values")
     special = values.pop("pixels", {})
-    if not isinstance(special, dict):
-        raise UserError(f"agent preset '{preset}': 'pixels' must hold a mapping of keys to values")
     return {**values, **(special if pixels else {})}
 
 
@@ -198,12 +214,19 @@ def plain(config: Any) -> dict[str, Any]:
     return to_dict(config)
 
 
-def _checked(config: Config) -> Config:
-    config.check()
-    return config
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with defaults for what was not there yet when it was started."""
+    environment = build(EnvironmentConfig, settings["environment"], "environment")
+    return {**settings, "environment": plain(environment), "algorithm": plain(build_algorithm(settings["algorithm"]))}
 
 
-def _at_least(least: int, **values: int) -> None:
+def _with_settings_of(algorithm: type[Learner], schema: type) -> type:
+    """Return `schema` with the one algorithm's settings, so that options and errors are of that algorithm alone."""
+    own = [("algorithm", algorithm, field(default_factory=algorithm))]
+    return make_dataclass(schema.__name__, own, bases=(schema,), kw_only=True, namespace={"__doc__": schema.__doc__})
+
+
+def _at_least(least: float, **values: float) -> None:
     for name, value in values.items():
         if value < least:
             raise UserError(f"'{name}' must be at least {least}, got {value}")

@@ -8,11 +8,12 @@ import gymnasium
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from agents.algorithms import Learner
 from agents.config import EnvironmentConfig
 from agents.episodes import Episodes, evaluation_seed, training_seed
 from foundation.errors import UserError
 from frames.action_centres import ActionCentres, action_centres
-from wrappers import DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
+from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
 from wrappers.resized_picture import ResizedPicture
 
@@ -27,7 +28,8 @@ def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
     if takes_vectors(env.action_space):
         env = ObfuscatedActions(env, recorded_actions(config).vectors)
     elif isinstance(env.action_space, spaces.Dict) and "camera" in env.action_space.spaces:
-        env = DiscreteActions(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
+        acting = ContinuousActions if config.continuous else DiscreteActions
+        env = acting(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
     return FlatObservation(env)
 
 
@@ -52,9 +54,13 @@ def resolved(config: EnvironmentConfig) -> EnvironmentConfig:
     return config if config.action_store is None else replace(config, action_sha256=recorded_actions(config).sha256)
 
 
-def check_environment(config: EnvironmentConfig) -> None:
-    """Raise `UserError` where the environment, its options or the list of actions cannot be had."""
-    agent_environment(config).close()
+def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
+    """Raise `UserError` where the environment, its options or the list of actions cannot be had, or the algorithm cannot act in it."""
+    env = agent_environment(config)
+    try:
+        algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
+    finally:
+        env.close()
 
 
 def training_environments(config: EnvironmentConfig, count: int, run_seed: int, frozen: FrozenEncoder | None) -> VecEnv:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -18,8 +20,8 @@ from wrappers.flat_observation import PICTURE
 
 _MOST_ENVIRONMENTS = 8
 
-Act = Callable[[Any], np.ndarray]
-"""Observations of all environments -> their actions."""
+Act = Callable[[Any, np.ndarray], np.ndarray]
+"""Observations of all environments, and which of them begin an episode (bool (B,)) -> their actions."""
 
 
 @dataclass
@@ -30,6 +32,20 @@ class Played:
     lengths: list[int]
     pictures: list[np.ndarray] = field(default_factory=list)
     """The first episode's pictures, uint8 (H, W, 3)."""
+
+
+class Acting:
+    """A trained policy at play: carries a recurrent one's memory along, and tells one with masks what the environments offer."""
+
+    def __init__(self, policy: BasePolicy, venv: VecEnv, deterministic: bool) -> None:
+        self.policy, self.venv, self.deterministic = policy, venv, deterministic
+        self.masked = isinstance(policy, MaskableActorCriticPolicy)
+        self.memory: Any = None
+
+    def __call__(self, observation: Any, starts: np.ndarray) -> np.ndarray:
+        masks = {"action_masks": get_action_masks(self.venv)} if self.masked else {}
+        actions, self.memory = self.policy.predict(observation, self.memory, starts, self.deterministic, **masks)
+        return actions
 
 
 class Evaluation:
@@ -45,13 +61,9 @@ class Evaluation:
 
     def play_policy(self, policy: BasePolicy, episodes: int, deterministic: bool, seed: int, keep_pictures: bool = False) -> Played:
         """Play with a policy; its sampled actions are seeded, and training's random numbers stay untouched."""
-
-        def act(observation: Any) -> np.ndarray:
-            return policy.predict(observation, deterministic=deterministic)[0]
-
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return self.play(act, episodes, keep_pictures)
+            return self.play(Acting(policy, self.venv, deterministic), episodes, keep_pictures)
 
     def close(self) -> None:
         """Close the environments."""
@@ -67,12 +79,12 @@ def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = F
     ended: dict[int, dict[str, Any]] = {}
     number = list(range(count))
     pictures: list[np.ndarray] = []
-    observation = venv.reset()
+    observation, starts = venv.reset(), np.ones(count, dtype=bool)
     while len(ended) < episodes:
         if keep_pictures and number[0] == 0:
             pictures.append(np.array(venv.get_attr("picture", 0)[0]))
-        observation, _, dones, infos = venv.step(act(observation))
-        for index in np.flatnonzero(dones):
+        observation, _, starts, infos = venv.step(act(observation, starts))
+        for index in np.flatnonzero(starts):
             if number[index] < episodes:
                 ended[number[index]] = infos[index]["episode"]
             number[index] += count
@@ -86,7 +98,7 @@ def play_random(environment: EnvironmentConfig, episodes: int, seed: int) -> Pla
     space = evaluation.venv.action_space
     space.seed(seed)
     try:
-        return evaluation.play(lambda _: np.stack([space.sample() for _ in range(evaluation.venv.num_envs)]), episodes, keep_pictures=True)
+        return evaluation.play(lambda *_: np.stack([space.sample() for _ in range(evaluation.venv.num_envs)]), episodes, keep_pictures=True)
     finally:
         evaluation.close()
 

@@ -23,14 +23,17 @@ class MetricsFile:
         self._file = self.path.open("r+b")
         self._file.truncate(size)
         self._file.seek(size)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1)
+        # readers drop what an interrupted run logged from `steps` on; what it rightly logged at `steps` is said again
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps)
+        for line in self._lines():
+            if line["step"] == steps:
+                self._show(steps, line)
 
     def write(self, steps: int, numbers: dict[str, float], more: dict[str, Any] | None = None) -> None:
         """Write a line of numbers at `steps`; `more` goes into the line only."""
         self._file.write(json.dumps({"step": steps, **numbers, **(more or {})}).encode() + b"\n")
         self._file.flush()
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, steps)
+        self._show(steps, numbers)
 
     def flush(self) -> int:
         """Return the size in bytes that a checkpoint has to remember."""
@@ -42,10 +45,17 @@ class MetricsFile:
 
     def curve(self) -> list[dict[str, Any]]:
         """Return the learning curve so far: steps and evaluation returns."""
-        lines = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [{"step": line["step"], "returns": line["evaluation/returns"]} for line in lines if "evaluation/returns" in line]
+        return [{"step": line["step"], "returns": line["evaluation/returns"]} for line in self._lines() if "evaluation/returns" in line]
 
     def close(self) -> None:
         """Close both."""
         self._file.close()
         self._board.close()
+
+    def _lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def _show(self, steps: int, numbers: dict[str, Any]) -> None:
+        for name, value in numbers.items():
+            if name != "step" and not isinstance(value, list):
+                self._board.add_scalar(name, value, steps)

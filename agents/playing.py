@@ -1,7 +1,7 @@
 """Play a trained agent, or a player that does not learn, and film what it saw."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from agents.algorithms import PPOSettings
+from agents.algorithms import build_algorithm
 from agents.checkpoint import load_policy, read_agent
 from agents.config import EnvironmentConfig, environment_preset
 from agents.environment import bare_environments, evaluation_environments
 from agents.episode_pictures import TICKS_A_SECOND, reconstructed
 from agents.episodes import Episodes, evaluation_seed
-from agents.evaluation import scripted_episode
+from agents.evaluation import Act, Acting, scripted_episode
 from agents.run import available_device
 from foundation.errors import UserError
 from foundation.presets import build, parse, preset_names
@@ -100,16 +100,15 @@ def _agent_films(folder: Path, config: PlayConfig) -> tuple[list[Film], FrozenEn
     """Play with the policy of a run's folder."""
     about = read_agent(folder)
     environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
-    settings = build(PPOSettings, about["settings"]["algorithm"], "algorithm")
+    settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
     frozen = _agents_encoder(folder, about, config.encoder, device)
     venv = evaluation_environments(environment, 1, frozen)
-    # nothing is trained, but a rollout has to hold a batch
-    algorithm = replace(settings, n_envs=1, n_steps=settings.batch_size).make(venv, config.seed, device)
+    algorithm = settings.for_playing().make(venv, config.seed, device)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
-    return _film(venv, lambda seen: algorithm.policy.predict(seen, deterministic=config.deterministic)[0], config), frozen
+    return _film(venv, Acting(algorithm.policy, venv, config.deterministic), config), frozen
 
 
 def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, device: str) -> FrozenEncoder | None:
@@ -135,7 +134,7 @@ def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
         venv.action_space.seed(config.seed)
-        return _film(venv, lambda _: np.array([venv.action_space.sample()]), config), None
+        return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config), None
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
         for number in range(config.episodes):
@@ -147,20 +146,20 @@ def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
     return films, None
 
 
-def _film(venv: Any, act: Callable[[Any], np.ndarray], config: PlayConfig) -> list[Film]:
+def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
     world = bare_environments(venv)[0]
     assert isinstance(world, Episodes)
     world.seed_of = lambda episode: evaluation_seed(config.seed + episode)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
-        observation = venv.reset()
+        observation, dones = venv.reset(), np.array([True])
         for _ in range(config.episodes):
             pictures: list[np.ndarray] = []
             done = False
             while not done:
                 if config.video is not None:
                     pictures.append(np.array(world.picture))
-                observation, _, dones, infos = venv.step(act(observation))
+                observation, _, dones, infos = venv.step(act(observation, dones))
                 done = bool(dones[0])
             ended = infos[0]["episode"]
             films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), ended["r"], ended["l"]))

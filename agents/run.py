@@ -15,12 +15,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, save_agent, save_checkpoint, save_zip
-from agents.config import AgentRun, plain
+from agents.config import AgentRun, completed, plain
 from agents.environment import resolved, training_environments
 from agents.episode_pictures import write_episode
 from agents.episodes import RESTARTS
 from agents.evaluation import Evaluation, Played
 from agents.metrics import MetricsFile
+from agents.replay import Segment
 from agents.representation import chosen_encoder, control_artifact, fingerprint
 from encoders import EncoderArtifact
 from foundation.errors import UserError
@@ -30,7 +31,8 @@ from wrappers import FrozenEncoder
 Report = Callable[[int, str], bool]
 """Called at every rollout boundary with the steps done and a note; returns whether to stop."""
 
-_MAY_DIFFER = ("steps", "device", "run", "checkpoint_every", "encoder", "store")
+_MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store")
+_LOGGED = ("train/", "rollout/exploration_rate")
 
 
 class Stopped(Exception):
@@ -53,7 +55,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
         settings = identity(config, artifact)
         checkpoint = read_checkpoint(config.run)
         if checkpoint is not None:
-            refuse_differences(json.loads(checkpoint["settings"]), settings, config.run)
+            refuse_differences(completed(json.loads(checkpoint["settings"])), settings, config.run)
         training = _Training(config, settings, artifact, checkpoint, report)
         write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
         return training.run()
@@ -64,7 +66,7 @@ def finished_result(config: AgentRun) -> dict[str, Any] | None:
     result, checkpoint = read_result(config.run), read_checkpoint(config.run)
     if result is None or checkpoint is None or result["steps"] < config.steps:
         return None
-    refuse_differences(json.loads(checkpoint["settings"]), identity(config, _artifact(config)), config.run)
+    refuse_differences(completed(json.loads(checkpoint["settings"])), identity(config, _artifact(config)), config.run)
     return result
 
 
@@ -119,10 +121,14 @@ class _Training:
         self.position = Position()
         self.saved_steps = 0
         self.venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, self.frozen)
-        self.algorithm: BaseAlgorithm = config.algorithm.make(self.venv, config.seed, self.device)
+        policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)
+        self.algorithm: BaseAlgorithm = config.algorithm.make(self.venv, config.seed, self.device, policy_device)
+        self.placed = placed_devices(self.frozen, self.algorithm)
+        self.segments: list[Segment] = []
         if checkpoint is not None:
-            self.position = restore_checkpoint(checkpoint, self.algorithm)
+            self.position, self.segments = restore_checkpoint(checkpoint, self.algorithm, config.run)
             self.saved_steps = self.position.steps
+        self.saved_at = time.monotonic()
         self.resumed = checkpoint is not None
         episodes = config.evaluation.episodes, config.evaluation.final_episodes
         self.evaluation = Evaluation(config.environment, self.frozen, max(episodes))
@@ -147,7 +153,7 @@ class _Training:
 
     def boundary(self, episodes: list[dict[str, Any]]) -> None:
         """Log the rollout that ended, evaluate and save where due, stop where asked."""
-        position, steps = self.position, int(self.algorithm.num_timesteps)
+        position, steps, config = self.position, int(self.algorithm.num_timesteps), self.config
         position.seconds += self._lap()
         rate = (steps - position.steps) / max(position.seconds - self.seconds_before, 1e-9)
         self.seconds_before = position.seconds
@@ -157,16 +163,20 @@ class _Training:
             position.episodes += len(episodes)
             self.metrics.write(steps, {**_rollout_metrics(episodes, position), "steps_per_second": rate, **self._losses()})
             position.logged_steps = steps
-        stop = self.report(steps, f"return {np.mean([one['r'] for one in episodes]):.2f}" if episodes else "")
-        every = self.config.evaluation.every
-        if not stop and steps // every > position.evaluated_steps // every and steps < self.config.steps:
-            self._evaluate(self.config.evaluation.episodes)
+        stop = self.report(steps, f"return {np.mean([one['r'] for one in episodes]):.2f}" if episodes else _where(self.placed))
+        every = config.evaluation.every
+        if not stop and steps // every > position.evaluated_steps // every and steps < config.steps:
+            self._evaluate(config.evaluation.episodes)
             position.evaluated_steps = steps
-        if stop or steps - self.saved_steps >= self.config.checkpoint_every:
+        if stop or self._checkpoint_is_due(steps):
             self._save()
         if stop:
-            save_zip(self.config.run, self.algorithm)
+            save_zip(config.run, self.algorithm)
             raise Stopped
+
+    def _checkpoint_is_due(self, steps: int) -> bool:
+        new, minutes = steps - self.saved_steps, (time.monotonic() - self.saved_at) / 60
+        return new >= self.config.checkpoint_every or (new > 0 and minutes >= self.config.checkpoint_minutes)
 
     def _count_restarts(self) -> None:
         """Add what has died since the last time, of training's environments and of evaluation's."""
@@ -182,7 +192,7 @@ class _Training:
 
     def _losses(self) -> dict[str, float]:
         recorded = self.algorithm.logger.name_to_value
-        losses = {name: float(value) for name, value in recorded.items() if name.startswith("train/")}
+        losses = {name: float(value) for name, value in recorded.items() if name.startswith(_LOGGED)}
         recorded.clear()
         return losses
 
@@ -198,9 +208,9 @@ class _Training:
 
     def _save(self) -> None:
         self.position.metrics_bytes = self.metrics.flush()
-        save_checkpoint(self.config.run, self.settings, self.position, self.algorithm)
+        self.segments = save_checkpoint(self.config.run, self.settings, self.position, self.algorithm, self.segments)
         save_agent(self.config.run, self.settings, self.algorithm, self._about())
-        self.saved_steps = self.position.steps
+        self.saved_steps, self.saved_at = self.position.steps, time.monotonic()
         self._lap()
 
     def _finish(self) -> dict[str, Any]:
@@ -238,7 +248,7 @@ class _Training:
             "encoder_folder": str(config.run / "encoder" if config.control else config.encoder) if frozen else None,
             "encoder_parameters": 0 if frozen is None else frozen.parameter_count,
             "policy_parameters": sum(parameter.numel() for parameter in self.algorithm.policy.parameters()),
-            "device": {"encoder": None if frozen is None else self.device, "policy": str(self.algorithm.device)},
+            "device": self.placed,
             "threads": config.threads,
             "versions": {name: version(name) for name in ("torch", "stable-baselines3", "gymnasium", "numpy", "ray")},
         }
@@ -250,10 +260,15 @@ class _Boundary(BaseCallback):
     def __init__(self, training: _Training) -> None:
         super().__init__()
         self.training = training
+        self.interval = training.config.algorithm.boundary_steps(training.config.evaluation.every)
         self.episodes: list[dict[str, Any]] = []
 
-    def _on_rollout_start(self) -> None:
+    def _on_training_start(self) -> None:
         self.reached()
+
+    def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps - self.training.position.steps >= self.interval:
+            self.reached()
 
     def _on_step(self) -> bool:
         self.episodes.extend(info["episode"] for info in self.locals["infos"] if "episode" in info)
@@ -269,6 +284,24 @@ def available_device(wanted: str) -> str:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("device 'cuda' was asked for, but torch sees no CUDA device; use --device cpu or auto")
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def placed_devices(frozen: FrozenEncoder | None, algorithm: BaseAlgorithm) -> dict[str, str | None]:
+    """Return where the encoder and the policy are, by their weights; raise `RuntimeError` where that is not where they were to be."""
+    asked: dict[str, tuple[torch.nn.Module, torch.device]] = {"policy": (algorithm.policy, algorithm.device)}
+    if frozen is not None:
+        asked["encoder"] = (frozen.model, torch.device(frozen.device))
+    placed: dict[str, str | None] = {"encoder": None}
+    for name, (model, device) in asked.items():
+        found = {weight.device.type for weight in model.parameters()} or {device.type}
+        if found != {device.type}:
+            raise RuntimeError(f"the {name} is on {', '.join(sorted(found))}, and was to be on {device.type}")
+        placed[name] = device.type
+    return placed
+
+
+def _where(placed: dict[str, str | None]) -> str:
+    return ", ".join(f"{name} on {device}" for name, device in placed.items() if device)
 
 
 def _artifact(config: AgentRun) -> EncoderArtifact | None:

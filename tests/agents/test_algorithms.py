@@ -35,7 +35,7 @@ def test_a_picture_in_a_dictionary_goes_through_the_same_cnn_as_a_picture_alone(
 @pytest.mark.parametrize("space", [NUMBER, spaces.Dict({"latent": NUMBER, "compass/angle": NUMBER})])
 def test_a_policy_without_pictures_stays_on_the_cpu(space, monkeypatch):
     devices = []
-    monkeypatch.setattr("agents.algorithms.PPO", lambda *_, device, **__: devices.append(device) or _NoLogger())
+    monkeypatch.setattr(PPOSettings, "algorithm", lambda *_, device, **__: devices.append(device) or _NoLogger())
     PPOSettings(n_envs=1, n_steps=4, batch_size=4).make(DummyVecEnv([lambda: Still(space)]), seed=0, device="cuda")
     assert devices == ["cpu"]
 

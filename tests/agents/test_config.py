@@ -15,7 +15,10 @@ def run_settings(*argv: str) -> AgentRun:
 @pytest.mark.parametrize("agent", preset_names("agent"))
 def test_every_shipped_preset_is_valid(preset: str, agent: str) -> None:
     config = run_settings(preset, "--agent", agent, "--control", "pixels")
-    assert config.environment == environment_preset(preset)
+    expected = environment_preset(preset)
+    expected.continuous = agent in ("sac", "td3")
+    assert config.environment == expected
+    assert config.algorithm.kind == ("ppo" if agent == "debug" else agent)
 
 
 def test_pixels_have_settings_of_their_own(tmp_path) -> None:

@@ -23,9 +23,9 @@ def test_no_training_world_is_an_evaluation_world() -> None:
 def test_every_evaluation_plays_the_same_worlds_in_the_same_order(worlds) -> None:
     few, many = Evaluation(BRIGHT, None, 2), Evaluation(BRIGHT, None, 5)
     always = np.zeros(8, int)
-    first = few.play(lambda _: always[:2], 5)
-    again = few.play(lambda _: always[:2], 5)
-    wider = many.play(lambda _: always[:5], 5)
+    first = few.play(lambda *_: always[:2], 5)
+    again = few.play(lambda *_: always[:2], 5)
+    wider = many.play(lambda *_: always[:5], 5)
     assert first.returns == again.returns == wider.returns
     assert len(set(first.returns)) > 1
 
@@ -58,7 +58,7 @@ def test_returns_are_sums_over_all_ticks_of_an_episode(worlds) -> None:
     world = worlds("Bright")
     world.reset(seed=evaluation_seed(0))
     expected = sum(world.step({"attack": 1})[1] for _ in range(60))
-    played = Evaluation(BRIGHT, None, 1).play(lambda _: np.array([0]), 1, keep_pictures=True)
+    played = Evaluation(BRIGHT, None, 1).play(lambda *_: np.array([0]), 1, keep_pictures=True)
     assert played.returns == [expected]
     assert expected != 0
     assert played.lengths == [15]
