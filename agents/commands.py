@@ -2,20 +2,27 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.comparison import Comparison
 from agents.config import AgentRun, ComparisonConfig, read_command
 from agents.environment import check_environment
-from agents.report import print_table, write_report
+from agents.report import JoinConfig, join_reports, write_report
 from agents.representation import reading_line
 from agents.run import available_device, finished_result, train_agent
+from agents.summary import Summary
+from agents.tables import failures, print_table
 from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
 from foundation.errors import UserError
+from foundation.presets import parse
 from foundation.progress import Advance, console, progress_bar, say
 
 TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes."""
-COMPARE = """Compare encoders and controls by episode return, over seeds. Running the command again runs only what is missing."""
+COMPARE = """Compare encoders and controls by episode return, over seeds. Running the command again runs only what is missing.
+
+One report of several comparisons: python compare_encoders.py join FOLDER FOLDER --run OUT"""
+JOIN = """Write one report of several finished comparisons: rows of one task together, and all tasks with normalised scores."""
 
 
 def train(argv: Sequence[str]) -> int:
@@ -47,6 +54,8 @@ def train(argv: Sequence[str]) -> int:
 
 def compare(argv: Sequence[str]) -> int:
     """Run what is missing of a comparison and write its report; return the exit status: 1 where a run failed."""
+    if argv and argv[0] == "join":
+        return join(argv[1:])
     config = read_command(ComparisonConfig, COMPARE, argv, pixels=False)
     on_pixels = read_command(ComparisonConfig, COMPARE, argv, pixels=True)
     comparison = Comparison(config, on_pixels.algorithm)
@@ -59,11 +68,21 @@ def compare(argv: Sequence[str]) -> int:
     if received is not None:
         say(f"stopped; {config.run} holds what is done: run the same command again to go on")
         return 128 + received
-    summaries = write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv]))
-    print_table(comparison, summaries)
-    print(f"wrote {config.run}: report.html, comparison.json, comparison.csv, intervals.png, curves.png, runs/")
-    print(f"next: open {config.run / 'report.html'} in a browser")
-    return 1 if any(one.failures for one in summaries) else 0
+    return _show_report(write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv])), config.run)
+
+
+def join(argv: Sequence[str]) -> int:
+    """Write one report of several comparisons; return the exit status: 1 where a run of theirs failed."""
+    config = parse(JoinConfig, JOIN, argv, program="compare_encoders.py join")
+    config.check()
+    return _show_report(join_reports(config.folders, config.run, shlex.join(["python", "compare_encoders.py", "join", *argv])), config.run)
+
+
+def _show_report(summaries: list[Summary], folder: Path) -> int:
+    print_table(summaries)
+    print(f"wrote {folder}: report.html, comparison.json, comparison.csv, rows.csv, figures as PNG and SVG")
+    print(f"next: open {folder / 'report.html'} in a browser")
+    return 1 if failures(summaries) else 0
 
 
 def _show_outcome(outcome: Outcome) -> None:

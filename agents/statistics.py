@@ -1,42 +1,100 @@
 """Scores of a few runs, with what they leave unknown (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice").
 
-Scores are given by task: a sequence of arrays, one a task, each of one score a seed. Resampling is stratified: each task's seeds
-are drawn anew among that task's seeds.
+Scores are given by task: a sequence of arrays, one a task, each of one score a run. Resampling is stratified: each task's runs
+are drawn anew among that task's runs. R runs of a task, S resamples, K thresholds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 Scores = Sequence[np.ndarray]
+Statistic = Callable[[Scores], np.ndarray]
+"""Scores by task, each (..., R) -> (...): the same function for one set of scores and for many resamples of it."""
 
 RESAMPLES = 10_000
 FEW_SEEDS = 5
 """Under this many seeds an interval is too narrow to trust."""
 
 
-def interquartile_mean(scores: Scores) -> float:
+@dataclass(frozen=True)
+class Estimate:
+    """A number from a few runs, and its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+def interquartile_mean(scores: Scores) -> np.ndarray:
     """Return the mean of the middle half of all scores (a quarter, rounded down, is cut off at either end)."""
-    return float(_trimmed_means(np.concatenate([np.asarray(task, float) for task in scores])[None])[0])
+    together = np.sort(np.concatenate([np.asarray(task, float) for task in scores], axis=-1), axis=-1)
+    cut = together.shape[-1] // 4
+    return together[..., cut : together.shape[-1] - cut].mean(axis=-1)
 
 
-def interquartile_interval(scores: Scores, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the interquartile mean, over seeds within tasks."""
-    draws = _resampled(scores, np.random.default_rng(seed))
-    return _percentiles(_trimmed_means(np.concatenate(draws, axis=1)), level)
+def median(scores: Scores) -> np.ndarray:
+    """Return the median over tasks of each task's mean score; of a single task, the median of its runs."""
+    return np.median(scores[0], axis=-1) if len(scores) == 1 else np.median(_task_means(scores), axis=0)
 
 
-def probability_of_improvement(ours: Scores, theirs: Scores) -> float:
+def mean(scores: Scores) -> np.ndarray:
+    """Return the mean over tasks of each task's mean score."""
+    return _task_means(scores).mean(axis=0)
+
+
+def optimality_gap(scores: Scores, target: float = 1.0) -> np.ndarray:
+    """Return by how much runs fall short of `target`, averaged; what lies above the target makes up for nothing."""
+    return target - _task_means([np.minimum(task, target) for task in scores]).mean(axis=0)
+
+
+def estimate(statistic: Statistic, scores: Scores, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Return a statistic of the scores with its percentile bootstrap interval, over runs within tasks."""
+    drawn = statistic(_resampled(scores, np.random.default_rng(seed)))
+    return Estimate(float(statistic(scores)), *_percentiles(drawn, level))
+
+
+def paired_difference(ours: Scores, theirs: Scores, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Return the mean of ours - theirs over pairs, and its interval; entry i of ours and entry i of theirs have the same seed.
+
+    Pairs are resampled whole, so that what a seed does to both sides alike cancels out. Raises `ValueError` for unequal counts.
+    """
+    return estimate(mean, [np.asarray(a, float) - np.asarray(b, float) for a, b in _same_counts(ours, theirs)], level, seed)
+
+
+def probability_of_improvement(ours: Scores, theirs: Scores, level: float = 0.95, seed: int = 0) -> Estimate:
     """Return the chance that a run of ours scores above a run of theirs on the same task, ties counted half, averaged over tasks."""
-    pairs = zip(ours, theirs, strict=True)
-    return float(np.mean([_wins(np.asarray(a, float)[None], np.asarray(b, float)[None])[0] for a, b in pairs]))
-
-
-def improvement_interval(ours: Scores, theirs: Scores, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the probability of improvement, over seeds within tasks."""
     generator = np.random.default_rng(seed)
-    pairs = zip(_resampled(ours, generator), _resampled(theirs, generator), strict=True)
-    return _percentiles(np.mean([_wins(a, b) for a, b in pairs], axis=0), level)
+    values, drawn = [], []
+    for a, b in zip(ours, theirs, strict=True):
+        wins_RQ = _wins(np.asarray(a, float), np.asarray(b, float))
+        shares_SR, shares_SQ = _shares(len(a), generator), _shares(len(b), generator)
+        values.append(wins_RQ.mean())
+        drawn.append(((shares_SR @ wins_RQ) * shares_SQ).sum(axis=1))
+    return Estimate(float(np.mean(values)), *_percentiles(np.mean(drawn, axis=0), level))
+
+
+def performance_profile(
+    scores: Scores, thresholds: np.ndarray, level: float = 0.95, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the share of runs that score above each threshold (K), averaged over tasks, and its pointwise interval (low, high)."""
+    generator = np.random.default_rng(seed)
+    above = [(np.asarray(task, float)[:, None] > thresholds).astype(float) for task in scores]
+    drawn_SK = np.mean([_shares(len(task_RK), generator) @ task_RK for task_RK in above], axis=0)
+    low, high = np.quantile(drawn_SK, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.mean([task_RK.mean(axis=0) for task_RK in above], axis=0), low, high
+
+
+def area_under_curve(steps: Sequence[float], scores: Sequence[float]) -> float:
+    """Return the mean height of a learning curve between its first and its last point (trapezoids); of one point, its score."""
+    if len(steps) == 1:
+        return float(scores[0])
+    return float(np.trapezoid(scores, steps) / (steps[-1] - steps[0]))
 
 
 def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -44,11 +102,8 @@ def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _trimmed_means(scores_SR: np.ndarray) -> np.ndarray:
-    """S resamples of R scores -> S means of the middle half."""
-    count = scores_SR.shape[1]
-    cut = count // 4
-    return np.sort(scores_SR, axis=1)[:, cut : count - cut].mean(axis=1)
+def _task_means(scores: Scores) -> np.ndarray:
+    return np.stack([np.mean(task, axis=-1) for task in scores])
 
 
 def _resampled(scores: Scores, generator: np.random.Generator) -> list[np.ndarray]:
@@ -56,9 +111,21 @@ def _resampled(scores: Scores, generator: np.random.Generator) -> list[np.ndarra
     return [task[generator.integers(len(task), size=(RESAMPLES, len(task)))] for task in arrays]
 
 
-def _wins(ours_SR: np.ndarray, theirs_SR: np.ndarray) -> np.ndarray:
-    difference = ours_SR[:, :, None] - theirs_SR[:, None, :]
-    return ((difference > 0) + 0.5 * (difference == 0)).mean(axis=(1, 2))
+def _shares(runs: int, generator: np.random.Generator) -> np.ndarray:
+    """Return how large a share each run has of each resample, (S, R): means over resamples are products with it."""
+    return generator.multinomial(runs, np.full(runs, 1 / runs), size=RESAMPLES) / runs
+
+
+def _wins(ours_R: np.ndarray, theirs_Q: np.ndarray) -> np.ndarray:
+    difference = ours_R[:, None] - theirs_Q[None]
+    return (difference > 0) + 0.5 * (difference == 0)
+
+
+def _same_counts(ours: Scores, theirs: Scores) -> list[tuple[np.ndarray, np.ndarray]]:
+    pairs = list(zip(ours, theirs, strict=True))
+    if any(len(a) != len(b) for a, b in pairs):
+        raise ValueError("paired scores must be as many on both sides, in the same order of seeds")
+    return pairs
 
 
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:

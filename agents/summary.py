@@ -1,180 +1,273 @@
-"""What the results of a comparison come to: a line a row, and plain sentences on what can be concluded."""
+"""What results come to: estimates for every row of a task, and over tasks with scores normalised by each task's target."""
 
-import csv
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from agents.comparison import Comparison, Row
+from agents.results import ORDER, RowResults, TaskResults
 from agents.statistics import (
-    FEW_SEEDS,
-    improvement_interval,
-    interquartile_interval,
+    Estimate,
+    area_under_curve,
+    estimate,
     interquartile_mean,
-    overlap,
+    mean,
+    median,
+    optimality_gap,
+    paired_difference,
+    performance_profile,
     probability_of_improvement,
 )
 
+THRESHOLDS = 101
+ALL_TASKS = "all tasks"
 
-@dataclass
+
+@dataclass(frozen=True)
 class RowSummary:
-    """A row's results over its seeds."""
+    """A row's estimates; None where no run finished, or where the number needs a target that is not known."""
 
-    row: Row
-    scores: list[float]
-    """A finished seed's mean return over the final evaluation episodes."""
-    results: list[dict[str, Any]]
-    failures: list[str]
-    """What kept a seed from a result."""
-    iqm: float | None = None
-    interval: tuple[float, float] | None = None
+    row: RowResults
+    scores: list[np.ndarray]
+    """By task, one a finished seed: returns, or normalised over several tasks."""
+    seeds: list[list[int]]
+    failures: list[str] = field(default_factory=list)
+    iqm: Estimate | None = None
+    median: Estimate | None = None
+    mean: Estimate | None = None
+    optimality_gap: Estimate | None = None
+    """Of normalised scores: the mean shortfall from the target, 0 when every run reaches it."""
+    area: Estimate | None = None
+    """Interquartile mean of the area under the learning curve, as a mean height in the unit of the scores."""
+    normalised_area: Estimate | None = None
+    curve: list[tuple[int, Estimate]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         return self.row.label
 
     @property
-    def mean(self) -> float | None:
-        return float(np.mean(self.scores)) if self.scores else None
+    def fewest_seeds(self) -> int:
+        """Finished seeds, on the task with the fewest."""
+        return min((len(task) for task in self.scores), default=0)
+
+    @property
+    def all_scores(self) -> list[float]:
+        return [float(score) for task in self.scores for score in task]
 
     @property
     def seconds(self) -> float | None:
-        times = [result["seconds"] for result in self.results if "seconds" in result]
+        times = [run.seconds for run in self.row.runs if run.seconds is not None]
         return float(np.mean(times)) if times else None
 
-    def about(self, key: str) -> Any:
-        """Return what the first result says of `key`."""
-        return self.results[0].get(key) if self.results else None
-
-    def curve(self) -> list[tuple[int, list[float]]]:
-        """Return the learning curve: steps, and each seed's mean return there, where all finished seeds were evaluated."""
-        points: dict[int, list[float]] = {}
-        for result in self.results:
-            for point in result.get("curve", []):
-                points.setdefault(point["step"], []).append(float(np.mean(point["returns"])))
-        return [(step, returns) for step, returns in sorted(points.items()) if len(returns) == len(self.results)]
+    @property
+    def restarts(self) -> int:
+        return sum(run.restarts for run in self.row.runs)
 
 
-def summarise(comparison: Comparison) -> list[RowSummary]:
-    """Read the results of every row."""
-    return [_summary(comparison, row) for row in comparison.rows]
+@dataclass(frozen=True)
+class Pair:
+    """A number about one row against another."""
+
+    row: str
+    over: str
+    found: Estimate
+    pairs: int = 0
+    """Seeds that both have, for paired differences."""
 
 
-def _summary(comparison: Comparison, row: Row) -> RowSummary:
-    results, failures = [], []
-    for cell in comparison.cells:
-        if cell.row is row:
-            result = cell.result(comparison.config.steps)
-            if result is None:
-                failures.append(f"{cell.key}: {cell.failure() or 'not run'}")
-            else:
-                results.append(result)
-    scores = [result["final_return"] for result in results]
-    if not scores:
-        return RowSummary(row, scores, results, failures)
-    return RowSummary(row, scores, results, failures, interquartile_mean([np.array(scores)]), interquartile_interval([np.array(scores)]))
+@dataclass(frozen=True)
+class Summary:
+    """One task, or all tasks together."""
+
+    name: str
+    tasks: list[TaskResults]
+    rows: list[RowSummary]
+    improvements: list[Pair]
+    """Every row that is no player against every other row."""
+    differences: list[Pair]
+    """Every encoder against every row below it that is no player, seed by seed."""
+    thresholds: np.ndarray
+    profiles: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """By row's key: share of runs above each threshold, low, high."""
+    left_out: list[str] = field(default_factory=list)
+    """Rows that are not on every task, and tasks without a target."""
+
+    @property
+    def normalised(self) -> bool:
+        return len(self.tasks) > 1
 
 
-def improvements(summaries: list[RowSummary]) -> list[dict[str, Any]]:
-    """Return, for every encoder against every other row, the probability that one of its agents scores higher."""
-    found = []
-    for ours in summaries:
-        for theirs in summaries:
-            if ours is theirs or ours.row.kind != "encoder" or not ours.scores or not theirs.scores:
-                continue
-            a, b = [np.array(ours.scores)], [np.array(theirs.scores)]
-            chance, interval = probability_of_improvement(a, b), improvement_interval(a, b)
-            found.append({"row": ours.label, "over": theirs.label, "probability": chance, "interval": interval})
-    return found
+def summarise(tasks: list[TaskResults]) -> list[Summary]:
+    """Return a summary of each task; before them, where there are several with a target, one of all of them."""
+    single = [_summary(task.name, [task], [_row_summary(task, row) for row in task.rows]) for task in tasks]
+    named = [replace(one, name=f"{one.name} ({index + 1})") if _twice(one, single) else one for index, one in enumerate(single)]
+    scaled = [task for task in tasks if task.target is not None]
+    return [_over_tasks(tasks, scaled), *named] if len(scaled) > 1 else named
 
 
-def conclusions(comparison: Comparison, summaries: list[RowSummary]) -> list[str]:
-    """Say plainly what the intervals allow to conclude, and what they do not."""
-    sentences = [_against_others(ours, summaries) for ours in summaries if ours.row.kind == "encoder" and ours.interval]
-    config = comparison.config
-    agents = [one for one in summaries if one.row.kind != "player"]
-    fewest = min((len(one.scores) for one in agents), default=0)
-    if fewest < FEW_SEEDS:
-        sentences.append(
-            f"Warning: {fewest} finished {'seed' if fewest == 1 else 'seeds'} in the smallest row. Intervals from fewer than "
-            f"{FEW_SEEDS} seeds are too narrow to trust: read this as a check that everything works, not as evidence."
-        )
-    failed = sum(len(one.failures) for one in summaries)
-    if failed:
-        listed = "run has no result and is" if failed == 1 else "runs have no result and are"
-        sentences.append(f"{failed} {listed} listed as failed.")
-    sentences.append(
-        f"All agents had {config.steps:,} steps of {config.environment.frame_skip} game ticks; what they would come to with more, "
-        "this does not show. Intervals are over agent seeds, "
-        f"on the same {config.evaluation.final_episodes} evaluation worlds for every row."
+def _twice(one: Summary, summaries: list[Summary]) -> bool:
+    return sum(other.name == one.name for other in summaries) > 1
+
+
+def _row_summary(task: TaskResults, row: RowResults) -> RowSummary:
+    scores, seeds = [np.array(row.scores)], [[run.seed for run in row.runs]]
+    if not row.runs:
+        return RowSummary(row, scores, seeds, row.failures)
+    target = task.target
+    areas = _areas(row)
+    curved = len(areas) > 0
+    return RowSummary(
+        row,
+        scores,
+        seeds,
+        row.failures,
+        iqm=estimate(interquartile_mean, scores),
+        median=estimate(median, scores),
+        mean=estimate(mean, scores),
+        optimality_gap=estimate(optimality_gap, [target.normalised(scores[0])]) if target else None,
+        area=estimate(interquartile_mean, [areas]) if curved else None,
+        normalised_area=estimate(interquartile_mean, [target.normalised(areas)]) if curved and target else None,
+        curve=_curve(row),
     )
-    return sentences
 
 
-def _against_others(ours: RowSummary, summaries: list[RowSummary]) -> str:
-    assert ours.interval is not None
-    assert ours.iqm is not None
-    above: list[str] = []
-    below: list[str] = []
-    open_: list[str] = []
-    for theirs in summaries:
-        if theirs is ours or theirs.interval is None or theirs.iqm is None:
-            continue
-        group = open_ if overlap(ours.interval, theirs.interval) else above if ours.iqm > theirs.iqm else below
-        group.append(theirs.label)
-    parts = []
-    if above:
-        parts.append(f"scores higher than {_listed(above)}")
-    if below:
-        parts.append(f"scores lower than {_listed(below)}")
-    if open_:
-        parts.append(f"overlaps with {_listed(open_)}, against which nothing can be concluded")
-    return f"{ours.label} {'; it '.join(parts)}." if parts else f"{ours.label} has no row to be compared with."
+def _curve(row: RowResults) -> list[tuple[int, Estimate]]:
+    """Estimate the learning curve where every finished seed was evaluated."""
+    points: dict[int, list[float]] = {}
+    for run in row.runs:
+        for point in run.curve:
+            points.setdefault(point.step, []).append(point.score)
+    whole = [(step, scores) for step, scores in sorted(points.items()) if len(scores) == len(row.runs)]
+    return [(step, estimate(interquartile_mean, [np.array(scores)])) for step, scores in whole]
 
 
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _over_tasks(tasks: list[TaskResults], scaled: list[TaskResults]) -> Summary:
+    labels = list(dict.fromkeys(row.label for task in scaled for row in task.rows))
+    rows, left_out = [], [f"{task.name} (no target is known)" for task in tasks if task not in scaled]
+    for label in labels:
+        found = [next((row for row in task.rows if row.label == label), None) for task in scaled]
+        everywhere = [row for row in found if row is not None and row.runs]
+        if len(everywhere) < len(scaled):
+            left_out.append(f"{label} (no finished run on every task)")
+        else:
+            rows.append(_row_over_tasks(scaled, everywhere))
+    rows.sort(key=lambda one: ORDER.index(one.row.kind))
+    return _summary(ALL_TASKS, scaled, rows, left_out)
 
 
-def to_json(comparison: Comparison, summaries: list[RowSummary], about: dict[str, Any]) -> dict[str, Any]:
-    """Return everything a comparison found, as `comparison.json` holds it."""
+def _row_over_tasks(tasks: list[TaskResults], rows: list[RowResults]) -> RowSummary:
+    scores = [task.target.normalised(row.scores) for task, row in zip(tasks, rows, strict=True) if task.target]
+    areas = [found for task, row in zip(tasks, rows, strict=True) if len(found := _normalised_areas(task, row))]
+    return RowSummary(
+        rows[0],
+        scores,
+        [[run.seed for run in row.runs] for row in rows],
+        [failure for row in rows for failure in row.failures],
+        iqm=estimate(interquartile_mean, scores),
+        median=estimate(median, scores),
+        mean=estimate(mean, scores),
+        optimality_gap=estimate(optimality_gap, scores),
+        normalised_area=estimate(interquartile_mean, areas) if len(areas) == len(tasks) else None,
+    )
+
+
+def _normalised_areas(task: TaskResults, row: RowResults) -> np.ndarray:
+    return task.target.normalised(_areas(row)) if task.target else np.array([])
+
+
+def _areas(row: RowResults) -> np.ndarray:
+    curves = [run.curve for run in row.runs if run.curve]
+    return np.array([area_under_curve([point.step for point in curve], [point.score for point in curve]) for curve in curves])
+
+
+def _summary(name: str, tasks: list[TaskResults], rows: list[RowSummary], left_out: list[str] | None = None) -> Summary:
+    finished = [one for one in rows if one.fewest_seeds]
+    learners = [one for one in finished if one.row.kind != "player"]
+    thresholds = _thresholds(learners or finished)
+    return Summary(
+        name,
+        tasks,
+        rows,
+        _improvements(learners, finished),
+        _differences(learners),
+        thresholds,
+        {one.row.key: performance_profile(one.scores, thresholds) for one in finished},
+        left_out or [],
+    )
+
+
+def _thresholds(rows: list[RowSummary]) -> np.ndarray:
+    """Cover the rows' scores, and zero; a player's may lie far above those of all agents."""
+    every = [0.0, *(score for one in rows for score in one.all_scores)]
+    margin = 0.05 * (max(every) - min(every)) or 1.0
+    return np.linspace(min(every) - margin, max(every) + margin, THRESHOLDS)
+
+
+def _improvements(learners: list[RowSummary], against: list[RowSummary]) -> list[Pair]:
+    pairs: dict[tuple[str, str], Estimate] = {}
+    for ours in learners:
+        for theirs in against:
+            mirrored = pairs.get((theirs.row.key, ours.row.key))
+            if theirs is not ours:
+                found = _mirrored(mirrored) if mirrored else probability_of_improvement(ours.scores, theirs.scores)
+                pairs[ours.row.key, theirs.row.key] = found
+    labels = {one.row.key: one.label for one in against}
+    return [Pair(labels[row], labels[over], found) for (row, over), found in pairs.items()]
+
+
+def _mirrored(one: Estimate) -> Estimate:
+    return Estimate(1 - one.value, 1 - one.high, 1 - one.low)
+
+
+def _differences(learners: list[RowSummary]) -> list[Pair]:
+    pairs = [(ours, theirs) for index, ours in enumerate(learners) for theirs in learners[index + 1 :] if ours.row.kind == "encoder"]
+    found = [_difference(ours, theirs) for ours, theirs in pairs]
+    return [pair for pair in found if pair is not None]
+
+
+def _difference(ours: RowSummary, theirs: RowSummary) -> Pair | None:
+    """Compare two rows on the seeds that both have; None where a task has no such seed."""
+    a_scores, b_scores = [], []
+    for index, (a, b) in enumerate(zip(ours.seeds, theirs.seeds, strict=True)):
+        shared = sorted(set(a) & set(b))
+        a_scores.append(ours.scores[index][[a.index(seed) for seed in shared]])
+        b_scores.append(theirs.scores[index][[b.index(seed) for seed in shared]])
+    pairs = min(len(scores) for scores in a_scores)
+    return Pair(ours.label, theirs.label, paired_difference(a_scores, b_scores), pairs) if pairs else None
+
+
+def to_table(summary: Summary) -> list[dict[str, Any]]:
+    """Return a line a row, as `comparison.json` and `rows.csv` hold it."""
+    return [_table_line(summary, one) for one in summary.rows]
+
+
+def _table_line(summary: Summary, one: RowSummary) -> dict[str, Any]:
+    encoder = one.row.encoder
+    numbers: dict[str, float | None] = {}
+    for name in ("iqm", "median", "mean", "optimality_gap", "area", "normalised_area"):
+        found: Estimate | None = getattr(one, name)
+        numbers[name] = found.value if found else None
+        numbers[f"{name}_low"], numbers[f"{name}_high"] = found.interval if found else (None, None)
+    speed = encoder.speed if encoder else None
     return {
-        **about,
-        "rows": [
-            {
-                "row": one.label,
-                "key": one.row.key,
-                "kind": one.row.kind,
-                "seeds": len(one.scores),
-                "iqm": one.iqm,
-                "interval": one.interval,
-                "mean": one.mean,
-                "scores": one.scores,
-                "returns": [result["final_returns"] for result in one.results],
-                "curve": [{"step": step, "scores": scores} for step, scores in one.curve()],
-                "seconds": one.seconds,
-                "encoder": one.about("encoder"),
-                "encoder_parameters": one.about("encoder_parameters"),
-                "policy_parameters": one.about("policy_parameters"),
-                "failures": one.failures,
-            }
-            for one in summaries
-        ],
-        "improvements": improvements(summaries),
-        "conclusions": conclusions(comparison, summaries),
+        "task": summary.name,
+        "row": one.label,
+        "kind": one.row.kind,
+        "algorithm": one.row.algorithm,
+        "seeds": one.fewest_seeds,
+        "failed": len(one.failures),
+        **numbers,
+        "normalised": summary.normalised,
+        "seconds": one.seconds,
+        "restarts": one.restarts,
+        "encoder": encoder.name if encoder else None,
+        "latents": int(np.prod(encoder.latents)) if encoder else None,
+        "encoder_parameters": encoder.parameters if encoder else None,
+        "policy_parameters": one.row.policy_parameters,
+        "encode_milliseconds": speed.milliseconds if speed else None,
+        "encode_frames_per_second": round(speed.frames_per_second, 1) if speed else None,
+        "encode_batch": speed.batch if speed else None,
+        "encode_device": speed.device if speed else None,
+        "encoder_collapsed": encoder.collapsed if encoder else None,
     }
-
-
-def to_csv(summaries: list[RowSummary]) -> str:
-    """Return one line a finished run: row, kind, seed, score."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["row", "kind", "seed", "steps", "evaluation_episodes", "mean_return", "seconds"])
-    for one in summaries:
-        for result in one.results:
-            episodes = len(result["final_returns"])
-            line = [one.label, one.row.kind, result["seed"], result["steps"], episodes, result["final_return"], result.get("seconds", "")]
-            writer.writerow(line)
-    return buffer.getvalue()

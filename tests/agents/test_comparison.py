@@ -8,10 +8,11 @@ import pytest
 
 from agents import comparison as module
 from agents.algorithms import PPOSettings
-from agents.comparison import Comparison, Row
+from agents.comparison import Comparison
 from agents.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig
-from agents.report import print_table, write_report
-from agents.summary import RowSummary, conclusions, summarise
+from agents.report import write_report
+from agents.results import collect
+from agents.tables import print_table
 from agents.workers import Outcome
 from foundation.errors import UserError
 
@@ -65,19 +66,12 @@ def test_a_failed_run_is_shown_and_stops_no_other(compare, capsys) -> None:
     made, done = compare(fail=("pixels/seed0",))
     assert len(done) == 4
     summaries = write_report(made, "the command")
-    assert [len(one.scores) for one in summaries] == [1, 2]
-    print_table(made, summaries)
+    assert [one.fewest_seeds for one in summaries[0].rows] == [1, 2]
+    print_table(summaries)
     assert "the world fell apart" in capsys.readouterr().out
     assert "the world fell apart" in (made.config.run / "report.html").read_text()
     assert compare()[1] == ["pixels/seed0"]
-    assert summarise(made)[0].failures == []
-
-
-def test_brackets_in_a_label_are_printed_as_they_are(compare, capsys) -> None:
-    made, _ = compare(seeds=1)
-    row = Row("vae", "vae (run[red])", "encoder", Path("e"))
-    print_table(made, [RowSummary(row, [1.0], [], [], 1.0, (0.5, 1.5))])
-    assert capsys.readouterr().out.count("run[red]") == 2
+    assert collect(made, "the command", {}).rows[0].failures == []
 
 
 def test_a_row_without_any_result_still_has_its_line(compare) -> None:
@@ -86,17 +80,19 @@ def test_a_row_without_any_result_still_has_its_line(compare) -> None:
     rows = json.loads((made.config.run / "comparison.json").read_text())["rows"]
     assert rows[0]["row"] == "pixels"
     assert rows[0]["iqm"] is None
-    assert len(rows[0]["failures"]) == 2
+    assert rows[0]["failed"] == 2
 
 
-def test_the_report_is_one_file_with_its_pictures_inside(compare) -> None:
+def test_a_report_holds_a_film_of_every_row_and_a_line_of_every_run(compare) -> None:
     made, _ = compare()
     write_report(made, "python compare_encoders.py <debug>")
     page = (made.config.run / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
-    assert "http" not in page
+    assert page.count("data:image/webp;base64,") == 2
     assert "&lt;debug&gt;" in page
     assert len((made.config.run / "comparison.csv").read_text().splitlines()) == 1 + 4
+    for name in ("intervals", "curves", "profiles"):
+        assert (made.config.run / f"{name}.png").is_file()
+        assert (made.config.run / f"{name}.svg").is_file()
 
 
 def test_other_settings_in_the_same_folder_are_refused(compare) -> None:
@@ -127,25 +123,3 @@ def test_encoders_of_the_same_name_and_folder_have_labels_of_their_own() -> None
         "vae (mine)",
         "pca (components)",
     ]
-
-
-def test_overlapping_intervals_conclude_nothing(compare) -> None:
-    made, _ = compare(seeds=1)
-
-    def row(name: str, kind, interval: tuple[float, float]) -> RowSummary:
-        scores = [sum(interval) / 2] * 5
-        return RowSummary(Row(name, name, kind, Path("e")), scores, [], [], scores[0], interval)
-
-    lines = [
-        row("vae", "encoder", (4, 6)),
-        row("pca", "control", (5, 7)),
-        row("pixels", "control", (1, 3)),
-        row("oracle", "player", (9, 9)),
-    ]
-    said = conclusions(made, lines)
-    assert "scores higher than pixels;" in said[0]
-    assert "scores lower than oracle;" in said[0]
-    assert "overlaps with pca, against which nothing can be concluded" in said[0]
-    assert not any("Warning" in sentence for sentence in said)
-    lines[1].scores = [6.0] * 3
-    assert any("Warning: 3 finished seeds" in sentence for sentence in conclusions(made, lines))

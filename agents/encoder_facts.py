@@ -1,0 +1,173 @@
+"""What a report says about a row's encoder: size, speed, what validation found, whether it has collapsed."""
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders import load_encoder
+from encoders.artifact import EncoderInfo, read_info
+from encoders.encoder import Encoder
+from foundation.errors import UserError
+from foundation.files import write_atomically
+from foundation.presets import build, to_dict
+from wrappers import FrozenEncoder
+
+COLLAPSED_SHARE = 0.1
+"""An encoder has collapsed where fewer than this share of a reading's units say anything, as `evaluate_encoder.py` judges it."""
+
+_WARM_UP, _REPEATS = 3, 15
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How long an encoder takes: the median over batches, on one machine."""
+
+    milliseconds: float
+    """A frame."""
+    batch: int
+    device: str
+    threads: int
+    machine: str
+
+    @property
+    def frames_per_second(self) -> float:
+        return 1000 / self.milliseconds
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """An encoder as a row of a report describes it."""
+
+    name: str
+    latents: list[int]
+    """Shape of what the agent sees."""
+    parameters: int
+    """Of the whole model, decoder included."""
+    reading: str | None = None
+    """Which of the encoder's readings that is."""
+    weights_sha256: str | None = None
+    trained_steps: int | None = None
+    validation: dict[str, float] | None = None
+    """Metrics on held-out recordings, from `encoder.json`."""
+    collapsed: bool | None = None
+    """None where nothing was validated."""
+    speed: Speed | None = None
+
+
+class SpeedCache:
+    """Speeds by weights, device, batch and threads, kept in a file: an encoder is measured once a comparison."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.known: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def speed(self, folder: Path, info: EncoderInfo, reading: str | None, device: str, batch: int, threads: int) -> Speed:
+        """Return what was measured before, or measure."""
+        key = f"{info.weights_sha256} {reading or next(iter(info.latents))} {device} {batch} {threads} {machine(device)}"
+        if key not in self.known:
+            self.known[key] = to_dict(measure_speed(FrozenEncoder(folder, device, reading), batch, threads))
+            write_atomically(self.path, json.dumps(self.known, indent=2) + "\n")
+        return build(Speed, self.known[key], str(self.path))
+
+
+def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache) -> EncoderFacts | None:
+    """Describe the encoder of a run's result; None for runs without one. `batch` is how many frames an agent encodes at a time.
+
+    What needs the encoder's folder is left out where that is gone, or the device is.
+    """
+    if not result.get("encoder"):
+        return None
+    about = result["encoder"]
+    reading = about.get("reading")
+    named = EncoderFacts(about["name"], about["latents"], result["encoder_parameters"], reading)
+    folder, device = Path(result["encoder_folder"]), result["device"]["encoder"]
+    try:
+        info = read_info(folder)
+        speed = speeds.speed(folder, info, reading, device, batch, result["threads"]) if available(device) else None
+        collapsed = has_collapsed(folder, info) if info.validation else None
+    except UserError:
+        return named
+    sha256, validation = info.weights_sha256, info.validation or None
+    return replace(named, weights_sha256=sha256, trained_steps=info.steps, validation=validation, collapsed=collapsed, speed=speed)
+
+
+def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
+    """Time `encode` on a batch of random frames, as an agent's step asks for it."""
+    frames = np.random.default_rng(0).integers(0, 256, (batch, *frozen.frame_shape), np.uint8)
+    action = np.zeros((batch, frozen.action_size), np.float32) if frozen.action_size else None
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        times = []
+        for _ in range(_WARM_UP + _REPEATS):
+            begun = time.perf_counter()
+            # the latents come back as numpy: on a GPU this waits for them
+            frozen.encode(frames, None, action)
+            times.append(time.perf_counter() - begun)
+    finally:
+        torch.set_num_threads(before)
+    return Speed(round(1000 * median(times[_WARM_UP:]) / batch, 5), batch, frozen.device.type, threads, machine(frozen.device.type))
+
+
+def has_collapsed(folder: Path, info: EncoderInfo) -> bool:
+    """Whether validation found fewer than a tenth of some reading's units active."""
+    active = {name.removeprefix("active_units_"): count for name, count in info.validation.items() if name.startswith("active_units_")}
+    if not active:
+        return False
+    units = unit_counts(load_encoder(folder).model)
+    return any(count < COLLAPSED_SHARE * units[name] for name, count in active.items() if name in units)
+
+
+@torch.inference_mode()
+def unit_counts(model: Encoder) -> dict[str, int]:
+    """Return how many latent units each reading has."""
+    height, width, channels = model.frame_shape
+    length = max(1, model.clip_length)
+    actions = torch.zeros(1, length, model.action_size) if model.action_size else None
+    return {name: kl.numel() for name, kl in model.kl_per_unit(torch.zeros(1, length, channels, height, width), actions).items()}
+
+
+def available(device: str) -> bool:
+    """Whether the device that a run used is in this machine."""
+    return not device.startswith("cuda") or torch.cuda.is_available()
+
+
+def machine(device: str) -> str:
+    """Name what the times depend on: the GPU, or the processor and its number of cores."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "CPU"
+
+
+def validation_line(facts: EncoderFacts) -> str:
+    """Return the validation metrics worth a cell of a table."""
+    found = facts.validation or {}
+    parts = []
+    if "bits_per_dim" in found and math.isfinite(found["bits_per_dim"]):
+        parts.append(f"{found['bits_per_dim']:.2f} bits/dim")
+    if "kl" in found:
+        parts.append(f"KL {found['kl']:.1f} nats")
+    active = [f"{count:.0f}" for name, count in found.items() if name.startswith("active_units_")]
+    if active:
+        parts.append(f"{' + '.join(active)} units active")
+    return ", ".join(parts)
