@@ -10,20 +10,27 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import frames
 from encoders import EncoderArtifact, load_encoder
-from encoders.artifact import check_source
+from encoders.artifact import check_source, drawn_rows
+from encoders.encoder import to_float
+from encoders.nvae import NVAE
 from encoders.training.devices import available_threads, check_threads, choose_device
 from encoders.training.evaluation import evaluate, mean_frame
+from encoders.training.hierarchy import judge_groups, judge_likelihood
+from encoders.training.inception import RECOMMENDED_IMAGES, frechet_inception_distances, warn_of_few
+from encoders.training.likelihood import Histogram
+from encoders.training.memorisation import memorisation_report, nearest_frames, neighbours_picture
 from encoders.training.open_loop import Clips, Settings, check_settings
-from encoders.training.pictures import spread_clips, write_pictures
+from encoders.training.perceptual import has_weights
+from encoders.training.pictures import spread_clips, tempered_samples, to_uint8, write_pictures
 from encoders.training.predicting import judge_predictions
+from encoders.training.tables import show
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.pictures import write_png
 from foundation.presets import parse
 from foundation.progress import Advance, progress_bar, say
 
@@ -31,6 +38,8 @@ _BATCH_FRAMES = 400
 _CHUNK = 2048
 _PICTURED = 120
 _PREDICTED_TOGETHER = 4
+_SEARCHED = 65_536
+_COMPARED = 64
 
 
 @dataclass(frozen=True)
@@ -54,14 +63,26 @@ class Options:
     use_obs: str | None = None
     """Models that predict: which levels see the context, the bottom one first: TTF leaves out the top of three."""
     perceptual: Path | None = None
-    """Models that predict: a folder with the weights for LPIPS (alexnet.pth, lpips.pth) or FVD (i3d.pth)."""
+    """A folder with weights; models that predict: for LPIPS (alexnet.pth, lpips.pth) or FVD (i3d.pth); others: for FID (inception.pth)."""
+    fid_images: int = RECOMMENDED_IMAGES
+    """Images of each kind that FID is computed from; fewer where a store has fewer frames."""
+    importance_samples: int = 10
+    """NVAE: draws a frame of the importance-weighted bound on the likelihood."""
+    importance_frames: int = 64
+    """NVAE: frames of that bound, spread over the split; each costs as many passes as there are draws."""
+    temperatures: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0)
+    """NVAE: temperatures at which samples are drawn for the picture."""
     device: str = "auto"
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("context", "predict", "clips", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} {getattr(self, name)}: must be 1 or more")
+        least = {"context": 1, "predict": 1, "clips": 1, "samples": 1, "importance_samples": 1, "importance_frames": 1, "fid_images": 2}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be {minimum} or more")
+        if not self.temperatures or not all(0 < temperature < float("inf") for temperature in self.temperatures):
+            given = " ".join(f"{temperature:g}" for temperature in self.temperatures)
+            raise UserError(f"--temperatures {given}: give numbers greater than 0".replace("  ", " "))
 
 
 @dataclass(frozen=True)
@@ -87,14 +108,24 @@ def main() -> None:
     check_source(artifact.model, options.store, store.frame_shape, store.action_size, remedy)
     split = options.split if options.split != "auto" else "test" if len(store.indices("test")) else "val"
     baseline_store = training_store(artifact, store)
+    is_image_model = artifact.model.clip_length == 1
+    if options.perceptual is not None and is_image_model and not has_weights(options.perceptual, "inception"):
+        raise UserError(f"{options.perceptual}: holds no inception.pth or inception.safetensors (FID), see docs/encoders.md")
     planned = plan(artifact, store, split, baseline_store, options) if hasattr(artifact.model, "open_loop") else None
     report = {"split": split, "store": str(options.store), "fingerprint": store.fingerprint, "baseline_store": str(baseline_store.path)}
-    baseline = mean_frame(chunks(baseline_store))
-    report |= evaluate(artifact, counted(store, split, artifact, options.limit), baseline, device)
+    bits = artifact.model.discrete_bits
+    histogram = None if bits is None else Histogram(store.frame_shape[2], bits)
+    training = chunks(baseline_store, baseline_store.indices("train"))
+    baseline = mean_frame(training if histogram is None else histogram.counting(training))
+    report |= evaluate(artifact, counted(store, split, artifact, options.limit), baseline, device, histogram)
     clip_length = artifact.model.clip_length
     pictured = frames.in_order(store, split, batch_size(clip_length), clip_length, _PICTURED, stride=stride_of(artifact, store))
     clips = spread_clips(pictured)
     pictures = write_pictures(options.run / "pictures", artifact.model, clips, artifact.statistics, device)
+    if isinstance(artifact.model, NVAE):
+        pictures += judge_hierarchy(artifact.model, store, split, options, device, report)
+    if is_image_model:
+        pictures += compare_with_training(artifact, store, split, baseline_store, options, device, report)
     if planned is not None:
         report["open_loop"], more = predict(artifact, planned, baseline, options)
         pictures += more
@@ -115,13 +146,94 @@ def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frame
             return trained_on
     except UserError:
         pass
+    if not len(store.indices("train")):
+        raise UserError(
+            f"{reference.path}: the training store is not there any more, and {store.path} has no training frames to compare with; "
+            "put the training store back, or name a store with a train split"
+        )
     say(f"{reference.path}: the training store is not there any more; the mean training frame is taken from {store.path}")
     return store
 
 
-def chunks(store: frames.FrameStore) -> Iterator[np.ndarray]:
-    indices = store.indices("train")
-    return (store.frames(indices[start : start + _CHUNK]) for start in range(0, len(indices), _CHUNK))
+def chunks(store: frames.FrameStore, indices: np.ndarray, size: int = _CHUNK) -> Iterator[np.ndarray]:
+    return (store.frames(indices[start : start + size]) for start in range(0, len(indices), size))
+
+
+def spread(store: frames.FrameStore, split: str, count: int) -> np.ndarray:
+    """Return the indices of at most `count` frames of a split, evenly spread."""
+    indices = store.indices(split)
+    return indices[np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)]
+
+
+def judge_hierarchy(
+    model: NVAE, store: frames.FrameStore, split: str, options: Options, device: torch.device, report: dict[str, Any]
+) -> list[Path]:
+    """Add to the report what the groups of latents carry and a tighter bound; write samples at several temperatures."""
+    report["latent_groups"] = judge_groups(model, np.array(report["kl_per_unit"]["pooled"]))
+    chosen = store.frames(spread(store, split, options.importance_frames))
+    with progress_bar("bounding the likelihood", len(chosen), "frames") as advance:
+        report["importance_weighted"] = judge_likelihood(model, chosen, options.importance_samples, device, advance)
+    path = options.run / "pictures" / "temperatures.png"
+    with progress_bar("sampling", 2 * len(options.temperatures), "rows") as advance:
+        write_png(path, tempered_samples(model, options.temperatures, advance))
+    return [path]
+
+
+def compare_with_training(
+    artifact: EncoderArtifact,
+    store: frames.FrameStore,
+    split: str,
+    training: frames.FrameStore,
+    options: Options,
+    device: torch.device,
+    report: dict[str, Any],
+) -> list[Path]:
+    """Add to the report how near samples come to training frames, and FID where there are weights; write the nearest frames."""
+    indices = training.indices("train")
+    searched = indices[drawn_rows(len(indices), _SEARCHED, seed=0)]
+    torch.manual_seed(0)
+    drawn = to_uint8(next(samples_of(artifact.model, _COMPARED))[:, 0])
+    held_out = store.frames(spread(store, split, _COMPARED))
+    both = nearest_frames(np.concatenate([drawn, held_out]), chunks(training, searched))
+    samples, others = both[:_COMPARED], both[_COMPARED:]
+    report["memorisation"] = memorisation_report(samples, others, len(searched))
+    path = options.run / "pictures" / "nearest_frames.png"
+    write_png(path, neighbours_picture(samples, others))
+    if options.perceptual is not None:
+        report["fid"] = fid(artifact.model, store, split, training, options, device)
+    return [path]
+
+
+def fid(
+    model: Any, store: frames.FrameStore, split: str, training: frames.FrameStore, options: Options, device: torch.device
+) -> dict[str, Any]:
+    """Return the FID of samples, and of held-out frames, to training frames."""
+    assert options.perceptual is not None
+    images = min(options.fid_images, len(training.indices("train")), len(store.indices(split)))
+    warn_of_few(images)
+    torch.manual_seed(0)
+    sets = {
+        "samples": (drawn[:, 0] for drawn in samples_of(model, images)),
+        f"held-out frames ({split})": as_floats(store, spread(store, split, images)),
+    }
+    if isinstance(model, NVAE):
+        sets["samples, batch statistics estimated anew"] = (drawn[:, 0] for drawn in samples_of(model, images, anew=True))
+    with progress_bar("computing FID", (len(sets) + 1) * images, "images") as advance:
+        reference = as_floats(training, spread(training, "train", images))
+        return {"images": images, "distances": frechet_inception_distances(options.perceptual, reference, sets, device, advance)}
+
+
+@torch.no_grad()
+def samples_of(model: Any, count: int, anew: bool = False) -> Iterator[torch.Tensor]:
+    """Draw `count` frames (N, 1, C, H, W) in [0, 1], a chunk at a time; `anew`: with batch statistics of generated frames."""
+    before = model.reestimate_batch_norm() if anew else {}
+    for start in range(0, count, _COMPARED):
+        yield model.sample(min(_COMPARED, count - start))
+    model.load_state_dict(before, strict=False)
+
+
+def as_floats(store: frames.FrameStore, indices: np.ndarray) -> Iterator[torch.Tensor]:
+    return (to_float(torch.from_numpy(chunk)) for chunk in chunks(store, indices, _COMPARED))
 
 
 def counted(store: frames.FrameStore, split: str, artifact: EncoderArtifact, limit: int | None) -> Iterator[frames.FrameBatch]:
@@ -219,31 +331,6 @@ def clips_of(
             yield Clips(store.windows(some, length, stride), rate, store.action_windows(some, length, stride))
             if advance is not None:
                 advance(len(some))
-
-
-def show(report: dict) -> None:
-    """Print the report as a table and its verdict."""
-    table = Table(title=f"{report['frames']:,} frames of split '{report['split']}'")
-    for column in ("", "PSNR (pooled)", "SSIM"):
-        table.add_column(column, justify="left" if not column else "right")
-    for row in ("reconstruction", "mean_training_frame"):
-        table.add_row(row.replace("_", " "), f"{report[row]['psnr_db']:.2f} dB", f"{report[row]['ssim']:.3f}")
-    Console().print(table)
-    print(report["verdict"])
-    if "open_loop" in report:
-        show_open_loop(report["open_loop"])
-
-
-def show_open_loop(report: dict) -> None:
-    """Print how good predictions are beside those that need no model."""
-    for name, group in report["groups"].items():
-        table = Table(title=f"Open loop after {report['context']} frames: {group['clips']} {name}")
-        parts = list(group["rows"]["model"]["psnr_db"])
-        for column in ("", *(f"PSNR, {part}" for part in parts), "SSIM, all"):
-            table.add_column(column, justify="left" if not column else "right")
-        for row, scores in group["rows"].items():
-            table.add_row(row, *(f"{scores['psnr_db'][part]:.2f} dB" for part in parts), f"{scores['ssim']['all']:.3f}")
-        Console().print(table)
 
 
 if __name__ == "__main__":

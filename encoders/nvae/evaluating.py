@@ -31,17 +31,45 @@ class GroupInformation:
     channels: int
 
 
+@dataclass(frozen=True)
+class ReadingInformation:
+    """What the groups that a reading depends on carry on average over frames."""
+
+    name: str
+    size: int
+    """Numbers that an agent gets."""
+    groups: int
+    kl: float
+    """Nats a frame."""
+    active_channels: int
+    channels: int
+
+    @property
+    def is_informative(self) -> bool:
+        """At least half of the channels are active."""
+        return self.active_channels >= _INFORMATIVE_SHARE * self.channels
+
+
 @torch.no_grad()
+def log_weights(model: "NVAE", frames: Tensor, samples: int) -> Tensor:
+    """Return log p(x, z) - log q(z | x) in nats, float64 (K, N), of `samples` draws for each of frames (B, T, C, H, W)."""
+    if samples < 1:
+        raise ValueError(f"an importance-weighted bound needs 1 sample or more, got {samples}")
+    return torch.stack([model.log_weight(frames).double() for _ in range(samples)])
+
+
+def bound(log_weights_KN: Tensor) -> Tensor:
+    """Return the importance-weighted bound on -log p(x) in nats a frame (N,); the mean of -`log_weights` is the negative ELBO."""
+    return math.log(len(log_weights_KN)) - torch.logsumexp(log_weights_KN, 0)
+
+
 def importance_weighted_nll(model: "NVAE", frames: Tensor, samples: int) -> Tensor:
     """Return a bound on -log p(x) in nats a frame, float64 (N,), of frames (B, T, C, H, W) by `samples` draws a frame.
 
     With one sample it is the negative ELBO; with more it is tighter (Burda et al. 2016, arXiv 1509.00519). Raises `ValueError`
     for less than one.
     """
-    if samples < 1:
-        raise ValueError(f"an importance-weighted bound needs 1 sample or more, got {samples}")
-    log_weights_KN = torch.stack([model.log_weight(frames).double() for _ in range(samples)])
-    return math.log(samples) - torch.logsumexp(log_weights_KN, 0)
+    return bound(log_weights(model, frames, samples))
 
 
 def group_information(model: "NVAE", pooled_kl: Tensor) -> list[GroupInformation]:
@@ -54,11 +82,30 @@ def group_information(model: "NVAE", pooled_kl: Tensor) -> list[GroupInformation
     ]
 
 
-def informative_reading(model: "NVAE", pooled_kl: Tensor) -> str:
-    """Return the smallest of the readings `top`, `coarse` and `pooled` with half of its latent channels active; else `pooled`."""
+def reading_information(model: "NVAE", pooled_kl: Tensor) -> list[ReadingInformation]:
+    """Return what each reading can tell an agent, from the KL of the channels; `top_down` follows from the coarsest size's groups."""
     groups = group_information(model, pooled_kl)
-    for name in ("top", "coarse"):
+    found = []
+    for name in ("top", "coarse", "pooled", "top_down"):
         held = groups[: model.group_counts[name]]
-        if sum(group.active_channels for group in held) >= _INFORMATIVE_SHARE * sum(group.channels for group in held):
-            return name
-    return "pooled"
+        active, channels = sum(group.active_channels for group in held), sum(group.channels for group in held)
+        found.append(ReadingInformation(name, model.latents[name][0], len(held), sum(group.kl for group in held), active, channels))
+    return found
+
+
+def informative_reading(model: "NVAE", pooled_kl: Tensor) -> str:
+    """Return the first of the readings `top`, `coarse` and `pooled` with half of its latent channels active; else `pooled`."""
+    candidates = [reading for reading in reading_information(model, pooled_kl) if reading.name != "top_down"]
+    return next((reading.name for reading in candidates if reading.is_informative), "pooled")
+
+
+def information_verdict(model: "NVAE", pooled_kl: Tensor) -> str:
+    """Say which readings are informative, which is recommended, and which one agents get."""
+    readings = reading_information(model, pooled_kl)
+    counted = [f"{one.name} ({one.active_channels} of {one.channels} channels active)" for one in readings if one.is_informative]
+    silent = [f"{one.name} ({one.active_channels} of {one.channels})" for one in readings if not one.is_informative]
+    recommended, default = informative_reading(model, pooled_kl), model.reading(None)
+    said = f"Informative readings: {', '.join(counted) or 'none'}." + (f" Of little information: {', '.join(silent)}." if silent else "")
+    if recommended == default:
+        return f"{said} Recommended: '{recommended}', which agents get by default."
+    return f"{said} Recommended: '{recommended}'; agents get '{default}' by default: give train_agent.py --latents {recommended}."

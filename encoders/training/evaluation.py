@@ -12,6 +12,7 @@ from torch import Tensor
 
 from encoders.artifact import EncoderArtifact
 from encoders.encoder import Encoder
+from encoders.training.likelihood import Histogram
 from encoders.training.quality import psnr, ssim
 from encoders.training.validation import active_units, collapse_verdict, is_collapsed, to_batch, validate
 from foundation.errors import UserError
@@ -44,22 +45,27 @@ def mean_frame(chunks: Iterable[np.ndarray]) -> np.ndarray:
     return (np.sum(sums, 0) / count / 255).astype(np.float32)
 
 
-def evaluate(artifact: EncoderArtifact, batches: Iterable[Any], baseline: np.ndarray, device: torch.device) -> dict[str, Any]:
+def evaluate(
+    artifact: EncoderArtifact, batches: Iterable[Any], baseline: np.ndarray, device: torch.device, histogram: Histogram | None = None
+) -> dict[str, Any]:
     """Judge an encoder on finite batches of frames, beside predicting `baseline` (H, W, C), the mean training frame, for all of them.
 
     Returns what `evaluation.json` holds: PSNR (dB, squared error pooled over all frames), SSIM, the loss's terms and the KL of every
-    unit in nats, active units, and a verdict in words. Raises `UserError` when there is nothing to judge it on.
+    unit in nats, active units, and a verdict in words; with a `histogram` of the training frames, bits per dimension by it beside those
+    of the model's ELBO, on the same frames. Raises `UserError` when there is nothing to judge it on.
     """
     model = artifact.model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    measured = _Measured(model, batches, baseline, device)
+    measured = _Measured(model, batches, baseline, device, histogram)
     found = validate(model, measured, artifact.info.steps, device)
     quality, baseline_quality = measured.reconstructed.metrics(), measured.baseline.metrics()
     gain = quality["psnr_db"] - baseline_quality["psnr_db"]
+    coded = None if histogram is None else _coded(found.terms["bits_per_dim"], histogram.bits_per_dim(measured.histogram))
     return {
         "frames": measured.reconstructed.frames,
         "reconstruction": quality,
         "mean_training_frame": baseline_quality,
         "gain_db": gain,
+        **({} if coded is None else {"bits_per_dim": coded}),
         "terms": found.terms,
         "kl_nats": {name: float(kl.sum()) for name, kl in found.kl_per_unit.items()},
         "active_units": {name: active_units(kl) for name, kl in found.kl_per_unit.items()},
@@ -73,8 +79,12 @@ def evaluate(artifact: EncoderArtifact, batches: Iterable[Any], baseline: np.nda
 class _Measured:
     """Pass batches on to validation, and measure the reconstructions on the way: the store is read once."""
 
-    def __init__(self, model: Encoder, batches: Iterable[Any], baseline: np.ndarray, device: torch.device) -> None:
+    def __init__(
+        self, model: Encoder, batches: Iterable[Any], baseline: np.ndarray, device: torch.device, histogram: Histogram | None
+    ) -> None:
         self.model, self.batches, self.device = model, batches, device
+        self.is_coded = histogram is not None
+        self.histogram = Histogram(model.frame_shape[2], histogram.bits if histogram else 8)
         self.mean_frame_1CHW = torch.from_numpy(baseline).movedim(-1, 0)[None].to(device)
         self.reconstructed, self.baseline = _Quality(), _Quality()
 
@@ -84,9 +94,15 @@ class _Measured:
             x_NCHW = seen.frames.flatten(0, 1)
             self.reconstructed.add(x_NCHW, self.model.reconstruct(seen.frames, seen.actions).flatten(0, 1))
             self.baseline.add(x_NCHW, self.mean_frame_1CHW.expand_as(x_NCHW))
+            if self.is_coded:
+                self.histogram.add(np.asarray(batch.frames))
             yield batch
         if not self.reconstructed.frames:
             raise UserError("there are no frames in this split; name another with --split")
+
+
+def _coded(elbo: float, histogram: float) -> dict[str, float]:
+    return {"elbo": elbo, "histogram_of_training_frames": histogram}
 
 
 def _judged(quality: dict[str, float], gain: float) -> str:

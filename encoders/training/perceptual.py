@@ -48,7 +48,7 @@ class LPIPS(nn.Module):
             found[f"layers.{number}.weight"] = alexnet.get(f"features.{place}.weight")
             found[f"layers.{number}.bias"] = alexnet.get(f"features.{place}.bias")
             found[f"heads.{number}"] = heads.get(f"lin{number}.model.1.weight")
-        _load(self, found, weights)
+        load_weights(self, found, weights)
 
     def forward(self, x_NCHW: Tensor, y_NCHW: Tensor) -> Tensor:
         """Return the distance (N) of every pair."""
@@ -73,7 +73,7 @@ class I3D(nn.Module):
         for name, (inputs, widths) in _INCEPTION.items():
             self.add_module(name, _Inception(inputs, widths))
         self.logits = _Unit(1024, 400, normalised=False)
-        _load(self, dict(read_weights(weights, "i3d")), weights)
+        load_weights(self, dict(read_weights(weights, "i3d")), weights)
         self.eval()
 
     def forward(self, x_BTCHW: Tensor) -> Tensor:
@@ -126,8 +126,8 @@ def perceptual_distances(weights: Path, pairs: Iterable[tuple[Tensor, Tensor]], 
 
     Each is there when the folder has its weights; raises `UserError` when it has neither.
     """
-    lpips = LPIPS(weights).to(device) if _has(weights, "alexnet") or _has(weights, "lpips") else None
-    i3d = I3D(weights).to(device) if _has(weights, "i3d") else None
+    lpips = LPIPS(weights).to(device) if has_weights(weights, "alexnet") or has_weights(weights, "lpips") else None
+    i3d = I3D(weights).to(device) if has_weights(weights, "i3d") else None
     if lpips is None and i3d is None:
         raise UserError(f"{weights}: holds neither alexnet.pth and lpips.pth (LPIPS) nor i3d.pth (FVD)")
     distances: list[Tensor] = []
@@ -173,11 +173,13 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     return found
 
 
-def _has(folder: Path, name: str) -> bool:
+def has_weights(folder: Path, name: str) -> bool:
+    """Tell whether a folder of weights has `name`.safetensors or `name`.pth."""
     return any((folder / f"{name}.{suffix}").exists() for suffix in ("safetensors", "pth"))
 
 
-def _load(module: nn.Module, found: dict[str, Tensor | None], folder: Path) -> None:
+def load_weights(module: nn.Module, found: dict[str, Tensor | None], folder: Path) -> None:
+    """Give a network the weights `found` by name, frozen; raise `UserError` that names the first that is missing or of another shape."""
     wanted = module.state_dict()
     for name, tensor in wanted.items():
         value = found.get(name)

@@ -3,7 +3,7 @@
 Shapes: N frames, T frames of a clip, C channels, H height, W width.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from torch import Tensor
 from encoders.encoder import Encoder, to_float
 from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
+from foundation.progress import Advance
 
 _COLUMNS = 10
 _ROWS = 3
 _UNITS = 8
 _SCALE = 2
 _FRAMES_AT_ONCE = 512
+_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,16 @@ def reconstructions(model: Encoder, clips: ShownClips, device: torch.device) -> 
     size, middle = max(1, _FRAMES_AT_ONCE // length), length // 2
     parts = (to_batch(clips[slice(start, start + size)], device) for start in range(0, len(clips.frames), size))
     restored = torch.cat([model.reconstruct(part.frames, part.actions)[:, middle] for part in parts])
-    pairs = zip(in_rows(clips.frames[:, middle], _COLUMNS), in_rows(to_uint8(restored), _COLUMNS), strict=True)
-    rows = [row for pair in pairs for row in pair]
-    return picture_grid(rows, ["frames over their reconstructions"], scale=_SCALE)
+    shown = [clips.frames[:, middle], to_uint8(restored)]
+    labels = ["frames over their reconstructions"]
+    draw: Callable[[Tensor], Tensor] | None = getattr(model, "reconstruct_sample", None)
+    if draw is not None:
+        torch.manual_seed(0)
+        parts = (to_batch(clips[slice(start, start + size)], device) for start in range(0, len(clips.frames), size))
+        shown.append(to_uint8(torch.cat([draw(part.frames)[:, middle] for part in parts])))
+        labels = ["frames", "expected images", "images drawn, latents and pixels"] * (len(clips.frames) // _COLUMNS + 1)
+    rows = [row for together in zip(*(in_rows(frames, _COLUMNS) for frames in shown), strict=True) for row in together]
+    return picture_grid(rows, labels, scale=_SCALE)
 
 
 @torch.no_grad()
@@ -60,6 +69,25 @@ def samples(model: Encoder, seed: int = 0) -> np.ndarray:
     torch.manual_seed(seed)
     drawn = model.sample(_COLUMNS * _ROWS)
     return picture_grid(in_rows(to_uint8(drawn[:, drawn.shape[1] // 2]), _COLUMNS), ["samples from the prior"], scale=_SCALE)
+
+
+@torch.no_grad()
+def tempered_samples(model: Any, temperatures: Sequence[float], advance: Advance, seed: int = 0) -> np.ndarray:
+    """Return a picture with rows of frames drawn at each temperature, with the batch statistics of training, then re-estimated at it.
+
+    `model` has `sample` and `reestimate_batch_norm` with a temperature, as NVAE has. The columns share their noise.
+    """
+    rows, labels = [], []
+    for temperature in temperatures:
+        for anew in (False, True):
+            torch.manual_seed(seed)
+            before = model.reestimate_batch_norm(temperature, _BATCHES) if anew else {}
+            torch.manual_seed(seed)
+            rows.append(to_uint8(model.sample(_COLUMNS, temperature)[:, 0]))
+            labels.append(f"temperature {temperature:g}, batch statistics {'estimated anew at it' if anew else 'of training'}")
+            model.load_state_dict(before, strict=False)
+            advance()
+    return picture_grid(rows, labels, scale=_SCALE)
 
 
 @torch.no_grad()

@@ -68,7 +68,7 @@ def test_the_frechet_distance_of_gaussians_is_the_closed_form() -> None:
 
 def test_i3d_gives_400_logits_for_16_frames(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("encoders.training.perceptual.read_weights", lambda folder, name: {})
-    monkeypatch.setattr("encoders.training.perceptual._load", lambda module, found, folder: None)
+    monkeypatch.setattr("encoders.training.perceptual.load_weights", lambda module, found, folder: None)
     network = I3D(tmp_path)
     assert sum(parameter.numel() for parameter in network.parameters()) == 12_697_264
     with torch.no_grad():
