@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from encoders.nvae.hyperparameters import NVAEHyperparameters
-from encoders.nvae.layers import DoublingSkip, HalvingSkip, SqueezeExcite, WeightNormConv2d, batch_norm, unchanged_statistics
+from encoders.nvae.layers import DoublingSkip, HalvingSkip, PlainConv2d, SqueezeExcite, WeightNormConv2d, batch_norm, unchanged_statistics
 
 BRANCH_SCALE = 0.1
 
@@ -49,10 +49,10 @@ class _Separable(NamedTuple):
 
     def layers(self, in_channels: int, out_channels: int, expansion: int, stride: int, grow: list[nn.Module]) -> list[nn.Module]:
         wide = expansion * in_channels
-        middle = nn.Conv2d(wide, wide, self.kernel, stride, self.kernel // 2, groups=self.groups or wide, bias=False)
+        middle = PlainConv2d(wide, wide, self.kernel, stride=stride, groups=self.groups or wide)
         return [
             batch_norm(in_channels),
-            nn.Conv2d(in_channels, wide, 1, bias=False),
+            PlainConv2d(in_channels, wide, 1),
             batch_norm(wide),
             nn.SiLU(),
             # what comes before works pixel by pixel: the same numbers as after growing, for a quarter of the work
@@ -60,7 +60,7 @@ class _Separable(NamedTuple):
             middle,
             batch_norm(wide),
             nn.SiLU(),
-            nn.Conv2d(wide, out_channels, 1, bias=False),
+            PlainConv2d(wide, out_channels, 1),
             batch_norm(out_channels),
         ]
 
@@ -95,7 +95,7 @@ class Cell(nn.Module):
         return self._forward(x_NCHW)
 
     def _forward(self, x_NCHW: Tensor) -> Tensor:
-        return self.skip(x_NCHW) + BRANCH_SCALE * self.branch(x_NCHW)
+        return torch.add(self.skip(x_NCHW), self.branch(x_NCHW), alpha=BRANCH_SCALE)
 
 
 def bottom_up_cell(h: NVAEHyperparameters, channels: int, *, half: bool = False, expansion: int = 6) -> Cell:

@@ -4,17 +4,16 @@ Shapes: N frames, C channels, H height, W width, M components of a mixture.
 """
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from encoders.nvae.mixture import MAX_LOG_SCALE, MIN_LOG_SCALE, MixtureLikelihood
 
 CLAMP = 5.0
 MIN_STDDEV = 1e-2
-MIN_LOG_SCALE = -7.0
-MAX_LOG_SCALE = 20.0
-_EDGE = 0.999
 
 
 class Gaussian(NamedTuple):
@@ -50,30 +49,25 @@ class MixtureOfLogistics:
 
     def __init__(self, parameters: Tensor, bits: int) -> None:
         mixtures = parameters.shape[1] // 10
-        self.half_bin = 1 / (2**bits - 1)
-        self.logits_NMHW = parameters[:, :mixtures]
-        of_channels = parameters[:, mixtures:].unflatten(1, (3, 3, mixtures))
-        self.means_N3MHW = of_channels[:, :, 0]
-        self.log_scales_N3MHW = of_channels[:, :, 1].clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
-        self.coefficients_N3MHW = of_channels[:, :, 2].tanh()
+        self.parameters, self.half_bin = parameters, 1 / (2**bits - 1)
+        self.logits_NMHW, of_channels = parameters.split([mixtures, 9 * mixtures], 1)
+        self.of_channels_N33MHW = of_channels.unflatten(1, (3, 3, mixtures))
+
+    @cached_property
+    def means_N3MHW(self) -> Tensor:
+        return self.of_channels_N33MHW[:, :, 0]
+
+    @cached_property
+    def log_scales_N3MHW(self) -> Tensor:
+        return self.of_channels_N33MHW[:, :, 1].clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
+
+    @cached_property
+    def coefficients_N3MHW(self) -> Tensor:
+        return self.of_channels_N33MHW[:, :, 2].tanh()
 
     def log_prob(self, x_N3HW: Tensor) -> Tensor:
-        """Return the log probability of values in [-1, 1] in nats a frame (N,).
-
-        The logarithm of a difference of two sigmoids is taken in closed form, log(s(a) - s(b)) = log s(a) + log s(-b) +
-        log(1 - e^(b - a)), so that no value's probability vanishes or has to be approximated.
-        """
-        red, green, _ = x_N3HW[:, :, None].unbind(1)
-        c0, c1, c2 = self.coefficients_N3MHW.unbind(1)
-        shift_N3MHW = torch.stack([torch.zeros_like(c0), c0 * red, c1 * red + c2 * green], 1)
-        x_N31HW, precision = x_N3HW[:, :, None], torch.exp(-self.log_scales_N3MHW)
-        centred = x_N31HW - self.means_N3MHW - shift_N3MHW
-        below_upper = -F.softplus(-precision * (centred + self.half_bin))
-        above_lower = -F.softplus(precision * (centred - self.half_bin))
-        between = torch.log(-torch.expm1(-2 * self.half_bin * precision))
-        inner = below_upper + above_lower + between
-        log_N3MHW = torch.where(x_N31HW < -_EDGE, below_upper, torch.where(x_N31HW > _EDGE, above_lower, inner))
-        return torch.logsumexp(log_N3MHW.sum(1) + self.logits_NMHW.log_softmax(1), 1).sum((1, 2))
+        """Return the log probability of values in [-1, 1] in nats a frame (N,); gradients reach the parameters only."""
+        return MixtureLikelihood.apply(self.parameters, x_N3HW, self.half_bin)
 
     def expected(self) -> Tensor:
         """Return the expected image (N, 3, H, W): means and coefficients averaged over the components, channel after channel clamped.
