@@ -1,4 +1,4 @@
-"""Ends a game whose owner has died: python guard.py PROCESS, with the owner holding the other end of standard input."""
+"""Ends games whose owner has died: python guard.py PROCESS ..., with the owner holding the other end of standard input."""
 
 import os
 import signal
@@ -17,14 +17,14 @@ def started(process: int) -> str | None:
 
 
 def main() -> None:
-    process = int(sys.argv[1])
-    moment = started(process)
+    leaders = {process: started(process) for process in map(int, sys.argv[1:])}
     sys.stdin.buffer.read()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if moment is not None and started(process) == moment:
+        left = [process for process, moment in leaders.items() if moment is not None and started(process) == moment]
+        for process in left:
             with suppress(ProcessLookupError):
                 os.killpg(process, number)
-            time.sleep(5)
+        time.sleep(5 if left else 0)
 
 
 if __name__ == "__main__":

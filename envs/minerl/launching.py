@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from foundation.errors import UserError
 _GRACE = 5.0
 """Seconds that a process has to end by itself before it is killed."""
 _LAST_MOMENT = 0.5
+_LOG_FOLDER = "MALMO_MINECRAFT_OUTPUT_LOGDIR"
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 # the launcher is configured by class attributes and environment variables of the whole process
@@ -30,34 +31,29 @@ _in_this_process = threading.Lock()
 
 
 class Launched:
-    """A running game: `instance` is what `minerl`'s client talks to, `folder` holds its log and is removed at the end."""
+    """A running game: `instance` is what `minerl`'s client talks to, `folder` holds its log and is removed at the end.
 
-    def __init__(self, instance: Any, folder: Path, guard: subprocess.Popen[bytes] | None) -> None:
+    `helpers` are the processes that serve it: one that watches over it first, a screen for Minecraft.
+    """
+
+    def __init__(self, instance: Any, folder: Path, helpers: Sequence[subprocess.Popen[bytes]] = ()) -> None:
         self.instance = instance
         self._folder = folder
-        self._guard = guard
+        self._helpers = helpers
         self._ended = False
         atexit.register(self.end)
 
     def processes(self) -> list[int]:
-        """Return the ids of the game's processes that live, and of the one that watches over them."""
-        import psutil
-
-        found: list[int] = []
-        with suppress(psutil.NoSuchProcess):
-            game = psutil.Process(self.instance.minecraft_process.pid)
-            found += [process.pid for process in (game, *game.children(recursive=True)) if process.status() != psutil.STATUS_ZOMBIE]
-        if self._guard is not None and self._guard.poll() is None:
-            found.append(self._guard.pid)
-        return [] if self._ended else found
+        """Return the ids of the game's processes that live, and of those that serve it."""
+        found = [] if self._ended else _group(self.instance.minecraft_process)
+        return found + [helper.pid for helper in self._helpers if helper.poll() is None]
 
     def last_words(self) -> str:
         """Say whether the process has ended, and what it printed last."""
         # a connection breaks a moment before the process that held it is gone, and its output is read
-        with _suppressed_timeout():
-            self.instance.minecraft_process.wait(_LAST_MOMENT)
+        status = _exit_status(self.instance.minecraft_process, _LAST_MOMENT)
+        if status is not None:
             self.instance._logger_thread.join(_LAST_MOMENT)
-        status = self.instance.minecraft_process.poll()
         state = "its process lives" if status is None else f"its process has ended with status {status}"
         logs = "".join(path.read_text(errors="replace") for path in self._folder.glob("logs/*.log"))
         return f"{state}{_printed_last(logs)}"
@@ -68,11 +64,12 @@ class Launched:
             return
         self._ended = True
         atexit.unregister(self.end)
-        if self._guard is not None:
-            # first of all: it would otherwise end the same process, whose number may by then be another's
-            self._guard.kill()
-            self._guard.communicate()
+        # the guard first of all: it would otherwise end the same process, whose number may by then be another's
+        for helper in self._helpers[:1]:
+            _stop(helper)
         _end_group(self.instance.minecraft_process)
+        for helper in self._helpers[1:]:
+            _stop(helper)
         _forget(self.instance)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -87,19 +84,35 @@ def launch(server: str, timeout: float, headless: bool | None = None) -> Launche
 
     folder = Path(tempfile.mkdtemp(prefix="minerl-"))
     try:
-        variables = {"MALMO_MINECRAFT_OUTPUT_LOGDIR": str(folder)}
         if server == "voxel":
-            minecraft, schemas = write_stand_in(folder / "stand-in")
-            with _in_this_process, _launcher(InstanceManager, minecraft, schemas), _environment(variables):
-                return Launched(_start(InstanceManager, server, timeout), folder, None)
+            return Launched(_launch_stand_in(InstanceManager, folder, timeout), folder)
         installation.check_minecraft()
-        variables["MINERL_HEADLESS"] = "1" if needs_xvfb(headless) else "0"
-        with _in_this_process, start_lock(timeout), _environment(variables):
-            instance = _start(InstanceManager, server, timeout)
-        return Launched(instance, folder, _watch_over(instance.minecraft_process.pid))
+        return _launch_minecraft(InstanceManager, folder, timeout, needs_xvfb(headless))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _launch_stand_in(manager: Any, folder: Path, timeout: float) -> Any:
+    minecraft, schemas = write_stand_in(folder / "stand-in")
+    with _in_this_process, _launcher(manager, minecraft, schemas), _environment({_LOG_FOLDER: str(folder)}):
+        return _start(manager, "the voxel server", timeout)
+
+
+def _launch_minecraft(manager: Any, folder: Path, timeout: float, headless: bool) -> Launched:
+    screen = _start_screen() if headless else None
+    # minerl 1.0 does not know how to do without a screen, so it gets one, and 0.4.4 too
+    variables = {_LOG_FOLDER: str(folder), "MINERL_HEADLESS": "0", **({"DISPLAY": screen[1]} if screen else {})}
+    try:
+        with _in_this_process, start_lock(timeout), _environment(variables):
+            instance = _start(manager, "Minecraft", timeout)
+    except BaseException:
+        if screen:
+            _stop(screen[0])
+        raise
+    screens = [screen[0]] if screen else []
+    guard = _watch_over([instance.minecraft_process.pid, *(process.pid for process in screens)])
+    return Launched(instance, folder, [guard, *screens])
 
 
 def write_stand_in(folder: Path) -> tuple[Path, Path]:
@@ -120,7 +133,7 @@ def write_stand_in(folder: Path) -> tuple[Path, Path]:
 def needs_xvfb(headless: bool | None) -> bool:
     """Say whether Minecraft is to run under xvfb; raises `UserError` where that is not installed."""
     wanted = not os.environ.get("DISPLAY") if headless is None else headless
-    if wanted and shutil.which("xvfb-run") is None:
+    if wanted and shutil.which("Xvfb") is None:
         raise UserError("Minecraft needs a display: install xvfb (apt-get install xvfb), or set DISPLAY and headless=False")
     return wanted
 
@@ -144,7 +157,7 @@ def start_lock(timeout: float) -> Iterator[None]:
         os.close(handle)
 
 
-def _start(manager: Any, server: str, timeout: float) -> Any:
+def _start(manager: Any, what: str, timeout: float) -> Any:
     # with an id of its own, since without one the manager may hand out an instance that is somebody else's
     instance = manager.get_instance(os.getpid(), instance_id=manager.ninstances + 1)
     late = threading.Event()
@@ -163,7 +176,6 @@ def _start(manager: Any, server: str, timeout: float) -> Any:
         if instance.minecraft_process is not None:
             _end_group(instance.minecraft_process)
         _forget(instance)
-        what = "Minecraft" if server == "minecraft" else "the voxel server"
         how = f"did not start within {timeout:.0f} s" if late.is_set() else "did not start"
         raise GameDied(f"{what} {how}{_printed_last(str(error))}") from error
     finally:
@@ -203,33 +215,76 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _watch_over(process: int) -> subprocess.Popen[bytes]:
-    """Start what ends the game when this process is gone; it sees that by the end of its standard input."""
-    guard = Path(__file__).with_name("guard.py")
-    return subprocess.Popen([sys.executable, "-I", str(guard), str(process)], stdin=subprocess.PIPE, start_new_session=True)
+def _watch_over(leaders: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start what ends these process groups when this process is gone; it sees that by the end of its standard input."""
+    command = [sys.executable, "-I", str(Path(__file__).with_name("guard.py")), *map(str, leaders)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _start_screen() -> tuple[subprocess.Popen[bytes], str]:
+    """Start an X server without a screen; return it and its DISPLAY."""
+    reading, writing = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
+    with os.fdopen(reading) as answer:
+        try:
+            screen = subprocess.Popen(
+                command, pass_fds=[writing], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            )
+        finally:
+            os.close(writing)
+        number = answer.readline().strip()
+    if not number:
+        raise GameDied(f"Xvfb did not start: it ended with status {screen.wait()}")
+    return screen, f":{number}"
+
+
+def _stop(helper: subprocess.Popen[bytes]) -> None:
+    helper.kill()
+    helper.wait()
+    if helper.stdin is not None:
+        helper.stdin.close()
+
+
+def _group(process: Any) -> list[int]:
+    """Return the living processes of a game: the launcher makes each game the first of a process group."""
+    import psutil
+
+    found = []
+    for other in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(other.pid) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                found.append(other.pid)
+    return found
 
 
 def _signal_group(process: Any, number: int) -> None:
-    """Signal a game and all that it has started: the launcher makes each game the first of a process group."""
+    # until the first of the group is collected, nobody else gets its number
     if process is not None and process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
 
+def _exit_status(process: Any, timeout: float) -> int | None:
+    """Wait until a process has ended, without collecting it; return its status as subprocess has it, None where it lives on."""
+    deadline = time.monotonic() + timeout
+    while process.returncode is None:
+        result = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if result is not None:
+            return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+    return process.returncode
+
+
 def _end_group(process: Any) -> None:
     _signal_group(process, signal.SIGTERM)
-    with _suppressed_timeout():
-        process.wait(_GRACE)
-        return
+    _exit_status(process, _GRACE)
     _signal_group(process, signal.SIGKILL)
-    process.wait(_GRACE)
-
-
-def _suppressed_timeout() -> suppress:
-    import psutil
-
-    # a process of minerl's is psutil's or subprocess's, and the two have their own
-    return suppress(psutil.TimeoutExpired, subprocess.TimeoutExpired)
+    deadline = time.monotonic() + _GRACE
+    while process.returncode is None and _group(process) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.wait()
 
 
 def _forget(instance: Any) -> None:

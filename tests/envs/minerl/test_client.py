@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import envs
-from envs.minerl import guard, installation, launching
+from envs.minerl import guard, installation, launching, processes
 from envs.minerl.game import GameDied
 from envs.minerl.local import STAND_INS, LocalGame
 from envs.voxel.env import VoxelEnv
@@ -255,6 +255,49 @@ def test_without_a_display_xvfb_is_asked_for(monkeypatch):
     assert not launching.needs_xvfb(False)
     monkeypatch.setenv("DISPLAY", ":0")
     assert not launching.needs_xvfb(None)
+
+
+MINECRAFT = """#!/bin/sh
+echo "$DISPLAY $MINERL_HEADLESS" > FOLDER/screen
+sleep 60 &
+exec SERVER
+"""
+SCREEN = """\
+import os, sys, time
+os.write(int(sys.argv[sys.argv.index("-displayfd") + 1]), b"77\\n")
+time.sleep(60)
+"""
+
+
+def test_headless_minecraft_gets_a_screen_and_ends_with_it(tmp_path, monkeypatch):
+    """A stand-in where Minecraft would be, with Minecraft's own way of starting; it also starts a process of its own."""
+    from minerl.env.malmo import InstanceManager
+
+    own, schemas = launching.write_stand_in(tmp_path / "installed")
+    (own / "build" / "libs").mkdir(parents=True)
+    (own / "build" / "libs" / "MalmoMod.jar").touch()
+    server = own / "launchClient.sh"
+    server.rename(own / "server.sh")
+    server.write_text(MINECRAFT.replace("FOLDER", str(tmp_path)).replace("SERVER", f'{own}/server.sh "$@"'))
+    server.chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "Xvfb").write_text(python_script(SCREEN))
+    (tmp_path / "bin" / "Xvfb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr(InstanceManager, "MINECRAFT_DIR", str(own))
+    monkeypatch.setattr(InstanceManager, "SCHEMAS_DIR", str(schemas))
+    launched = launching.launch("minecraft", timeout=60.0)
+    first, *others = launched.processes()
+    assert len(others) == 3  # what it started, its screen, and the guard
+    assert (tmp_path / "screen").read_text() == ":77 0\n"
+    assert "DISPLAY" not in os.environ
+    os.kill(first, signal.SIGKILL)
+    assert "ended with status -9" in launched.last_words()
+    assert launched.processes() == others
+    launched.end()
+    assert launched.processes() == []
+    assert [process for process in others if processes.identify(process)] == []
 
 
 def test_a_game_whose_owner_is_killed_ends_with_all_it_has_started():
