@@ -21,8 +21,9 @@ def what_is_not_finite(terms: Mapping[str, float | Tensor], model: nn.Module) ->
     if parts:
         named = ", ".join(f"'{name}' is {float(terms[name])}" for name in parts[:3])
         return f"of the loss's terms, {named}" + (f" and {len(parts) - 3} more are not finite" if len(parts) > 3 else "")
-    if "loss" in wrong:
-        return f"the loss is {float(terms['loss'])}, though none of its terms is"
+    totals = [name for name in wrong if name != "gradient_norm"]
+    if totals:
+        return f"'{totals[0]}' is {float(terms[totals[0]])}, though none of the loss's terms is"
     return _gradient(model)
 
 
