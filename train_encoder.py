@@ -1,6 +1,7 @@
 """A frame store -> an encoder: python train_encoder.py PRESET --store STORE --run RUN [--steps N] [OPTIONS]"""
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,9 @@ from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_source, read_i
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import TrainingConfig
 from encoders.training.devices import Precision, choose_device
+from encoders.training.parallel import ALONE, Ranks
 from encoders.training.state import RESUME_FILE
+from encoders.training.workers import AskedToStop, check_workers, run_workers
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
@@ -26,17 +29,39 @@ DESCRIPTION = "Train an encoder on the frames of a store. Rerunning the same com
 
 def main() -> None:
     options = command_line("encoder", options_of, DESCRIPTION)
-    store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
-    torch.manual_seed(options.training.seed)
-    model = make_encoder(options.encoder, **to_dict(options.model))
-    check_fit(model, store, options.stride)
+    if options.workers == 1:
+        make(options, options.device)
+    else:
+        check_workers(options.workers, options.device)
+        store, model = opened(options)
+        check_trained_together(store, model, options)
+        run_workers(work, sys.argv[1:], options.workers, options.device)
+    say(f"wrote {options.run}; next: python evaluate_encoder.py {options.run} --store {options.store}")
+
+
+def work(argv: list[str], device: str, ranks: Ranks, asked_to_stop: AskedToStop) -> None:
+    """Do one worker's part of what the command line asks for."""
+    make(command_line("encoder", options_of, DESCRIPTION, argv), device, ranks, asked_to_stop)
+
+
+def make(options: Any, device: str, ranks: Ranks = ALONE, asked_to_stop: AskedToStop = lambda: None) -> None:
+    """Train the encoder, or compute it where there is nothing to train."""
+    store, model = opened(options)
     rate = store.frames_per_second / options.stride
     reference = StoreReference(str(options.store.absolute()), store.fingerprint, rate, store.meta["resize"])
     if next(model.parameters(), None) is None:
         compute(store, model, reference, options)
     else:
-        train_on(store, model, reference, options)
-    say(f"wrote {options.run}; next: python evaluate_encoder.py {options.run} --store {options.store}")
+        train_on(store, model, reference, options, device, ranks, asked_to_stop)
+
+
+def opened(options: Any) -> tuple[frames.FrameStore, Encoder]:
+    """Return the store and a new model that fits it."""
+    store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
+    torch.manual_seed(options.training.seed)
+    model = make_encoder(options.encoder, **to_dict(options.model))
+    check_fit(model, store, options.stride)
+    return store, model
 
 
 def options_of(preset: dict[str, Any]) -> type:
@@ -56,15 +81,24 @@ def options_of(preset: dict[str, Any]) -> type:
         ("frames_in", Literal["file", "memory", "device"], "file"),
         ("compile", bool, False),
         ("precision", Precision, "auto"),
+        ("weights", Path | None, None),
+        ("workers", int, 1),
     ]
     return dataclasses.make_dataclass("Options", fields)
 
 
-def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:
+def train_on(
+    store: frames.FrameStore,
+    model: Encoder,
+    reference: StoreReference,
+    options: Any,
+    device: str,
+    ranks: Ranks,
+    asked_to_stop: AskedToStop,
+) -> None:
     """Train on the store's `train` split and validate on its `val` split."""
-    config = options.training
-    device = choose_device(options.device)
-    drawn = frames.FrameBatches(store, "train", config.batch_size, model.clip_length, config.seed, stride=options.stride)
+    config, chosen = options.training, choose_device(device)
+    drawn = training_batches(store, model, options, ranks)
 
     def validation() -> Iterable[Any]:
         clips = max(1, config.validation_frames // model.clip_length)
@@ -72,7 +106,7 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
 
     # a store without recordings to validate on is told now, not at the first validation
     validation()
-    with hold(drawn, device) if options.frames_in == "device" else prefetch(drawn, device) as batches:
+    with hold(drawn, chosen) if options.frames_in == "device" else prefetch(drawn, chosen) as batches:
         train(
             model,
             batches,
@@ -82,11 +116,27 @@ def train_on(store: frames.FrameStore, model: Encoder, reference: StoreReference
             steps=options.steps,
             sample=lambda: sample(store, model, options),
             store=reference,
-            device=options.device,
+            device=device,
             threads=options.threads,
             compiled=options.compile,
             precision=options.precision,
+            weights=options.weights,
+            ranks=ranks,
+            asked_to_stop=asked_to_stop,
         )
+
+
+def training_batches(store: frames.FrameStore, model: Encoder, options: Any, ranks: Ranks) -> frames.FrameBatches:
+    """Return one worker's part of the endless shuffled batches."""
+    size, seed, stride = options.training.batch_size, options.training.seed, options.stride
+    return frames.FrameBatches(store, "train", size, model.clip_length, seed, stride=stride, rank=ranks.rank, ranks=ranks.size)
+
+
+def check_trained_together(store: frames.FrameStore, model: Encoder, options: Any) -> None:
+    """Raise `UserError` before any worker starts for what would end all of them."""
+    if next(model.parameters(), None) is None:
+        raise UserError(f"--workers {options.workers}: a '{options.encoder}' is computed, not trained; leave it out")
+    training_batches(store, model, options, Ranks(0, options.workers))
 
 
 def compute(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:

@@ -110,6 +110,10 @@ def store() -> StoreReference:
 @pytest.fixture(scope="session")
 def frames() -> np.ndarray:
     """Coloured squares on coloured grounds, uint8 (256, 16, 16, 3)."""
+    return coloured_squares()
+
+
+def coloured_squares() -> np.ndarray:
     rng = np.random.default_rng(0)
     frames = np.empty((256, 16, 16, 3), np.uint8)
     frames[:] = rng.integers(0, 256, (256, 1, 1, 3))

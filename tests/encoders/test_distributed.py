@@ -1,0 +1,213 @@
+"""Two processes with half of every batch each are one with the whole; run as a script, this file is one of the two."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from encoders import Encoder, StoreReference, make_encoder, train
+from encoders.training.config import TrainingConfig
+from encoders.training.parallel import Ranks, join, leave, synchronised
+from encoders.training.state import read_resume
+from foundation.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = TrainingConfig(batch_size=8, learning_rate=5e-3, optimizer="adamax", adam_epsilon=1e-2, validation_every=10, checkpoint_every=5)
+STEPS, FURTHER = 10, 15
+
+
+class Part:
+    """One rank's part of the batches of the frame store's fake."""
+
+    def __init__(self, batches: Any, rank: int, size: int, blank_at: int = 0) -> None:
+        self.batches, self.rank, self.size, self.blank_at = batches, rank, size, blank_at
+
+    def __next__(self) -> Any:
+        batch = next(self.batches)
+        share = len(batch.frames) // self.size
+        frames = batch.frames[self.rank * share : (self.rank + 1) * share]
+        if self.batches.position == self.blank_at:
+            frames = np.full(frames.shape, np.nan, np.float32)
+        return type(batch)(frames)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
+
+
+def trained(folder: Path, frames: np.ndarray, fakes: Any, ranks: Ranks, steps: int = STEPS, blank_at: int = 0) -> Encoder:
+    """Train a tiny conv VAE whose latents are not drawn; other ranks than the first start from other weights."""
+    torch.manual_seed(ranks.rank)
+    model = make_encoder("conv_vae", **fakes.MODEL)
+    train(
+        model,
+        Part(fakes.FakeBatches(frames[:192], 8), ranks.rank, ranks.size, blank_at),  # type: ignore[arg-type]
+        lambda: [fakes.FakeBatch(frames[192:][:, None])],
+        folder,
+        CONFIG,
+        steps=steps,
+        sample=lambda: fakes.FakeBatch(frames[:64][:, None]),
+        store=StoreReference("some/store", "f1", 20.0, "squash"),
+        threads=1,
+        device="cpu",
+        ranks=ranks,
+    )
+    return model
+
+
+def normalised(layer: nn.Module, x_NCHW: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return what a layer makes of a batch in training, gradients, statistics, and what it makes of it after."""
+    x_NCHW = x_NCHW.clone().requires_grad_()
+    y = layer(x_NCHW)
+    weights = torch.arange(y.numel()).view_as(y).sin()
+    (y.square() * weights).mean().backward()
+    found = {"y": y.detach(), "x": x_NCHW.grad, "mean": layer.running_mean, "variance": layer.running_var, "after": layer.eval()(x_NCHW)}
+    return found | {name: parameter.grad for name, parameter in layer.named_parameters()}  # type: ignore[dict-item]
+
+
+def batch_norm(input: torch.Tensor) -> nn.BatchNorm2d:
+    layer = nn.BatchNorm2d(input.shape[1], momentum=0.05)
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(0.5, 2, input.shape[1]))
+    return layer
+
+
+def inputs() -> torch.Tensor:
+    # the halves differ, as their statistics have to
+    return torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) + torch.arange(8.0).view(8, 1, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what two processes left behind."""
+    folder = tmp_path_factory.mktemp("two")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    commands = [[sys.executable, __file__, str(rank), str(folder)] for rank in range(2)]
+    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in processes:
+        _, complaints = process.communicate(timeout=500)
+        assert process.returncode == 0, complaints
+    return folder
+
+
+@pytest.fixture
+def one(tmp_path: Path, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of one process that did the same alone."""
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    trained(tmp_path / "run", frames, _fakes(), Ranks())
+    return tmp_path / "run"
+
+
+def test_two_processes_with_half_of_every_batch_learn_what_one_does_with_the_whole(two: Path, one: Path) -> None:
+    expected, found = read_resume(one), read_resume(two / "run")
+    for name, tensor in expected["model"].items():
+        torch.testing.assert_close(found["model"][name], tensor, rtol=1e-3, atol=2e-4, msg=name)
+    assert found["best"]["metrics"]["negative_elbo"] == pytest.approx(expected["best"]["metrics"]["negative_elbo"], rel=1e-3)
+    assert found["batches"] == expected["batches"]
+
+
+def test_both_processes_have_the_same_weights_to_the_bit(two: Path) -> None:
+    one, other = (torch.load(two / f"weights{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_all(two: Path) -> None:
+    kept = read_resume(two / "blank")
+    assert kept["skipped"] == 1
+    assert all(torch.isfinite(tensor).all() for tensor in kept["model"].values())
+
+
+def test_a_run_of_two_processes_goes_on_with_one(two: Path, one: Path, frames: np.ndarray) -> None:
+    trained(two / "run", frames, _fakes(), Ranks(), FURTHER)
+    trained(one, frames, _fakes(), Ranks(), FURTHER)
+    assert read_resume(two / "run")["step"] == FURTHER
+    for name, tensor in read_resume(one)["model"].items():
+        torch.testing.assert_close(read_resume(two / "run")["model"][name], tensor, rtol=1e-3, atol=5e-4, msg=name)
+
+
+def test_batch_normalisation_over_two_processes_is_that_of_the_whole_batch(two: Path) -> None:
+    expected = normalised(batch_norm(inputs()), inputs())
+    parts = [torch.load(two / f"normalised{rank}.pt", weights_only=True) for rank in range(2)]
+    for name in ("mean", "variance"):
+        for part in parts:
+            torch.testing.assert_close(part[name], expected[name])
+    torch.testing.assert_close(torch.cat([part["y"] for part in parts]), expected["y"])
+    torch.testing.assert_close(torch.cat([part["after"] for part in parts]), expected["after"])
+
+
+@pytest.mark.parametrize("options", [("--device", "cuda"), ("--training.batch-size", "5"), ("--device", "cuda:0")])
+def test_workers_that_cannot_be_had_are_refused_before_any_is_started(
+    command: Callable[..., int], video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: tuple[str, str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    arguments = ("debug", "--store", video_store, "--run", tmp_path / "run", "--workers", 2, "--device", "cpu")
+    assert command("train_encoder.py", *arguments, *options) == 2
+    error = capsys.readouterr().err
+    assert "each worker takes a GPU, and there are 0" in error or "multiple of 2" in error or "use auto, cpu or cuda" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_workers_train_stop_at_errors_and_outlive_no_death(
+    command: Callable[..., int], video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from encoders.training.workers import run_workers
+
+    sizes = ("--training.validation-frames", 8, "--training.batch-size", 4)
+    arguments = ("nvae_debug", "--store", video_store, "--run", tmp_path / "run", "--workers", 2, "--device", "cpu", *sizes)
+    assert command("train_encoder.py", *arguments, "--steps", 10) == 0
+    said = capsys.readouterr().err
+    assert "step 10: validation negative ELBO" in said
+    assert read_resume(tmp_path / "run")["step"] == 10
+    assert command("train_encoder.py", *arguments, "--steps", 10, "--training.learning-rate", 0.5) == 2
+    assert "training.learning_rate" in capsys.readouterr().err
+
+    def die(argument: Any, device: str, ranks: Any, asked_to_stop: Any) -> None:
+        import os
+        import signal
+
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.wait()
+
+    with pytest.raises(UserError, match="worker 1 of 2 has died"):
+        run_workers(die, None, 2, "cpu")
+
+
+def _fakes() -> Any:
+    """Return the module with the fake of the frame store's batches."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        import conftest
+    finally:
+        sys.path.pop(0)
+    return conftest
+
+
+def _be_one_of_two(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.randn_like = torch.zeros_like
+    fakes = _fakes()
+    frames = fakes.coloured_squares()
+    ranks = join(rank, 2, f"file://{folder / 'meeting'}", torch.device("cpu"))
+    layer = synchronised(nn.Sequential(batch_norm(inputs())), torch.device("cpu"))[0]  # type: ignore[index]
+    torch.save(
+        {name: tensor.detach() for name, tensor in normalised(layer, inputs().chunk(2)[rank]).items()}, folder / f"normalised{rank}.pt"
+    )
+    torch.save(trained(folder / "run", frames, fakes, ranks).state_dict(), folder / f"weights{rank}.pt")
+    trained(folder / "blank", frames, fakes, ranks, steps=3, blank_at=2 if rank else 0)
+    leave()
+
+
+if __name__ == "__main__":
+    _be_one_of_two(int(sys.argv[1]), Path(sys.argv[2]))
