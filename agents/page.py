@@ -159,8 +159,10 @@ def _encoders(tasks: list[TaskResults]) -> str:
             if row.player or not row.runs:
                 continue
             one = RowSummary(row, [], [])
-            cells = [*_encoder_cells(row.encoder), f"{row.policy_parameters:,}" if row.policy_parameters else "–"]
-            cells = [*cells[:2], cells[-1], *cells[2:4], "–" if one.seconds is None else f"{one.seconds:,.0f}", f"{one.restarts}", cells[4]]
+            latents, weights, milliseconds, rate, validation = _encoder_cells(row.encoder)
+            policy = f"{row.policy_parameters:,}" if row.policy_parameters else "–"
+            seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
+            cells = [latents, weights, policy, milliseconds, rate, seconds, f"{one.restarts}", validation]
             lines.append(
                 f"<tr>{f'<td class=left>{_text(task.name)}</td>' if len(tasks) > 1 else ''}<th scope=row>{_text(row.label)}</th>"
                 + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
@@ -201,7 +203,7 @@ def _films(tasks: list[TaskResults]) -> str:
                 figures.append(f'<figure class="{kind}">{_image(data, kind, f"Frames of {where}")}{caption}</figure>')
     if not figures:
         return ""
-    intro = "The first evaluation world, first finished seed, sped up four times. One episode says little about a row."
+    intro = "The first evaluation world, first finished seed; films run at four times the game's speed. One episode says little of a row."
     return f"<h2>What the agents saw</h2><p>{intro}</p><div class=films>{''.join(figures)}</div>"
 
 
