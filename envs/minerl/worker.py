@@ -206,8 +206,8 @@ class Client:
         """Advance one tick; return observation, reward, done, info."""
         observation, reward, done, info = self._env.step(action)
         if "error" in info:
-            # what came with it is no observation but a random sample of the space
-            raise ConnectionError(info["error"])
+            # what came with it is no observation but a random sample of the space; the client calls every loss a time-out
+            raise ConnectionError("the connection to the game broke off")
         return [observation, float(reward), bool(done), {str(key): _sayable(value) for key, value in info.items()}]
 
 
