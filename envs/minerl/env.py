@@ -45,7 +45,13 @@ def make_minerl(
             return LocalGame(task_id, server, timeout, start_timeout, headless)
         return RemoteGame(task_id, python, server, timeout, start_timeout, headless)
 
-    return MineRLEnv(RecoveringGame(make_game, retries, spare), episode_ticks, render_mode)
+    game = RecoveringGame(make_game, retries, spare)
+    try:
+        return MineRLEnv(game, episode_ticks, render_mode)
+    except UserError:
+        # another interpreter already runs, to say which spaces there are
+        game.close()
+        raise
 
 
 class MineRLEnv(gymnasium.Env[Observation, Action]):

@@ -172,10 +172,12 @@ def _start(manager: Any, what: str, timeout: float) -> Any:
     try:
         # daemonize: no watcher of minerl's own, which would write a folder of logs into the user's
         instance.launch(daemonize=True, replaceable=False)
-    except Exception as error:
+    except BaseException as error:
         if instance.minecraft_process is not None:
             _end_group(instance.minecraft_process)
         _forget(instance)
+        if not isinstance(error, Exception):
+            raise
         how = f"did not start within {timeout:.0f} s" if late.is_set() else "did not start"
         raise GameDied(f"{what} {how}{_printed_last(str(error))}") from error
     finally:

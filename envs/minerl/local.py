@@ -59,6 +59,10 @@ class LocalGame:
         # a lost connection is an AttributeError, a TypeError or a struct.error, as chance will have it
         except Exception as error:
             raise self._died("reset", error) from error
+        except BaseException:
+            # Ctrl-C in the middle of a message: the rest of it would be taken for the next
+            self.close()
+            raise
 
     def step(self, action: Action) -> tuple[Observation, float, bool, dict[str, Any]]:
         """Advance one tick."""
@@ -74,6 +78,9 @@ class LocalGame:
             return spaces.read_observation(self.observation_space, observation), float(reward), bool(done), dict(info)
         except Exception as error:
             raise self._died(f"step {self._steps}", error) from error
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the connection and the game's processes."""

@@ -228,6 +228,25 @@ def test_a_start_that_fails_quotes_what_the_launcher_printed_last(stand_in, scri
     game.close()
 
 
+def test_an_interrupt_while_a_game_starts_leaves_nothing(stand_in):
+    stand_in("#!/bin/sh\nkill -INT $PPID\nexec sleep 60\n")
+    game = LocalGame("MineRLTreechop-v0", server="voxel")
+    with pytest.raises(KeyboardInterrupt):
+        game.reset()
+    assert game.processes() == []
+
+
+def test_an_interrupt_in_the_middle_of_a_step_ends_the_game(stand_in):
+    stand_in(python_script(SERVER.replace("FAILURE", "import os; os.kill(os.getppid(), 2); time.sleep(60)")))
+    game = LocalGame("MineRLTreechop-v0", server="voxel")
+    game.reset(seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        game.step({"forward": 1})
+    assert game.processes() == []
+    with pytest.raises(GameDied, match="a step before a reset"):
+        game.step({"forward": 1})
+
+
 def test_the_ids_that_it_stands_in_for_are_those_it_plays():
     playable = []
     for name in installation.specs():
