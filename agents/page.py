@@ -118,7 +118,7 @@ def _improvement_matrix(summary: Summary, colours: dict[str, str]) -> str:
             lines.append(f"<tr>{_name_cell(ours, colours)}{cells}</tr>")
     intro = (
         "How often a randomly chosen agent of the row on the left scores above one of the column; ties count half. "
-        "Below, the 95 % interval; coloured where it leaves out 50 % and neither row has too few seeds."
+        f"Below, the 95 % interval; coloured where it leaves out 50 %, if every row has {FEW_SEEDS} seeds or more."
     )
     few = [one.label for one in columns if one.fewest_seeds < FEW_SEEDS]
     kind = "matrix few" if few else "matrix"
