@@ -35,7 +35,7 @@ def train(argv: Sequence[str]) -> int:
         return 0
     # what cannot work is said before Ray starts and before the run's folder is made
     on_cuda = available_device(config.device) == "cuda"
-    check_environment(config.environment)
+    check_environment(config.environment, config.algorithm)
     if config.encoder is not None:
         say(reading_line(config.encoder, config.latents))
     outcomes: list[Outcome] = []

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from agents.algorithms import PPOSettings
+from agents.algorithms import Learner
 from agents.config import CONTROLS, AgentRun, ComparisonConfig, EnvironmentConfig, TrainingConfig, plain
 from agents.environment import check_environment
 from agents.episode_pictures import write_episode
@@ -77,7 +77,7 @@ class Cell:
 class Comparison:
     """The grid of `config`; `pixels` holds the algorithm's settings on pixels."""
 
-    def __init__(self, config: ComparisonConfig, pixels: PPOSettings) -> None:
+    def __init__(self, config: ComparisonConfig, pixels: Learner) -> None:
         self.config, self.pixels = config, pixels
         self.rows = comparison_rows(config)
         self.cells = [self._cell(row, seed) for row in self.rows for seed in range(config.seeds)]
@@ -101,7 +101,7 @@ class Comparison:
         # before the folder remembers settings that cannot work
         refuse_encoders_folder(config.run)
         available_device(config.device)
-        check_environment(config.environment)
+        check_environment(config.environment, config.algorithm)
         with exclusive_lock(config.run, "comparing encoders"):
             self._remember_settings()
             missing = [cell for cell in self.cells if cell.result(config.steps) is None]
