@@ -12,7 +12,7 @@ _FASTEST = 8.0
 """Degrees a tick that the view turns up or down at most."""
 
 # what it holds for a while, and how often it chooses it
-_LEGS = (
+_LEGS: tuple[tuple[dict[str, int], int], ...] = (
     ({"forward": 1}, 4),
     ({"forward": 1, "sprint": 1}, 2),
     ({"forward": 1, "jump": 1}, 3),

@@ -109,7 +109,13 @@ def record(
         kept = len(writer.committed)
         rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize))
         task = env.spec.id if env.spec is not None else name
-        _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second)
+        try:
+            _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second)
+        except BaseException:
+            # nothing to go on with, and a folder left behind would refuse another plan
+            if not writer.committed:
+                writer.abandon()
+            raise
         return close_summary(writer, kept, [], began, partial(assign_splits, split=split, val=val, test=test), resize)
 
 

@@ -279,3 +279,14 @@ def test_a_game_that_dies_at_its_first_step_leaves_a_single_frame(tmp_path):
 
     rollouts(tmp_path / "store", make_env=StillBorn, frames=4)
     assert [episode.length for episode in FrameStore(tmp_path / "store").episodes] == [1, 1, 1, 1]
+
+
+def test_an_environment_that_never_starts_leaves_nothing_behind(tmp_path):
+    class NeverStarts(Corridor):
+        def reset(self, **options):
+            raise UserError("it does not start")
+
+    with pytest.raises(UserError, match="it does not start"):
+        rollouts(tmp_path / "store", make_env=NeverStarts)
+    assert not list(tmp_path.iterdir())
+    assert rollouts(tmp_path / "store", name="another plan").frames == 100
