@@ -43,21 +43,24 @@ class WeightNormConv2d(nn.Conv2d):
         self.register_buffer("mask", mask, persistent=False)
         self.depthwise = _is_depthwise(self)
         with torch.no_grad():
-            length = self._visible().square().sum((1, 2, 3)).sqrt()
+            length = self.visible().square().sum((1, 2, 3)).sqrt()
         self.log_gain = nn.Parameter(torch.log(length + _GAIN_OFFSET) + math.log(gain))
 
     def kernels(self) -> Tensor:
         """Return w, the kernels that the convolution applies."""
-        visible = self._visible()
-        length = torch.linalg.vector_norm(visible, dim=(1, 2, 3), keepdim=True)
-        return visible * (self.log_gain.exp().view(-1, 1, 1, 1) / (length + _NORM_OFFSET))
+        return self.visible() * self.scale().view(-1, 1, 1, 1)
+
+    def scale(self) -> Tensor:
+        """Return what v is multiplied by (O,)."""
+        return self.log_gain.exp() / (torch.linalg.vector_norm(self.visible(), dim=(1, 2, 3)) + _NORM_OFFSET)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         if self.depthwise:
             return depthwise_convolution(x_NCHW, self.kernels())
         return self._conv_forward(x_NCHW, self.kernels(), self.bias)
 
-    def _visible(self) -> Tensor:
+    def visible(self) -> Tensor:
+        """Return v, masked."""
         return self.weight if self.mask is None else self.weight * self.mask
 
 

@@ -29,19 +29,22 @@ class SpectralNorms(nn.Module):
 
     def forward(self, convolutions: list[nn.Conv2d], iterations: int) -> Tensor:
         """Return the sum of the norms, after `iterations` more; gradients reach the kernels and pass by the vectors."""
-        stacks: dict[tuple[int, int], list[Tensor]] = {}
+        stacks: dict[tuple[int, int], list[nn.Conv2d]] = {}
         for convolution in convolutions:
-            stacks.setdefault(_shape(convolution), []).append(_matrix(kernels(convolution)))
-        return torch.stack([self._sum(torch.stack(stack), iterations) for stack in stacks.values()]).sum()
+            stacks.setdefault(_shape(convolution), []).append(convolution)
+        return torch.stack([self._sum(stack, iterations) for stack in stacks.values()]).sum()
 
-    def _sum(self, kernels_KOR: Tensor, iterations: int) -> Tensor:
-        name = f"{kernels_KOR.shape[1]}x{kernels_KOR.shape[2]}"
+    def _sum(self, convolutions: list[nn.Conv2d], iterations: int) -> Tensor:
+        # kernels are rows times their scales: the products need the scales only, and not the kernels once more
+        rows_KOR = torch.stack([_matrix(_rows(convolution)) for convolution in convolutions])
+        scales_KO = torch.stack([_scale(convolution) for convolution in convolutions])
+        name = f"{rows_KOR.shape[1]}x{rows_KOR.shape[2]}"
         left_KO, right_KR = self.get_buffer(f"left_{name}"), self.get_buffer(f"right_{name}")
         if iterations:
-            left_KO, right_KR = _iterated(kernels_KOR.detach(), left_KO, right_KR, iterations)
+            left_KO, right_KR = _iterated(rows_KOR.detach(), scales_KO.detach(), left_KO, right_KR, iterations)
             self.get_buffer(f"left_{name}").copy_(left_KO)
             self.get_buffer(f"right_{name}").copy_(right_KR)
-        return (left_KO * torch.bmm(kernels_KOR, right_KR[:, :, None]).squeeze(2)).sum()
+        return (left_KO * scales_KO * torch.bmm(rows_KOR, right_KR[:, :, None]).squeeze(2)).sum()
 
 
 def largest_gains(module: nn.Module) -> Tensor:
@@ -63,16 +66,26 @@ def kernels(convolution: nn.Conv2d) -> Tensor:
     return convolution.kernels() if isinstance(convolution, WeightNormConv2d) else convolution.weight
 
 
+def _rows(convolution: nn.Conv2d) -> Tensor:
+    return convolution.visible() if isinstance(convolution, WeightNormConv2d) else convolution.weight
+
+
+def _scale(convolution: nn.Conv2d) -> Tensor:
+    if isinstance(convolution, WeightNormConv2d):
+        return convolution.scale()
+    return convolution.weight.new_ones(convolution.out_channels)
+
+
 def _matrix(kernels_OIHW: Tensor) -> Tensor:
     """Return kernels as a matrix (O, R), its columns in the order of memory where channels are last: a view there."""
     return kernels_OIHW.permute(0, 2, 3, 1).flatten(1)
 
 
 @torch.no_grad()
-def _iterated(kernels_KOR: Tensor, left_KO: Tensor, right_KR: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def _iterated(rows_KOR: Tensor, scales_KO: Tensor, left_KO: Tensor, right_KR: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     for _ in range(iterations):
-        right_KR = F.normalize(torch.bmm(left_KO[:, None], kernels_KOR).squeeze(1), dim=1)
-        left_KO = F.normalize(torch.bmm(kernels_KOR, right_KR[:, :, None]).squeeze(2), dim=1)
+        right_KR = F.normalize(torch.bmm((left_KO * scales_KO)[:, None], rows_KOR).squeeze(1), dim=1)
+        left_KO = F.normalize(scales_KO * torch.bmm(rows_KOR, right_KR[:, :, None]).squeeze(2), dim=1)
     return left_KO, right_KR
 
 
