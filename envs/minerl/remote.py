@@ -202,8 +202,8 @@ class Worker:
         try:
             version = tuple(self._channel.receive(_HELLO_TIMEOUT)["python"])
             if version < worker.OLDEST_PYTHON:
-                needed = ".".join(map(str, worker.OLDEST_PYTHON))
-                raise UserError(f"python='{self.python}': is Python {'.'.join(map(str, version))}, but {needed} or newer is needed")
+                found, needed = (".".join(map(str, numbers)) for numbers in (version, worker.OLDEST_PYTHON))
+                raise UserError(f"python='{self.python}': is Python {found}, but {needed} or newer is needed")
         except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
             problem = f"is no Python with numpy: it {self._end_of_process()}{self._last_words()}"
             self.end()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from envs.minerl.worker import describe as describe
 from foundation.errors import UserError, nearest
 
 _LONGEST_TEXT = 4096
@@ -38,25 +39,6 @@ class Enum(spaces.Discrete):
 
     def __repr__(self) -> str:
         return f"Enum({', '.join(self.values)})"
-
-
-def describe(space: Any) -> dict[str, Any]:
-    """Describe a space of `minerl` or gym in plain JSON values; raises `TypeError` for a kind that MineRL's tasks do not have."""
-    kinds = {kind.__name__ for kind in type(space).__mro__}
-    if "Dict" in kinds:
-        return {"type": "dict", "spaces": {key: describe(inner) for key, inner in space.spaces.items()}}
-    if "Enum" in kinds:
-        return {"type": "enum", "values": [str(value) for value in space.values], "default": str(space.default)}
-    if "MultiDiscrete" in kinds:
-        return {"type": "multi_discrete", "nvec": [int(n) for n in space.nvec]}
-    if "Discrete" in kinds:
-        return {"type": "discrete", "n": int(space.n)}
-    if "Text" in kinds:
-        return {"type": "text"}
-    if "Box" in kinds:
-        low, high = _bound(space.low), _bound(space.high)
-        return {"type": "box", "low": low, "high": high, "shape": list(space.shape), "dtype": np.dtype(space.dtype).name}
-    raise TypeError(f"no counterpart for the space {space!r}")
 
 
 def from_description(described: Mapping[str, Any]) -> spaces.Space:
@@ -135,9 +117,3 @@ def _number(space: spaces.Discrete, value: Any, key: str) -> int:
     if not 0 <= number < space.n:
         raise UserError(f"{key}={value!r}: must be from 0 to {space.n - 1}")
     return number
-
-
-def _bound(bound: np.ndarray) -> Any:
-    """Return one number where all entries have the same bound, else nested lists."""
-    flat = np.asarray(bound).reshape(-1)
-    return flat[0].item() if (flat == flat[0]).all() else np.asarray(bound).tolist()
