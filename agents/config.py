@@ -66,7 +66,7 @@ class EvaluationConfig:
     final_episodes: int = 24
     """Episodes after the last step; their mean return is the run's score."""
     deterministic: bool = False
-    """Take the likeliest action instead of sampling, which is what PPO trains; DQN, QR-DQN and TD3 have one action either way."""
+    """Take the likeliest action instead of sampling, which is what PPO trains. DQN and QR-DQN sample with their last epsilon."""
 
     def __post_init__(self) -> None:
         _at_least(1, every=self.every, episodes=self.episodes, final_episodes=self.final_episodes)

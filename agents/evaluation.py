@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.policies import BasePolicy
@@ -35,16 +36,25 @@ class Played:
 
 
 class Acting:
-    """A trained policy at play: carries a recurrent one's memory along, and tells one with masks what the environments offer."""
+    """A trained policy at play: carries a recurrent one's memory along, and tells one with masks what the environments offer.
 
-    def __init__(self, policy: BasePolicy, venv: VecEnv, deterministic: bool) -> None:
+    Where not `deterministic`, it draws each action at random with the chance `epsilon`, from random numbers of its own.
+    """
+
+    def __init__(self, policy: BasePolicy, venv: VecEnv, deterministic: bool, epsilon: float, seed: int) -> None:
         self.policy, self.venv, self.deterministic = policy, venv, deterministic
+        self.epsilon = 0.0 if deterministic else epsilon
+        self.random = np.random.default_rng(seed)
         self.masked = isinstance(policy, MaskableActorCriticPolicy)
         self.memory: Any = None
 
     def __call__(self, observation: Any, starts: np.ndarray) -> np.ndarray:
         masks = {"action_masks": get_action_masks(self.venv)} if self.masked else {}
         actions, self.memory = self.policy.predict(observation, self.memory, starts, self.deterministic, **masks)
+        if self.epsilon:
+            assert isinstance(self.venv.action_space, spaces.Discrete)
+            drawn = self.random.integers(self.venv.action_space.n, size=len(actions))
+            actions = np.where(self.random.random(len(actions)) < self.epsilon, drawn, actions)
         return actions
 
 
@@ -59,11 +69,13 @@ class Evaluation:
         self.venv.env_method("start_over")
         return play_episodes(self.venv, act, episodes, keep_pictures)
 
-    def play_policy(self, policy: BasePolicy, episodes: int, deterministic: bool, seed: int, keep_pictures: bool = False) -> Played:
+    def play_policy(
+        self, policy: BasePolicy, episodes: int, deterministic: bool, seed: int, keep_pictures: bool = False, epsilon: float = 0.0
+    ) -> Played:
         """Play with a policy; its sampled actions are seeded, and training's random numbers stay untouched."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return self.play(Acting(policy, self.venv, deterministic), episodes, keep_pictures)
+            return self.play(Acting(policy, self.venv, deterministic, epsilon, seed), episodes, keep_pictures)
 
     def close(self) -> None:
         """Close the environments."""

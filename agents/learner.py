@@ -62,6 +62,11 @@ class Learner:
         """Return the settings of the same networks with one environment and next to no memory."""
         raise NotImplementedError
 
+    @property
+    def epsilon(self) -> float:
+        """Chance of a random action when an agent that explores that way is evaluated without `deterministic`."""
+        return 0.0
+
     def policy_options(self) -> dict[str, Any]:
         """Return what the policy is made with, beside its features extractor."""
         raise NotImplementedError

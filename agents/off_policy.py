@@ -66,7 +66,7 @@ class _QRDQN(_Exploring, QRDQN):
 
 @dataclass
 class DQNSettings(_OffPolicy):
-    """Deep Q-learning (Mnih et al. 2015). Evaluated greedily."""
+    """Deep Q-learning (Mnih et al. 2015). Evaluated with the last epsilon, as there."""
 
     kind: Literal["dqn"] = "dqn"
     target_update_interval: int = 1000
@@ -85,6 +85,10 @@ class DQNSettings(_OffPolicy):
         super().__post_init__()
         self._at_least(1, "target_update_interval", "exploration_steps")
 
+    @property
+    def epsilon(self) -> float:
+        return self.exploration_final_eps
+
     def policy_options(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch)}
 
@@ -99,7 +103,7 @@ class DQNSettings(_OffPolicy):
 
 @dataclass
 class QRDQNSettings(DQNSettings):
-    """Deep Q-learning of the return's quantiles (Dabney et al. 2018). Evaluated greedily."""
+    """Deep Q-learning of the return's quantiles (Dabney et al. 2018). Evaluated with the last epsilon."""
 
     kind: Literal["qrdqn"] = "qrdqn"  # type: ignore[assignment]
     n_quantiles: int = 50

@@ -108,7 +108,7 @@ def _agent_films(folder: Path, config: PlayConfig) -> tuple[list[Film], FrozenEn
     algorithm = settings.for_playing().make(venv, config.seed, device)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
-    return _film(venv, Acting(algorithm.policy, venv, config.deterministic), config), frozen
+    return _film(venv, Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed), config), frozen
 
 
 def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, device: str) -> FrozenEncoder | None:

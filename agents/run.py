@@ -198,8 +198,9 @@ class _Training:
 
     def _evaluate(self, episodes: int, keep_pictures: bool = False) -> Played:
         self._lap()
-        policy, evaluation = self.algorithm.policy, self.config.evaluation
-        played = self.evaluation.play_policy(policy, episodes, evaluation.deterministic, self.config.seed, keep_pictures)
+        policy, config = self.algorithm.policy, self.config
+        sampled = config.evaluation.deterministic, config.seed
+        played = self.evaluation.play_policy(policy, episodes, *sampled, keep_pictures, config.algorithm.epsilon)
         self.position.evaluation_seconds += self._lap()
         self._count_restarts()
         numbers = {"evaluation/return": float(np.mean(played.returns)), "evaluation/episode_steps": float(np.mean(played.lengths))}

@@ -47,6 +47,9 @@ def test_an_option_overrides_the_presets(tmp_path) -> None:
         (["debug", "--control", "pixels", "--steps", "0"], "'steps' must be at least 1"),
         (["debug", "--control", "pixels", "--algorithm.batch-size", "33"], "must divide a rollout"),
         (["debug", "--control", "pixels", "--algorithm.batch-size", "1"], "must be at least 2"),
+        (["debug", "--control", "pixels", "--checkpoint-minutes", "-1"], "'checkpoint_minutes' must be at least 0"),
+        (["debug", "--control", "pixels", "--agent", "dqn", "--algorithm.buffer-size", "100001"], "must be a multiple of n_envs"),
+        (["debug", "--control", "pixels", "--agent", "dqn", "--algorithm.exploration-steps", "0"], "at least 1, got 0"),
         (["debug", "--control", "pixels", "--seed", "-1"], "'seed' must be from 0"),
     ],
 )
@@ -60,6 +63,39 @@ def test_an_unknown_key_of_a_preset_names_the_nearest(tmp_path) -> None:
     preset.write_text("lerning_rate: 1e-4\n")
     with pytest.raises(UserError, match=r"algorithm\.lerning_rate.*learning_rate"):
         run_settings("debug", "--agent", str(preset), "--control", "pixels")
+
+
+def test_a_preset_has_the_settings_of_its_own_algorithm_and_no_other(tmp_path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("kind: dqn\nn_epochs: 3\n")
+    with pytest.raises(UserError, match=r"unknown key 'algorithm\.n_epochs'"):
+        run_settings("debug", "--agent", str(preset), "--control", "pixels")
+    preset.write_text("kind: dqnn\n")
+    with pytest.raises(UserError, match=r"algorithm\.kind 'dqnn': did you mean"):
+        run_settings("debug", "--agent", str(preset), "--control", "pixels")
+
+
+def test_help_shows_the_options_of_the_chosen_algorithm(capsys) -> None:
+    with pytest.raises(SystemExit):
+        run_settings("debug", "--agent", "dqn", "--help")
+    shown = capsys.readouterr().out
+    assert "--algorithm.buffer-size" in shown
+    assert "--algorithm.n-epochs" not in shown
+    assert "Agent steps in which epsilon falls" in shown
+    assert "running the same command again resumes" in " ".join(shown.replace("│", " ").split())
+
+
+def test_pictures_take_a_smaller_replay_buffer_than_latents() -> None:
+    for kind in ("dqn", "qrdqn", "sac", "td3"):
+        on_pixels = run_settings("voxel_treechop", "--agent", kind, "--control", "pixels").algorithm
+        on_latents = run_settings("voxel_treechop", "--agent", kind, "--encoder", "e").algorithm
+        assert (on_pixels.buffer_size, on_latents.buffer_size) == (50_000, 100_000)
+
+
+def test_an_agent_preset_may_say_what_it_needs_of_the_environment_and_an_option_overrides_it() -> None:
+    argv = ["debug", "--agent", "sac", "--control", "pixels"]
+    assert run_settings(*argv).environment.continuous
+    assert not run_settings(*argv, "--environment.continuous", "False").environment.continuous
 
 
 def test_an_environment_presets_own_algorithm_overrides_the_agent_preset(tmp_path) -> None:
