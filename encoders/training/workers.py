@@ -27,6 +27,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.3
 _ASK_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
+_GOES_ON = "the last checkpoint is kept: the same command goes on from it"
 
 
 def run_workers(work: Work, argument: Any, workers: int, device: str) -> None:
@@ -37,9 +38,17 @@ def run_workers(work: Work, argument: Any, workers: int, device: str) -> None:
     """
     check_workers(workers, device)
     with _ray(workers):
+        import ray
+
         chosen = _device(workers, device)
         with stop_requests() as stop:
-            _Workers(workers, chosen).do(work, argument, lambda: stop.number)
+            try:
+                _Workers(workers, chosen).do(work, argument, lambda: stop.number)
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError as error:
+                # a signal to the whole group of processes ends Ray itself
+                raise UserError(f"Ray has ended beneath the workers ({_first_line(error)}); {_GOES_ON}") from error
 
 
 def check_workers(workers: int, device: str) -> None:
@@ -193,9 +202,7 @@ def _raise_first(outcomes: dict[int, Any], size: int) -> None:
             raise end
     for rank, end in ends:
         if isinstance(end, ray.exceptions.RayActorError):
-            raise UserError(
-                f"worker {rank} of {size} has died ({_first_line(end)}); the last checkpoint is kept: the same command goes on from it"
-            )
+            raise UserError(f"worker {rank} of {size} has died ({_first_line(end)}); {_GOES_ON}")
     for _, end in ends:
         if isinstance(end, BaseException):
             raise end
