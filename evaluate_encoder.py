@@ -24,7 +24,7 @@ from encoders.training.likelihood import Histogram
 from encoders.training.memorisation import memorisation_report, nearest_frames, neighbours_picture
 from encoders.training.open_loop import Clips, Settings, check_settings
 from encoders.training.perceptual import has_weights
-from encoders.training.pictures import spread_clips, tempered_samples, to_uint8, write_pictures
+from encoders.training.pictures import REESTIMATION_BATCHES, spread_clips, tempered_samples, to_uint8, write_pictures
 from encoders.training.predicting import judge_predictions
 from encoders.training.tables import show
 from foundation.command import run
@@ -226,7 +226,7 @@ def fid(
 @torch.no_grad()
 def samples_of(model: Any, count: int, anew: bool = False) -> Iterator[torch.Tensor]:
     """Draw `count` frames (N, 1, C, H, W) in [0, 1], a chunk at a time; `anew`: with batch statistics of generated frames."""
-    before = model.reestimate_batch_norm() if anew else {}
+    before = model.reestimate_batch_norm(iterations=REESTIMATION_BATCHES) if anew else {}
     for start in range(0, count, _COMPARED):
         yield model.sample(min(_COMPARED, count - start))
     model.load_state_dict(before, strict=False)

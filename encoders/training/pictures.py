@@ -22,7 +22,7 @@ _ROWS = 3
 _UNITS = 8
 _SCALE = 2
 _FRAMES_AT_ONCE = 512
-_BATCHES = 20
+REESTIMATION_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def tempered_samples(model: Any, temperatures: Sequence[float], advance: Advance
     for temperature in temperatures:
         for anew in (False, True):
             torch.manual_seed(seed)
-            before = model.reestimate_batch_norm(temperature, _BATCHES) if anew else {}
+            before = model.reestimate_batch_norm(temperature, REESTIMATION_BATCHES) if anew else {}
             torch.manual_seed(seed)
             rows.append(to_uint8(model.sample(_COLUMNS, temperature)[:, 0]))
             labels.append(f"temperature {temperature:g}, batch statistics {'estimated anew at it' if anew else 'of training'}")
