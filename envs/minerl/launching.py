@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from envs.minerl import installation, processes
@@ -82,7 +84,8 @@ def launch(server: str, timeout: float, headless: bool | None = None) -> Launche
     """
     from minerl.env.malmo import InstanceManager
 
-    folder = Path(tempfile.mkdtemp(prefix="minerl-"))
+    # where a later run finds it, should this one be killed: Minecraft's copy has hundreds of megabytes
+    folder = Path(tempfile.mkdtemp(prefix="game-", dir=processes.own_folder()))
     try:
         if server == "voxel":
             return Launched(_launch_stand_in(InstanceManager, folder, timeout), folder)
@@ -96,7 +99,7 @@ def launch(server: str, timeout: float, headless: bool | None = None) -> Launche
 def _launch_stand_in(manager: Any, folder: Path, timeout: float) -> Any:
     minecraft, schemas = write_stand_in(folder / "stand-in")
     with _in_this_process, _launcher(manager, minecraft, schemas), _environment({_LOG_FOLDER: str(folder)}):
-        return _start(manager, "the voxel server", timeout)
+        return _start(manager, "the voxel server", folder, timeout)
 
 
 def _launch_minecraft(manager: Any, folder: Path, timeout: float, headless: bool) -> Launched:
@@ -105,7 +108,7 @@ def _launch_minecraft(manager: Any, folder: Path, timeout: float, headless: bool
     variables = {_LOG_FOLDER: str(folder), "MINERL_HEADLESS": "0", **({"DISPLAY": screen[1]} if screen else {})}
     try:
         with _in_this_process, start_lock(timeout), _environment(variables):
-            instance = _start(manager, "Minecraft", timeout)
+            instance = _start(manager, "Minecraft", folder, timeout)
     except BaseException:
         if screen:
             _stop(screen[0])
@@ -157,7 +160,7 @@ def start_lock(timeout: float) -> Iterator[None]:
         os.close(handle)
 
 
-def _start(manager: Any, what: str, timeout: float) -> Any:
+def _start(manager: Any, what: str, folder: Path, timeout: float) -> Any:
     # with an id of its own, since without one the manager may hand out an instance that is somebody else's
     instance = manager.get_instance(os.getpid(), instance_id=manager.ninstances + 1)
     late = threading.Event()
@@ -171,10 +174,12 @@ def _start(manager: Any, what: str, timeout: float) -> Any:
     watchdog.start()
     try:
         # daemonize: no watcher of minerl's own, which would write a folder of logs into the user's
-        instance.launch(daemonize=True, replaceable=False)
+        with _temporary_folders_in(folder, sys.modules[type(instance).__module__]):
+            instance.launch(daemonize=True, replaceable=False)
     except BaseException as error:
         if instance.minecraft_process is not None:
             _end_group(instance.minecraft_process)
+        _end_unnoticed(folder)
         _forget(instance)
         if not isinstance(error, Exception):
             raise
@@ -201,6 +206,17 @@ def _launcher(manager: Any, minecraft: Path, schemas: Path) -> Iterator[None]:
         yield
     finally:
         manager.MINECRAFT_DIR, manager.SCHEMAS_DIR = before
+
+
+@contextmanager
+def _temporary_folders_in(folder: Path, module: Any) -> Iterator[None]:
+    """Let the launcher copy Minecraft into `folder`."""
+    before = module.tempfile
+    module.tempfile = SimpleNamespace(mkdtemp=partial(tempfile.mkdtemp, dir=folder))
+    try:
+        yield
+    finally:
+        module.tempfile = before
 
 
 @contextmanager
@@ -289,6 +305,17 @@ def _end_group(process: Any) -> None:
     process.wait()
 
 
+def _end_unnoticed(folder: Path) -> None:
+    """End what was started for `folder` in the moment before an interrupt, of which no object knows yet."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if child.environ().get(_LOG_FOLDER) == str(folder):
+                child.kill()
+                child.wait(_GRACE)
+
+
 def _forget(instance: Any) -> None:
     """Take an instance out of `minerl`'s hands, which would wait three seconds and search for processes of its own."""
     instance.running = instance._starting = False
@@ -297,7 +324,6 @@ def _forget(instance: Any) -> None:
         reader.join(_GRACE)
     if instance.minecraft_process is not None:
         instance.minecraft_process.stdout.close()
-    shutil.rmtree(instance.instance_dir or "", ignore_errors=True)
     pool = sys.modules[type(instance).__module__].InstanceManager._instance_pool
     if instance in pool:
         pool.remove(instance)
