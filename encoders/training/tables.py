@@ -27,12 +27,12 @@ def show(report: dict[str, Any]) -> None:
 
 def _show_likelihood(report: dict[str, Any]) -> None:
     coded, tighter = report["bits_per_dim"], report.get("importance_weighted")
-    table = _table("Bits a pixel and channel, 8 is none saved", "", "bits", "frames")
+    table = _table("Bits a pixel and channel, on held-out frames", "", "bits", "frames")
     frames = f"{report['frames']:,}"
     table.add_row("the model, by its ELBO", f"{coded['elbo']:.3f}", frames)
     table.add_row("histogram of the training frames, a channel", f"{coded['histogram_of_training_frames']:.3f}", frames)
     if tighter is not None:
-        table.add_row("the model, by its ELBO", f"{tighter['elbo_bits_per_dim']:.3f}", f"{tighter['frames']:,} of them")
+        table.add_row("the model, by its ELBO", f"{tighter['elbo_bits_per_dim']:.3f}", f"{tighter['frames']:,}, spread")
         bound = f"the model, {tighter['samples']} importance-weighted samples"
         table.add_row(bound, f"{tighter['importance_weighted_bits_per_dim']:.3f}", f"the same {tighter['frames']:,}")
     Console().print(table)
