@@ -23,12 +23,16 @@ def evaluation_seed(episode: int) -> int:
 RESTARTS = ("deaths", "failed_resets")
 """What an environment that can die counts in its info, as `minerl/deaths`: ended episodes, and resets that had to be tried again."""
 
+_MOST_REPEATS = 2
+"""A world that its environment dies of each time is not played for ever."""
+
 
 class Episodes(gymnasium.Wrapper):
     """Choose the seed of every episode, and put the episode's return into `info["episode"]`, as Stable-Baselines3's Monitor does.
 
     `seed_of(k)` is the seed of this environment's k-th episode. Spaces do not change. `picture` holds the last picture seen,
-    `restarts` how often the environment has died since it was made, by `RESTARTS`.
+    `restarts` how often the environment has died since it was made, by `RESTARTS`. Once told to `start_over`, it plays an episode
+    that a death has cut off again, twice at most, and says so in `info["again"]`.
     """
 
     def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int]) -> None:
@@ -39,10 +43,12 @@ class Episodes(gymnasium.Wrapper):
         self.restarts = dict.fromkeys(RESTARTS, 0)
         self._return = 0.0
         self._length = 0
+        self._repeats = self._repeats_left = 0
 
     def start_over(self) -> None:
-        """Let the next reset begin the first episode again."""
+        """Let the next reset begin the first episode again, and count only whole episodes from now on."""
         self.episode = 0
+        self._repeats = self._repeats_left = _MOST_REPEATS
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options)
@@ -57,7 +63,10 @@ class Episodes(gymnasium.Wrapper):
         self._length += 1
         self._remember(observation, info)
         if terminated or truncated:
-            info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}}
+            again = "error" in info and self._repeats_left > 0
+            self._repeats_left = self._repeats_left - 1 if again else self._repeats
+            self.episode -= again
+            info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}, "again": again}
         return observation, reward, terminated, truncated, info
 
     def _remember(self, observation: Any, info: dict[str, Any]) -> None:

@@ -85,7 +85,8 @@ class Evaluation:
 def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
     """Play from a reset until `episodes` episodes have ended; environment i of n plays number i, i + n, ...
 
-    An environment that has played its share steps on unrecorded, so that batches keep their composition.
+    An environment that has played its share steps on unrecorded, so that batches keep their composition. An episode that the
+    death of its environment cut off is played again (see `Episodes`): its return would be that of a shorter episode.
     """
     count = venv.num_envs
     ended: dict[int, dict[str, Any]] = {}
@@ -97,6 +98,10 @@ def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = F
             pictures.append(np.array(venv.get_attr("picture", 0)[0]))
         observation, _, starts, infos = venv.step(act(observation, starts))
         for index in np.flatnonzero(starts):
+            if infos[index].get("again"):
+                if number[index] == 0:
+                    pictures.clear()
+                continue
             if number[index] < episodes:
                 ended[number[index]] = infos[index]["episode"]
             number[index] += count

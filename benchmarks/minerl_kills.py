@@ -31,7 +31,7 @@ _SERVER = "envs.minerl.voxel_server"
 class Killer:
     """Kills the servers below this process, each once, in a thread: number k of n once k / (n + 1) of the steps are done.
 
-    Every third follows the one before it at once, and meets a server that is still starting.
+    Every third meets the server that replaces the last one, while it is still starting.
     """
 
     kills: int
@@ -45,14 +45,16 @@ class Killer:
         return False
 
     def work(self, moments: random.Random) -> None:
+        last = 0.0
         while len(self.killed) < self.kills and self.done < self.steps:
-            at_once = len(self.killed) % 3 == 2
-            due = at_once or self.done >= (len(self.killed) + 1) * self.steps / (self.kills + 1)
-            found = [process for process in servers() if process.pid not in self.killed] if due else []
+            newborn = len(self.killed) % 3 == 2
+            due = newborn or self.done >= (len(self.killed) + 1) * self.steps / (self.kills + 1)
+            found = [one for one in servers() if one.pid not in self.killed and not (newborn and one.create_time() < last)] if due else []
             if found:
-                victim = max(found, key=psutil.Process.create_time) if at_once else moments.choice(found)
+                victim = moments.choice(found)
                 # anywhere in a step, in a reset, or between the two
                 time.sleep(moments.uniform(0, 0.1))
+                last = time.time()
                 victim.kill()
                 self.killed.append(victim.pid)
             time.sleep(0.005)
