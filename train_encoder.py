@@ -128,8 +128,9 @@ def train_on(
 
 def training_batches(store: frames.FrameStore, model: Encoder, options: Any, ranks: Ranks) -> frames.FrameBatches:
     """Return one worker's part of the endless shuffled batches."""
-    size, seed, stride = options.training.batch_size, options.training.seed, options.stride
-    return frames.FrameBatches(store, "train", size, model.clip_length, seed, stride=stride, rank=ranks.rank, ranks=ranks.size)
+    config, share = options.training, {"rank": ranks.rank, "ranks": ranks.size}
+    drawn = (store, "train", config.batch_size, model.clip_length, config.seed)
+    return frames.FrameBatches(*drawn, stride=options.stride, flip=config.flip, **share)
 
 
 def check_trained_together(store: frames.FrameStore, model: Encoder, options: Any) -> None:

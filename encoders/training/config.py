@@ -13,6 +13,8 @@ class TrainingConfig:
 
     batch_size: int = 32
     """Clips a step, over all workers together."""
+    flip: bool = False
+    """Mirror half of the clips, left to right: more scenes, but left, right and the side of the hand no longer mean anything."""
     optimizer: Literal["adam", "adamax"] = "adam"
     """Adam divides by the root of the mean squared gradient, Adamax by the largest one of late (Kingma and Ba 2015, section 7.1)."""
     learning_rate: float = 1e-3

@@ -44,6 +44,16 @@ def test_training_is_the_same_wherever_its_frames_are_kept(command: Command, vid
     assert weights[0] == weights[1] == weights[2]
 
 
+def test_mirrored_clips_train_another_encoder_and_are_the_same_wherever_they_are_kept(
+    command: Command, video_store: Path, tmp_path: Path
+) -> None:
+    weights = []
+    for name, *more in (("plain",), ("file", "--training.flip", "True"), ("device", "--training.flip", "True", "--frames-in", "device")):
+        assert command(*short(video_store, tmp_path / name), "--steps", 6, *more) == 0
+        weights.append((tmp_path / name / "encoder.safetensors").read_bytes())
+    assert weights[0] != weights[1] == weights[2]
+
+
 def test_an_artifact_names_its_store_from_anywhere(
     command: Command, video_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ def test_the_bound_is_the_log_mean_of_weights() -> None:
 
 def test_groups_and_readings_are_judged_by_the_kl_of_their_channels(model: NVAE) -> None:
     # groups of 4 channels: one at the coarsest size, two at the next
-    kl = np.array([2.0, 0.05, 0.05, 0.05] + [1.0, 1.0, 0.0, 0.0] + [0.5, 0.5, 0.5, 0.0])
+    kl = np.array([2.0, 0.05, 0.05, 0.05, *(1.0, 1.0, 0.0, 0.0), *(0.5, 0.5, 0.5, 0.0)])
     report = judge_groups(model, kl)
     assert [group["active_channels"] for group in report["groups"]] == [1, 2, 3]
     assert [group["scale"] for group in report["groups"]] == [0, 1, 1]
