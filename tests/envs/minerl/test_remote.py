@@ -204,3 +204,16 @@ def test_paths_that_are_no_program_are_refused_with_what_to_name(tmp_path):
 def test_a_virtual_environments_interpreter_is_not_resolved_to_what_it_links_to(tmp_path):
     os.symlink(sys.executable, tmp_path / "python")
     assert find_interpreter(tmp_path / "python") == tmp_path / "python"
+
+
+def test_minecraft_gets_a_screen_of_its_own_where_there_is_none(tmp_path, monkeypatch):
+    server = tmp_path / "Xvfb"
+    server.write_text(f"#!{sys.executable} -IS\nimport os, sys\nos.write(int(sys.argv[2]), b'7\\n')\n")
+    server.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("DISPLAY", "")
+    worker.Client().headless()
+    assert os.environ["DISPLAY"] == ":7"
+    server.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(RuntimeError, match="Xvfb did not start"):
+        worker.Client().headless()
