@@ -2,6 +2,7 @@
 
 import pytest
 
+from agents.algorithms import ALGORITHMS
 from agents.config import AgentRun, ComparisonConfig, environment_preset, read_command
 from foundation.errors import UserError
 from foundation.presets import preset_names
@@ -18,7 +19,7 @@ def test_every_shipped_preset_is_valid(preset: str, agent: str) -> None:
     expected = environment_preset(preset)
     expected.continuous = agent in ("sac", "td3")
     assert config.environment == expected
-    assert config.algorithm.kind == ("ppo" if agent == "debug" else agent)
+    assert config.algorithm.kind == (agent if agent in ALGORITHMS else "ppo")
 
 
 def test_pixels_have_settings_of_their_own(tmp_path) -> None:
