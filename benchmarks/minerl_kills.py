@@ -45,16 +45,17 @@ class Killer:
         return False
 
     def work(self, moments: random.Random) -> None:
-        last = 0.0
+        known: list[int] = []
         while len(self.killed) < self.kills and self.done < self.steps:
             newborn = len(self.killed) % 3 == 2
             due = newborn or self.done >= (len(self.killed) + 1) * self.steps / (self.kills + 1)
-            found = [one for one in servers() if one.pid not in self.killed and not (newborn and one.create_time() < last)] if due else []
+            spared = known if newborn else self.killed
+            found = [one for one in servers() if one.pid not in spared] if due else []
             if found:
                 victim = moments.choice(found)
                 # anywhere in a step, in a reset, or between the two
                 time.sleep(moments.uniform(0, 0.1))
-                last = time.time()
+                known = [one.pid for one in servers()]
                 victim.kill()
                 self.killed.append(victim.pid)
             time.sleep(0.005)
