@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from encoders.nvae.depthwise import depthwise_convolution
 
-_NORM_OFFSET = 1e-5
+NORM_OFFSET = 1e-5
 _GAIN_OFFSET = 1e-2
 
 
@@ -48,11 +48,15 @@ class WeightNormConv2d(nn.Conv2d):
 
     def kernels(self) -> Tensor:
         """Return w, the kernels that the convolution applies."""
-        return self.visible() * self.scale().view(-1, 1, 1, 1)
+        return self.visible() * self.scale(self.lengths()).view(-1, 1, 1, 1)
 
-    def scale(self) -> Tensor:
-        """Return what v is multiplied by (O,)."""
-        return self.log_gain.exp() / (torch.linalg.vector_norm(self.visible(), dim=(1, 2, 3)) + _NORM_OFFSET)
+    def lengths(self) -> Tensor:
+        """Return ||v|| of every output channel (O,)."""
+        return torch.linalg.vector_norm(self.visible(), dim=(1, 2, 3))
+
+    def scale(self, lengths_O: Tensor) -> Tensor:
+        """Return what v is multiplied by (O,), given its lengths."""
+        return self.log_gain.exp() / (lengths_O + NORM_OFFSET)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         if self.depthwise:

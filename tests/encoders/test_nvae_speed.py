@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from encoders import make_encoder
 from encoders.nvae import NVAEHyperparameters
 from encoders.nvae.depthwise import DepthwiseConvolution, depthwise_convolution
-from encoders.nvae.layers import DoublingSkip
+from encoders.nvae.layers import DoublingSkip, PlainConv2d, WeightNormConv2d
 from encoders.nvae.mixture import MixtureLikelihood
+from encoders.nvae.regularisation import bilinear, kernels
 from foundation.presets import build, read_preset
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "nvae.py"
@@ -78,6 +79,33 @@ def test_a_scale_beyond_its_bounds_gets_no_gradient() -> None:
     to_scales = parameters.grad[:, 2:].unflatten(1, (3, 3, 2))[:, :, 1]
     assert not to_scales[:, :2].any()
     assert to_scales[:, 2].all()
+
+
+def test_spectral_norms_have_autograd_s_gradients_one_by_one_and_together() -> None:
+    hidden = torch.tensor([[1.0, 1, 0], [0, 1, 1]])[:, :, None, None]
+    convolutions = [WeightNormConv2d(3, 2, 1, mask=mask).double() for mask in (None, hidden, None)] + [PlainConv2d(3, 2, 1).double()]
+    with torch.no_grad():
+        convolutions[2].weight[1] = 0
+    parameters = [parameter for part in convolutions for name, parameter in part.named_parameters() if name != "bias"]
+    left, right = F.normalize(drawn(4, 2), dim=1), F.normalize(drawn(4, 3, seed=1), dim=1)
+    for size in (1, 4):
+        batches = [slice(start, start + size) for start in range(0, 4, size)]
+        ours = torch.cat([bilinear(convolutions[at], left[at], right[at], 0) for at in batches])
+        plain = torch.stack([u @ kernels(part).flatten(1) @ r for part, u, r in zip(convolutions, left, right, strict=True)])
+        torch.testing.assert_close(ours, plain)
+        found, wanted = (torch.autograd.grad(norms, parameters, drawn(4, seed=2)) for norms in (ours, plain))
+        torch.testing.assert_close(found, wanted)
+
+
+def test_spectral_norms_are_the_same_one_by_one_and_together() -> None:
+    convolutions = [WeightNormConv2d(3, 4, 3).double() for _ in range(3)]
+    left, right = F.normalize(drawn(3, 4), dim=1), F.normalize(drawn(3, 27, seed=1), dim=1)
+    lefts, rights = left.clone(), right.clone()
+    alone = torch.cat([bilinear([part], lefts[at, None], rights[at, None], 3) for at, part in enumerate(convolutions)])
+    torch.testing.assert_close(bilinear(convolutions, left, right, 3), alone)
+    torch.testing.assert_close((left, right), (lefts, rights))
+    exact = [torch.linalg.svdvals(kernels(part).flatten(1))[0] for part in convolutions]
+    torch.testing.assert_close(bilinear(convolutions, left, right, 200), torch.stack(exact))
 
 
 def test_doubling_after_the_convolution_is_doubling_before_it() -> None:
