@@ -15,13 +15,11 @@ import torch
 from encoders import load_encoder
 from encoders.artifact import EncoderInfo, read_info
 from encoders.encoder import Encoder
+from encoders.training.validation import COLLAPSED_SHARE
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import build, to_dict
 from wrappers import FrozenEncoder
-
-COLLAPSED_SHARE = 0.1
-"""An encoder has collapsed where fewer than this share of a reading's units say anything, as `evaluate_encoder.py` judges it."""
 
 _WARM_UP, _REPEATS = 3, 15
 
@@ -95,7 +93,7 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache) -> Enc
     try:
         info = read_info(folder)
         speed = speeds.speed(folder, info, reading, device, batch, result["threads"]) if available(device) else None
-        collapsed = has_collapsed(folder, info) if info.validation else None
+        collapsed = has_collapsed(folder, info, reading) if info.validation else None
     except UserError:
         return named
     sha256, validation = info.weights_sha256, info.validation or None
@@ -120,11 +118,13 @@ def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
     return Speed(round(1000 * median(times[_WARM_UP:]) / batch, 5), batch, frozen.device.type, threads, machine(frozen.device.type))
 
 
-def has_collapsed(folder: Path, info: EncoderInfo) -> bool:
-    """Whether validation found fewer than a tenth of some reading's units active."""
+def has_collapsed(folder: Path, info: EncoderInfo, reading: str | None = None) -> bool:
+    """Whether validation found fewer than a tenth of a reading's units active; where it does not tell of that one, of any reading's."""
     active = {name.removeprefix("active_units_"): count for name, count in info.validation.items() if name.startswith("active_units_")}
     if not active:
         return False
+    name = reading or next(iter(info.latents))
+    active = {name: active[name]} if name in active else active
     units = unit_counts(load_encoder(folder).model)
     return any(count < COLLAPSED_SHARE * units[name] for name, count in active.items() if name in units)
 
@@ -167,7 +167,8 @@ def validation_line(facts: EncoderFacts) -> str:
         parts.append(f"{found['bits_per_dim']:.2f} bits/dim")
     if "kl" in found:
         parts.append(f"KL {found['kl']:.1f} nats")
-    active = [f"{count:.0f}" for name, count in found.items() if name.startswith("active_units_")]
+    own = f"active_units_{facts.reading}"
+    active = [f"{count:.0f}" for name, count in found.items() if name == own or (own not in found and name.startswith("active_units_"))]
     if active:
         parts.append(f"{' + '.join(active)} units active")
     return ", ".join(parts)

@@ -40,6 +40,12 @@ class Encoder(nn.Module):
     """Length of the action vectors it must be given; 0 for a model that ignores actions."""
     discrete_bits: int | None = None
     """Bits of a channel's value where the likelihood is one of discrete values, whose bits per dimension compare with a histogram's."""
+    active_nats: float = 0.01
+    """A unit of `kl_per_unit` is active where its mean KL is above this: it says something about the frame."""
+    unit_name: str = "units"
+    """What the units of `kl_per_unit` are called in words, such as the channels of maps."""
+    collapse_remedy: str = "lower model.beta, or train longer"
+    """What a user can do about latents that say too little."""
     undecayed: frozenset[str] = frozenset()
     """Names of parameters of two axes or more that weight decay is to leave alone, such as learned constants."""
     hyperparameters: Any
@@ -82,6 +88,7 @@ class Encoder(nn.Module):
     def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         """Return the KL of every latent unit in nats, averaged over `frames` (B, T, C, H, W), by reading.
 
+        A unit is what is judged active or not: a number, or where latents are maps a channel, its pixels summed.
         `actions` (B, T, A) led to the frames, here and in `reconstruct`; models that take none ignore them.
         """
         raise NotImplementedError

@@ -29,6 +29,7 @@ class PCA(Encoder):
     """
 
     Hyperparameters = PCAHyperparameters
+    collapse_remedy = "choose another model.latent_dim"
     hyperparameters: PCAHyperparameters
     mean: Tensor
     components: Tensor

@@ -100,12 +100,13 @@ def informative_reading(model: "NVAE", pooled_kl: Tensor) -> str:
 
 
 def information_verdict(model: "NVAE", pooled_kl: Tensor) -> str:
-    """Say which readings are informative, which is recommended, and which one agents get."""
-    readings = reading_information(model, pooled_kl)
-    counted = [f"{one.name} ({one.active_channels} of {one.channels} channels active)" for one in readings if one.is_informative]
-    silent = [f"{one.name} ({one.active_channels} of {one.channels})" for one in readings if not one.is_informative]
-    recommended, default = informative_reading(model, pooled_kl), model.reading(None)
-    said = f"Informative readings: {', '.join(counted) or 'none'}." + (f" Of little information: {', '.join(silent)}." if silent else "")
-    if recommended == default:
-        return f"{said} Recommended: '{recommended}', which agents get by default."
-    return f"{said} Recommended: '{recommended}'; agents get '{default}' by default: give train_agent.py --latents {recommended}."
+    """Say which reading is recommended and why, and which one agents get."""
+    readings = {reading.name: reading for reading in reading_information(model, pooled_kl)}
+    recommended, default = readings[informative_reading(model, pooled_kl)], model.reading(None)
+    reason = "the first of top, coarse and pooled with at least half of its channels active"
+    if not recommended.is_informative:
+        reason = "for want of a reading with at least half of its channels active"
+    said = f"Recommended for agents: '{recommended.name}' ({recommended.active_channels} of {recommended.channels} channels), {reason};"
+    if recommended.name == default:
+        return f"{said} they get it by default."
+    return f"{said} they get '{default}' by default: give train_agent.py --latents {recommended.name}."

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from encoders.encoder import Batch, Encoder, State
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
 from encoders.nvae.distributions import MixtureOfLogistics, PixelGaussian, at_least_float32
-from encoders.nvae.evaluating import informative_reading
+from encoders.nvae.evaluating import ACTIVE_CHANNEL_NATS, informative_reading
 from encoders.nvae.groups import Group, Inferred
 from encoders.nvae.hyperparameters import GroupPlan, NVAEHyperparameters
 from encoders.nvae.layers import WeightNormConv2d, batch_norms, estimated_anew
@@ -44,6 +44,8 @@ class NVAE(Encoder):
 
     Hyperparameters = NVAEHyperparameters
     hyperparameters: NVAEHyperparameters
+    active_nats, unit_name = ACTIVE_CHANNEL_NATS, "channels"
+    collapse_remedy = "train longer, or with a longer model.kl_warmup_steps"
     undecayed = frozenset({"start"})
 
     def __init__(self, hyperparameters: NVAEHyperparameters | None = None) -> None:
@@ -110,14 +112,12 @@ class NVAE(Encoder):
         return {name: latent.unflatten(0, frames.shape[:2]) for name, latent in found.items()}
 
     def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the KL of every unit in nats, of `pooled` that of every channel, summed over its pixels; `top_down` has none.
+        """Return the KL of every channel in nats, summed over its pixels (groups of the reading * Z,); `top_down` has none.
 
         With flows it is estimated by one sample a frame, and an estimate below 0 is 0.
         """
-        kls = [group.kl().mean(0).clamp(min=0) for group in self.infer(frames.flatten(0, 1), draw=True)]
-        coarse = torch.cat([kl.flatten() for kl in kls[: self.group_counts["coarse"]]])
-        found = {"top": kls[0].flatten(), "coarse": coarse, "pooled": torch.cat([kl.sum((1, 2)) for kl in kls])}
-        return {name: found[name] for name in self.latents if name in found}
+        kls = [group.kl().sum((2, 3)).mean(0).clamp(min=0) for group in self.infer(frames.flatten(0, 1), draw=True)]
+        return {name: torch.cat(kls[: self.group_counts[name]]) for name in self.latents if name != "top_down"}
 
     def informative_reading(self, kl_per_unit: dict[str, Tensor]) -> str:
         """Return the reading that the hyperparameters name, or the one whose groups are in use, see `evaluating.informative_reading`."""

@@ -1,4 +1,4 @@
-"""Why a step was not finite, in words."""
+"""Why a step was not finite, in words, and what helps."""
 
 import math
 from collections.abc import Mapping
@@ -6,8 +6,20 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-REMEDY = "a lower training.learning_rate, a smaller training.gradient_clip or a longer training.warmup_steps"
+from encoders.encoder import Encoder
+from encoders.training.config import TrainingConfig
+
 _TOTALS = ("loss", "negative_elbo", "bits_per_dim", "gradient_norm")
+
+
+def remedy(model: Encoder, config: TrainingConfig) -> str:
+    """Name the settings that steady a training.
+
+    No clipping for Adamax: it divides by the largest gradient, and clipped ones would make its steps larger again.
+    """
+    clip = ["a smaller training.gradient_clip"] if config.optimizer == "adam" else []
+    own = ["a larger model.regularisation"] if hasattr(model.hyperparameters, "regularisation") else []
+    return ", ".join(["a lower training.learning_rate", *clip, *own]) + " or a longer training.warmup_steps"
 
 
 def what_is_not_finite(terms: Mapping[str, float | Tensor], model: nn.Module) -> str:

@@ -14,7 +14,7 @@ from encoders.artifact import EncoderArtifact
 from encoders.encoder import Encoder
 from encoders.training.likelihood import Histogram
 from encoders.training.quality import psnr, ssim
-from encoders.training.validation import active_units, collapse_verdict, is_collapsed, to_batch, validate
+from encoders.training.validation import collapse_verdict, is_collapsed, to_batch, validate
 from foundation.errors import UserError
 
 
@@ -67,12 +67,12 @@ def evaluate(
         "gain_db": gain,
         **({} if coded is None else {"bits_per_dim": coded}),
         "terms": found.terms,
-        "kl_nats": {name: float(kl.sum()) for name, kl in found.kl_per_unit.items()},
-        "active_units": {name: active_units(kl) for name, kl in found.kl_per_unit.items()},
-        "units": {name: int(kl.size) for name, kl in found.kl_per_unit.items()},
+        "kl_nats": {name: one.kl for name, one in found.activity.items()},
+        "active_units": {name: one.active for name, one in found.activity.items()},
+        "units": {name: one.units for name, one in found.activity.items()},
         "kl_per_unit": {name: [round(float(value), 5) for value in kl.ravel()] for name, kl in found.kl_per_unit.items()},
-        "collapsed": is_collapsed(found.kl_per_unit),
-        "verdict": f"{collapse_verdict(found.kl_per_unit)} {_judged(quality, gain)}",
+        "collapsed": is_collapsed(model, found.activity),
+        "verdict": f"{collapse_verdict(model, found.activity)}\n{_judged(model, quality, gain)}",
     }
 
 
@@ -105,8 +105,8 @@ def _coded(elbo: float, histogram: float) -> dict[str, float]:
     return {"elbo": elbo, "histogram_of_training_frames": histogram}
 
 
-def _judged(quality: dict[str, float], gain: float) -> str:
+def _judged(model: Encoder, quality: dict[str, float], gain: float) -> str:
     if gain < 1:
-        return f"It reconstructs no better than the mean training frame, or hardly so ({gain:+.1f} dB): train longer, or lower model.beta."
+        return f"It reconstructs no better than the mean training frame, or hardly so ({gain:+.1f} dB): {model.collapse_remedy}."
     measured = f"{quality['psnr_db']:.2f} dB, {gain:.1f} dB above the mean training frame's, and SSIM {quality['ssim']:.3f}"
     return f"Its reconstructions have {measured}."

@@ -28,7 +28,7 @@ from encoders.nvae.layers import batch_norms
 from encoders.registry import registered_name
 from encoders.training.config import TrainingConfig, learning_rate
 from encoders.training.devices import Precision, autocast, available_threads, check_threads, choose_device
-from encoders.training.diagnosis import REMEDY, what_is_not_finite
+from encoders.training.diagnosis import remedy, what_is_not_finite
 from encoders.training.metrics import MetricsLog
 from encoders.training.parallel import ALONE, Ranks
 from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
@@ -36,7 +36,7 @@ from encoders.training.run_record import CONFIG_FILE, agree, recorded
 from encoders.training.signals import stop_requests
 from encoders.training.state import RESUME_FILE, TrainingState
 from encoders.training.transfer import adopt
-from encoders.training.validation import Validation, active_units, collapse_verdict, match_statistics, to_batch, validate
+from encoders.training.validation import Validation, collapse_verdict, match_statistics, to_batch, validate
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.pictures import write_png
@@ -275,17 +275,20 @@ class _Run:
             begin = self.state.step - _SKIPS_IN_A_ROW + 2
             raise UserError(self._diverged(f"steps {begin} to {self.state.step + 1} were all skipped: {reason}"))
         if self.skips_in_a_row == 1 and self.ranks.leads:
-            say(f"step {self.state.step + 1} is skipped: {reason}; where it happens often, {REMEDY} helps")
+            say(f"step {self.state.step + 1} is skipped: {reason}; where it happens often, {self._remedy()} helps")
 
     def _diverged(self, what: str) -> str:
         """Say how to go on where training has failed: the checkpoint of a healthy step is kept."""
         saved = self.state.saved
         if saved is None:
-            return f"{self.folder}: {what}; nothing was saved yet: remove the folder and start again with {REMEDY}"
+            return f"{self.folder}: {what}; nothing was saved yet: remove the folder and start again with {self._remedy()}"
         return (
             f"{self.folder}: {what}; the checkpoint of step {saved} is kept: start another run from its weights "
-            f"with --weights {self.folder} --run ANOTHER and {REMEDY}"
+            f"with --weights {self.folder} --run ANOTHER and {self._remedy()}"
         )
+
+    def _remedy(self) -> str:
+        return remedy(self.state.model, self.config)
 
     def _is_healthy(self) -> bool:
         return self.skips_in_a_row < _SUSPICIOUS_SKIPS and self.state.is_finite()
@@ -315,7 +318,8 @@ class _Run:
         write_png(self.folder / "pictures" / "reconstructions.png", picture)
         self.log.picture(state.step, "reconstructions", picture)
         units = ", ".join(
-            f"KL {kl.sum():.1f} nats and {active_units(kl)} of {kl.size} units active in '{name}'" for name, kl in found.kl_per_unit.items()
+            f"KL {one.kl:.1f} nats and {one.active} of {one.units} {state.averaged.unit_name} active in '{name}'"
+            for name, one in found.activity.items()
         )
         say(f"step {state.step}: validation negative ELBO {found.terms['negative_elbo']:.1f} nats, {units}")
         return found
@@ -350,14 +354,14 @@ class _Run:
         statistics = reading_statistics(best, seen.frames, seen.actions)
         clips = spread_clips(self.validation())
         write_pictures(self.folder / "pictures", best, clips, statistics, self.device)
-        kl = validate(best, self.validation(), state.best.step, self.device).kl_per_unit
-        best.prefer(best.informative_reading({name: torch.from_numpy(units) for name, units in kl.items()}))
+        found = validate(best, self.validation(), state.best.step, self.device)
+        best.prefer(best.informative_reading({name: torch.from_numpy(kl) for name, kl in found.kl_per_unit.items()}))
         metrics = {"step": float(state.best.step), **state.best.metrics}
         artifact = save_encoder(self.folder, best, statistics, self.store, steps=state.step, validation=metrics)
         say(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
         if state.skipped:
             say(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")
-        say(collapse_verdict(kl))
+        say(collapse_verdict(best, found.activity))
         if len(best.latents) > 1:
             say(f"agents get the latents '{best.reading(None)}' by default; it has {', '.join(best.latents)}")
         return artifact

@@ -14,20 +14,35 @@ import torch
 from encoders.encoder import Batch, Encoder, to_float
 from encoders.nvae.layers import estimated_anew
 
-ACTIVE_NATS = 0.01
-_COLLAPSED_SHARE = 0.1
+COLLAPSED_SHARE = 0.1
+"""A reading has collapsed where fewer than this share of its units are active."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How many units of a reading say anything about the frame."""
+
+    active: int
+    units: int
+    kl: float
+    """Nats a frame."""
+
+    @property
+    def is_collapsed(self) -> bool:
+        return self.active < COLLAPSED_SHARE * self.units
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean terms of the loss over all frames, and the KL of every unit in nats by reading."""
+    """Mean terms of the loss over all frames; the KL of every unit in nats, and how many are active, by reading."""
 
     terms: dict[str, float]
     kl_per_unit: dict[str, np.ndarray]
+    activity: dict[str, Activity]
 
     def metrics(self) -> dict[str, float]:
         """Return everything as numbers by name."""
-        return {**self.terms, **{f"active_units_{name}": active_units(kl) for name, kl in self.kl_per_unit.items()}}
+        return {**self.terms, **{f"active_units_{name}": found.active for name, found in self.activity.items()}}
 
 
 def to_batch(batch: Any, device: torch.device) -> Batch:
@@ -56,7 +71,8 @@ def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.de
         for name, kl in model.kl_per_unit(batch.frames, batch.actions).items():
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
-    return Validation({name: total / count for name, total in terms.items()}, {name: total / count for name, total in kls.items()})
+    kls = {name: total / count for name, total in kls.items()}
+    return Validation({name: total / count for name, total in terms.items()}, kls, activity(model, kls))
 
 
 @torch.no_grad()
@@ -71,27 +87,38 @@ def match_statistics(model: Encoder, batches: Iterable[Any], step: int, device: 
             model.loss(to_batch(raw, device), step)
 
 
-def active_units(kl: np.ndarray) -> int:
-    """Count the units whose mean KL is above 0.01 nats: those that say anything about the frame."""
-    return int((kl > ACTIVE_NATS).sum())
+def activity(model: Encoder, kl_per_unit: dict[str, np.ndarray]) -> dict[str, Activity]:
+    """Count the units whose mean KL is above the model's `active_nats`, by reading."""
+    return {name: Activity(int((kl > model.active_nats).sum()), kl.size, float(kl.sum())) for name, kl in kl_per_unit.items()}
 
 
-def collapse_verdict(kl_per_unit: dict[str, np.ndarray]) -> str:
-    """Say in plain words, a line a reading, whether the latents carry information or have collapsed."""
-    return "\n".join(_verdict(name, kl) for name, kl in kl_per_unit.items())
+def collapse_verdict(model: Encoder, found: dict[str, Activity]) -> str:
+    """Say in plain words whether what agents get by default carries information or has collapsed, then what other readings carry."""
+    judged = _judged(model, found)
+    others = [f"{_counted(model, name, one)}." for name, one in found.items() if name not in judged]
+    return "\n".join([*(_verdict(model, name, found[name]) for name in judged), *others])
 
 
-def is_collapsed(kl_per_unit: dict[str, np.ndarray]) -> bool:
-    """Tell whether any reading has fewer than a tenth of its units active."""
-    return any(active_units(kl) < _COLLAPSED_SHARE * kl.size for kl in kl_per_unit.values())
+def is_collapsed(model: Encoder, found: dict[str, Activity]) -> bool:
+    """Tell whether what agents get by default has fewer than a tenth of its units active."""
+    return any(found[name].is_collapsed for name in _judged(model, found))
 
 
-def _verdict(name: str, kl: np.ndarray) -> str:
-    active = active_units(kl)
-    amount = f"KL {kl.sum():.1f} nats ({kl.sum() / math.log(2):.0f} bits) a frame"
-    counted = f"{active} of {kl.size} units of '{name}' are active (mean KL above {ACTIVE_NATS} nats); {amount}"
-    if active < _COLLAPSED_SHARE * kl.size:
-        return f"COLLAPSED: only {counted}. An agent would see next to nothing: lower model.beta, or train longer."
-    if active < kl.size / 2:
-        return f"Partly collapsed: {counted}. A lower model.beta would use more of them; fewer latents would lose nothing."
+def _judged(model: Encoder, found: dict[str, Activity]) -> list[str]:
+    """Return the default reading, or all of them where the model gives no KL of that one."""
+    default = model.reading(None)
+    return [default] if default in found else list(found)
+
+
+def _verdict(model: Encoder, name: str, one: Activity) -> str:
+    counted = _counted(model, name, one)
+    if one.is_collapsed:
+        return f"COLLAPSED: only {counted}. An agent would see next to nothing: {model.collapse_remedy}."
+    if one.active < one.units / 2:
+        return f"Partly collapsed: {counted}. To use more of them: {model.collapse_remedy}; fewer latents would lose nothing."
     return f"Not collapsed: {counted}."
+
+
+def _counted(model: Encoder, name: str, one: Activity) -> str:
+    amount = f"KL {one.kl:.1f} nats ({one.kl / math.log(2):.0f} bits) a frame"
+    return f"{one.active} of {one.units} {model.unit_name} of '{name}' are active (mean KL above {model.active_nats:g} nats); {amount}"

@@ -11,6 +11,7 @@ from encoders import StoreReference, load_encoder, make_encoder, prepare
 from encoders.nvae import NVAE
 from encoders.training.config import TrainingConfig
 from encoders.training.loop import train
+from encoders.training.validation import activity, collapse_verdict, is_collapsed
 from foundation.errors import UserError
 
 SMALL = {
@@ -42,6 +43,26 @@ def small(**changes: object) -> NVAE:
 def test_a_preset_that_names_no_reading_gets_the_informative_one(kl: list[torch.Tensor], reading: str) -> None:
     assert small().informative_reading({"pooled": torch.cat(kl)}) == reading
     assert small(default_latents="top").informative_reading({"pooled": torch.cat(kl)}) == "top"
+
+
+def test_one_measure_recommends_a_reading_and_tells_collapse() -> None:
+    model, silent = small(), np.zeros(12)
+    kl = np.array([*silent[:4], *(1.0, 1.0, 1.0, 0.0), *(0.2, 0.2, 0.2, 0.2)])
+    units = {"top": kl[:4], "coarse": kl, "pooled": kl}
+    given = model.kl_per_unit(torch.rand(2, 1, 3, 16, 16))
+    assert {name: len(found) for name, found in given.items()} == {"top": 4, "coarse": 12, "pooled": 12}
+    model.prefer(model.informative_reading({name: torch.from_numpy(found) for name, found in units.items()}))
+    found = activity(model, units)
+    first, second, _ = collapse_verdict(model, found).split("\n")
+    assert first.startswith("Not collapsed: 7 of 12 channels of 'coarse' are active (mean KL above 0.1 nats)")
+    assert second.startswith("0 of 4 channels of 'top' are active")
+    assert not is_collapsed(model, found)
+    # the same groups, and an agent that is given the silent one
+    model.prefer("top")
+    assert is_collapsed(model, found)
+    said = collapse_verdict(model, found).split("\n")[0]
+    assert said.startswith("COLLAPSED: only 0 of 4 channels of 'top'")
+    assert "model.beta" not in said
 
 
 def test_an_artifact_keeps_its_default_reading(tmp_path: Path, frames: np.ndarray, store: StoreReference) -> None:

@@ -72,15 +72,14 @@ def test_groups_and_readings_are_judged_by_the_kl_of_their_channels(model: NVAE)
     # 1 of 4; 6 of 12 with both sizes in `coarse`; all; and what follows from the coarsest size's only group
     assert informative == {"top": False, "coarse": True, "pooled": True, "top_down": False}
     assert (report["recommended_latents"], report["default_latents"]) == ("coarse", "top")
-    assert "Informative readings: coarse (6 of 12 channels active), pooled (6 of 12" in report["verdict"]
-    assert "Of little information: top (1 of 4), top_down (1 of 4)." in report["verdict"]
+    assert report["verdict"].startswith("Recommended for agents: 'coarse' (6 of 12 channels), the first of top, coarse and pooled with")
     assert "train_agent.py --latents coarse" in report["verdict"]
     model.prefer("coarse")
-    assert information_verdict(model, torch.from_numpy(kl)).endswith("Recommended: 'coarse', which agents get by default.")
+    assert information_verdict(model, torch.from_numpy(kl)).endswith("half of its channels active; they get it by default.")
     assert [reading.size for reading in reading_information(model, torch.from_numpy(kl))] == [model.latents[n][0] for n in informative]
 
 
 def test_where_nothing_is_informative_it_is_said(model: NVAE) -> None:
     said = judge_groups(model, np.zeros(12))
-    assert said["verdict"].startswith("Informative readings: none. Of little information: top (0 of 4)")
+    assert said["verdict"].startswith("Recommended for agents: 'pooled' (0 of 12 channels), for want of a reading with")
     assert said["recommended_latents"] == "pooled"

@@ -12,7 +12,7 @@ from encoders.encoder import to_float
 from encoders.training.evaluation import evaluate, mean_frame
 from encoders.training.pictures import reconstructions, samples, spread_clips, traversals
 from encoders.training.quality import psnr, ssim
-from encoders.training.validation import collapse_verdict
+from encoders.training.validation import activity, collapse_verdict
 from foundation.errors import UserError
 
 CPU = torch.device("cpu")
@@ -79,10 +79,14 @@ def test_nothing_to_judge_on_is_an_error_in_words(artifact: EncoderArtifact, fra
         mean_frame([])
 
 
-def test_the_verdict_counts_units_above_a_hundredth_of_a_nat() -> None:
-    assert collapse_verdict({"mean": np.array([1.0, 0.011, 0.009, 0.0])}).startswith("Not collapsed: 2 of 4")
-    assert collapse_verdict({"mean": np.array([1.0, 0.0, 0.009, 0.0])}).startswith("Partly collapsed: 1 of 4")
-    assert collapse_verdict({"mean": np.zeros(20)}).startswith("COLLAPSED: only 0 of 20")
+def test_the_verdict_counts_units_above_a_hundredth_of_a_nat(tiny: dict) -> None:
+    model = make_encoder("conv_vae", **tiny)
+    for kl, said in (
+        (np.array([1.0, 0.011, 0.009, 0.0]), "Not collapsed: 2 of 4 units of 'mean' are active (mean KL above 0.01 nats)"),
+        (np.array([1.0, 0.0, 0.009, 0.0]), "Partly collapsed: 1 of 4"),
+        (np.zeros(20), "COLLAPSED: only 0 of 20"),
+    ):
+        assert collapse_verdict(model, activity(model, {"mean": kl})).startswith(said)
 
 
 def test_pictures_show_originals_over_reconstructions_samples_and_traversals(
