@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from encoders.encoder import Batch, Encoder, State
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
 from encoders.nvae.distributions import MixtureOfLogistics, PixelGaussian, at_least_float32
 from encoders.nvae.evaluating import ACTIVE_CHANNEL_NATS, informative_reading
+from encoders.nvae.folding import FoldedCopy
 from encoders.nvae.groups import Group, Inferred
 from encoders.nvae.hyperparameters import GroupPlan, NVAEHyperparameters
 from encoders.nvae.layers import WeightNormConv2d, batch_norms, estimated_anew
@@ -70,6 +72,25 @@ class NVAE(Encoder):
         self.group_counts |= {"top_down": h.groups_per_scale[-1]}
         self.latents = self._readings(h, plan)
         self.discrete_bits = h.bits if h.mixtures > 1 else None
+        self._folded: FoldedCopy[NVAE] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy of the model counts the writes to its weights anew
+        return self.__dict__ | {"_folded": None}
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._folded = None
+        return super().train(mode)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        self._folded = None
+        return super().load_state_dict(*args, **options)
+
+    def _apply(self, *args: Any, **options: Any) -> Self:
+        # behind `to` and its like
+        self._folded = None
+        return super()._apply(*args, **options)
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Return nats a frame: `reconstruction`, `kl` and the KL of every group, `kl_1` the coarsest's, with bits a pixel and channel.
@@ -234,9 +255,19 @@ class NVAE(Encoder):
         return weight * (spectral + gains), terms
 
     def _encoded(self, x_NCHW: Tensor, names: list[str]) -> dict[str, Tensor]:
-        count = max(self.group_counts[name] for name in names)
-        inferred = list(itertools.islice(self.infer(x_NCHW, draw=False), count))
-        return {name: at_least_float32(self._read(name, inferred[: self.group_counts[name]])) for name in names}
+        count, network = max(self.group_counts[name] for name in names), self._encoder()
+        inferred = list(itertools.islice(network.infer(x_NCHW, draw=False), count))
+        return {name: at_least_float32(network._read(name, inferred[: self.group_counts[name]])) for name in names}
+
+    def _encoder(self) -> "NVAE":
+        """Return what to encode with: itself, or where it is frozen a copy with its normalisations folded, made once."""
+        # a model made in inference mode does not know when it changes
+        if self.training or torch.is_grad_enabled() or self.stem.weight.is_inference():
+            return self
+        if self._folded is None or not self._folded.is_current():
+            self._folded = None
+            self._folded = FoldedCopy(self, [self.postprocess, self.image_head])
+        return self._folded.network
 
     def _read(self, name: str, inferred: list[Inferred]) -> Tensor:
         if name == "top_down":
