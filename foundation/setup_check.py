@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +144,7 @@ def check_minerl(python: str | None = None) -> Finding:
     answer = ask_python(python or sys.executable, _MINERL, IMPORT_SECONDS)
     if isinstance(answer, str):
         if "No module named" not in answer:
-            return Finding("minerl", False, f"{answer}{named}", "see docs/minerl.md, Installing")
+            return Finding("minerl", False, f"{answer}{named}", "see docs/minerl.md, Setting up Minecraft")
         there = f"not installed{named}; another interpreter can be named: --python PATH"
         return Finding("minerl", False, there, "make minerl" if python is None else f"{python} -m pip install minerl")
     built = "with Minecraft" if answer["built"] else "without Minecraft: --env.server voxel runs, the game does not (docs/minerl.md)"
@@ -177,15 +180,32 @@ def java_release(version: str) -> int:
 
 
 def check_xvfb() -> Finding:
-    """Run nothing in a virtual display: that xvfb-run is installed does not mean that it works."""
-    path = shutil.which("xvfb-run")
+    """Start a screen as a headless game gets one, and end it: that Xvfb is installed does not mean that it works."""
+    path, remedy = shutil.which("Xvfb"), f"{_apt()} install -y xvfb"
     screen = f"; DISPLAY={os.environ['DISPLAY']} may do without" if os.environ.get("DISPLAY") else ""
     if path is None:
-        return Finding("xvfb", False, f"no xvfb-run on PATH{screen}", f"{_apt()} install -y xvfb xauth")
-    ran = run_program([path, "-a", "true"], PROGRAM_SECONDS)
-    if ran.status != 0:
-        return Finding("xvfb", False, f"{path} fails: {_last_line(ran.errors + ran.output)}{screen}", f"{_apt()} install -y xvfb xauth")
+        return Finding("xvfb", False, f"no Xvfb on PATH{screen}", remedy)
+    number, problem = _first_line([path, "-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"], PROGRAM_SECONDS)
+    if not number:
+        return Finding("xvfb", False, f"{path} does not start: {problem}{screen}", remedy)
     return Finding("xvfb", True, path)
+
+
+def _first_line(command: Sequence[str], seconds: float) -> tuple[str, str]:
+    """Start a program, end it once it has printed a line, or after so many seconds; return the line, and what it says on errors."""
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:
+        return "", error.strerror or str(error)
+    assert process.stdout is not None
+    answered = select.select([process.stdout], [], [], seconds)[0]
+    line = process.stdout.readline() if answered else b""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    errors = process.communicate()[1].decode(errors="replace")
+    return line.decode(errors="replace").strip(), _last_line(errors) or f"no answer within {seconds:.0f} s"
 
 
 def _java_remedy() -> str:

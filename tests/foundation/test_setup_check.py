@@ -71,16 +71,23 @@ def test_a_runtime_without_a_compiler_is_told_from_a_jdk(programs):
 
 
 def test_a_virtual_display_that_does_not_start_is_not_usable(programs):
-    programs("xvfb-run", "echo 'xvfb-run: error: xauth command not found' >&2; exit 3")
+    programs("Xvfb", "echo '(EE) Fatal server error: could not create a lock' >&2; exit 1")
     found = check_xvfb()
     assert not found.usable
-    assert "xauth command not found" in found.found
-    assert "xauth" in found.remedy
+    assert "could not create a lock" in found.found
+    assert found.remedy.endswith("install -y xvfb")
 
 
 def test_a_virtual_display_that_starts_is_usable(programs):
-    path = programs("xvfb-run", "exit 0")
-    assert check_xvfb().found == str(path)
+    path = programs("Xvfb", 'test "$1" = -displayfd && echo $$ > "$0.started" && echo 7 >&"$2" && exec /bin/sleep 60')
+    found = check_xvfb()
+    assert (found.usable, found.found) == (True, str(path))
+    # it does not live on
+    assert not Path("/proc", path.with_name("Xvfb.started").read_text().strip()).exists()
+
+
+def test_a_virtual_display_that_is_not_installed_is_named_with_the_command(programs):
+    assert check_xvfb().found == "no Xvfb on PATH"
 
 
 def test_an_interpreter_that_is_none_is_named(programs):
