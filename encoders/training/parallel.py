@@ -72,10 +72,13 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(rank: int, size: int, address: str, device: torch.device) -> Ranks:
-    """Enter the group of `size` processes that meet at `address` (tcp://... or file://...): by NCCL on CUDA, by gloo on the CPU."""
+def join(rank: int, size: int, address: str, device: torch.device, patience: timedelta = _PATIENCE) -> Ranks:
+    """Enter the group of `size` processes that meet at `address` (tcp://... or file://...): by NCCL on CUDA, by gloo on the CPU.
+
+    One that waits for the others longer than `patience` fails.
+    """
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=_PATIENCE)
+    dist.init_process_group(backend, init_method=address, rank=rank, world_size=size, timeout=patience)
     return Ranks(rank, size)
 
 

@@ -1,9 +1,10 @@
-"""Two processes with half of every batch each are one with the whole; run as a script, this file is one of the two."""
+"""Two processes with half of every batch each are one with the whole; run as a script, this file is the second of the two."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from encoders.training.state import read_resume
 from foundation.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = TrainingConfig(batch_size=8, learning_rate=5e-3, optimizer="adamax", adam_epsilon=1e-2, validation_every=10, checkpoint_every=5)
-STEPS, FURTHER = 10, 15
+CONFIG = TrainingConfig(batch_size=8, learning_rate=5e-3, optimizer="adamax", adam_epsilon=1e-2, validation_every=5, checkpoint_every=5)
+STEPS, FURTHER = 5, 8
+PATIENCE = timedelta(minutes=3)
 
 
 class Part:
@@ -51,7 +53,7 @@ def trained(folder: Path, frames: np.ndarray, fakes: Any, ranks: Ranks, steps: i
     train(
         model,
         Part(fakes.FakeBatches(frames[:192], 8), ranks.rank, ranks.size, blank_at),  # type: ignore[arg-type]
-        lambda: [fakes.FakeBatch(frames[192:][:, None])],
+        lambda: [fakes.FakeBatch(frames[240:][:, None])],
         folder,
         CONFIG,
         steps=steps,
@@ -87,24 +89,35 @@ def inputs() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what two processes left behind."""
+def undrawn() -> Iterator[None]:
+    """Latents are their means, as two processes draw other noise than one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn_like", torch.zeros_like)
+        yield
+
+
+@pytest.fixture(scope="module")
+def two(undrawn: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what this process and a second one left behind."""
     folder = tmp_path_factory.mktemp("two")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, __file__, str(rank), str(folder)] for rank in range(2)]
-    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
-    for process in processes:
-        _, complaints = process.communicate(timeout=500)
-        assert process.returncode == 0, complaints
+    command = [sys.executable, __file__, str(folder)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as second:
+        try:
+            _be_one_of_two(0, folder)
+            _, complaints = second.communicate(timeout=120)
+        finally:
+            second.kill()
+    assert second.returncode == 0, complaints
     return folder
 
 
-@pytest.fixture
-def one(tmp_path: Path, frames: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def one(undrawn: None, tmp_path_factory: pytest.TempPathFactory, frames: np.ndarray) -> Path:
     """The folder of one process that did the same alone."""
-    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
-    trained(tmp_path / "run", frames, _fakes(), Ranks())
-    return tmp_path / "run"
+    folder = tmp_path_factory.mktemp("one") / "run"
+    trained(folder, frames, _fakes(), Ranks())
+    return folder
 
 
 def test_two_processes_with_half_of_every_batch_learn_what_one_does_with_the_whole(two: Path, one: Path) -> None:
@@ -195,19 +208,20 @@ def _fakes() -> Any:
 
 
 def _be_one_of_two(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    torch.randn_like = torch.zeros_like
     fakes = _fakes()
     frames = fakes.coloured_squares()
-    ranks = join(rank, 2, f"file://{folder / 'meeting'}", torch.device("cpu"))
-    layer = synchronised(nn.Sequential(batch_norm(inputs())), torch.device("cpu"))[0]  # type: ignore[index]
-    torch.save(
-        {name: tensor.detach() for name, tensor in normalised(layer, inputs().chunk(2)[rank]).items()}, folder / f"normalised{rank}.pt"
-    )
-    torch.save(trained(folder / "run", frames, fakes, ranks).state_dict(), folder / f"weights{rank}.pt")
-    trained(folder / "blank", frames, fakes, ranks, steps=3, blank_at=2 if rank else 0)
-    leave()
+    ranks = join(rank, 2, f"file://{folder / 'meeting'}", torch.device("cpu"), PATIENCE)
+    try:
+        layer = synchronised(nn.Sequential(batch_norm(inputs())), torch.device("cpu"))[0]  # type: ignore[index]
+        found = normalised(layer, inputs().chunk(2)[rank])
+        torch.save({name: tensor.detach() for name, tensor in found.items()}, folder / f"normalised{rank}.pt")
+        torch.save(trained(folder / "run", frames, fakes, ranks).state_dict(), folder / f"weights{rank}.pt")
+        trained(folder / "blank", frames, fakes, ranks, steps=2, blank_at=2 if rank else 0)
+    finally:
+        leave()
 
 
 if __name__ == "__main__":
-    _be_one_of_two(int(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    torch.randn_like = torch.zeros_like
+    _be_one_of_two(1, Path(sys.argv[1]))
