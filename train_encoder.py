@@ -12,6 +12,7 @@ import frames
 from encoders import Encoder, StoreReference, make_encoder, prepare, train
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_source, read_info
 from encoders.registry import encoder_class, preset_architecture
+from encoders.training.checks import check_request
 from encoders.training.config import TrainingConfig
 from encoders.training.devices import Precision, choose_device
 from encoders.training.parallel import ALONE, Ranks
@@ -137,11 +138,15 @@ def check_trained_together(store: frames.FrameStore, model: Encoder, options: An
     """Raise `UserError` before any worker starts for what would end all of them."""
     if next(model.parameters(), None) is None:
         raise UserError(f"--workers {options.workers}: a '{options.encoder}' is computed, not trained; leave it out")
+    check_request(model, options.run, options.steps, options.threads, options.compile)
     training_batches(store, model, options, Ranks(0, options.workers))
 
 
 def compute(store: frames.FrameStore, model: Encoder, reference: StoreReference, options: Any) -> None:
     """Fit a model that has nothing to train, such as principal components."""
+    for option in ("weights", "compile"):
+        if getattr(options, option):
+            raise UserError(f"--{option}: a '{options.encoder}' is computed, not trained; leave it out")
     with exclusive_lock(options.run, "making an encoder"):
         if (options.run / RESUME_FILE).exists():
             raise UserError(f"{options.run}: holds a training run; choose another folder")

@@ -1,6 +1,5 @@
 """The training loop of all encoders: rerunning it resumes, bit for bit on the CPU."""
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,13 +25,14 @@ from encoders.artifact import (
 from encoders.encoder import Batch, Encoder
 from encoders.nvae.layers import batch_norms
 from encoders.registry import registered_name
+from encoders.training.checks import check_batch, check_request
 from encoders.training.config import TrainingConfig, learning_rate
-from encoders.training.devices import Precision, autocast, available_threads, check_threads, choose_device
+from encoders.training.devices import Precision, autocast, available_threads, choose_device
 from encoders.training.diagnosis import remedy, what_is_not_finite
 from encoders.training.metrics import MetricsLog
 from encoders.training.parallel import ALONE, Ranks
 from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
-from encoders.training.run_record import CONFIG_FILE, agree, recorded
+from encoders.training.run_record import agree, recorded
 from encoders.training.signals import stop_requests
 from encoders.training.state import RESUME_FILE, TrainingState
 from encoders.training.transfer import adopt
@@ -92,17 +92,9 @@ def train(
     it or it has diverged, and `SystemExit` (128 + n) after saving when signal n asked to stop.
     """
     folder = Path(folder)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError(f"a '{registered_name(model)}' is computed, not trained: use encoders.prepare")
-    if steps < 1:
-        raise UserError(f"--steps {steps}: must be 1 or more")
-    check_threads(threads)
+    check_request(model, folder, steps, threads, compiled)
     chosen = choose_device(device)
-    if (folder / INFO_FILE).exists() and not (folder / CONFIG_FILE).exists():
-        raise UserError(f"{folder}: holds an encoder that no run here has made, and training would overwrite it; choose another folder")
-    if compiled and type(model).compile_scan is Encoder.compile_scan:
-        raise UserError(f"--compile: a '{registered_name(model)}' has no recurrence to compile; leave it out")
-    _check_batch(model, validation)
+    check_batch(model, validation, config.batch_size // ranks.size)
     with exclusive_lock(folder, "training") if ranks.leads else nullcontext():
         threads = threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
         settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
@@ -137,16 +129,6 @@ def _started_from(weights: Path, model: Encoder, folder: Path) -> dict[str, Any]
     if (folder / RESUME_FILE).exists():
         return before if before and before["run"] == str(weights) else {"run": str(weights)}
     return adopt(model, weights)
-
-
-@torch.no_grad()
-def _check_batch(model: Encoder, validation: Callable[[], Iterable[Any]]) -> None:
-    """Raise `UserError` where the model refuses a clip of the batches, before anything is written."""
-    some = spread_clips(itertools.islice(validation(), 1), count=1)
-    try:
-        model.eval().loss(to_batch(some, next(model.parameters()).device), 0)
-    except ValueError as error:
-        raise UserError(f"the model cannot be trained on these frames: {error}") from error
 
 
 class _Run:

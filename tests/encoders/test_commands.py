@@ -36,6 +36,27 @@ def test_an_encoder_is_trained_and_judged_and_each_command_names_the_next(
     assert report["reconstruction"].keys() == report["mean_training_frame"].keys() == {"psnr_db", "mean_squared_error", "ssim"}
 
 
+@pytest.mark.parametrize(
+    ("preset", "options", "said"),
+    [
+        ("pca", ["--weights", "OTHER"], "--weights: a 'pca' is computed, not trained; leave it out"),
+        ("pca", ["--compile", "True"], "--compile: a 'pca' is computed, not trained; leave it out"),
+        ("nvae_debug", ["--training.batch-size", 1], "batch normalisation needs 2 frames a batch or more in training, got 1"),
+        ("nvae_debug", ["--model.frame-shape", 32, 32, 3], "its frames are (64, 64, 3), the encoder takes (32, 32, 3)"),
+        ("nvae_debug", ["--workers", 3], "choose a multiple of 3"),
+        ("nvae_debug", ["--workers", 2, "--steps", 0], "--steps 0: must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_leaves_nothing_behind(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture, preset: str, options: list[object], said: str
+) -> None:
+    assert command(*short(video_store, tmp_path / "run", preset), *options) == 2
+    printed = capsys.readouterr().err.strip()
+    assert said in printed
+    assert "\n" not in printed
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_training_is_the_same_wherever_its_frames_are_kept(command: Command, video_store: Path, tmp_path: Path) -> None:
     weights = []
     for kept in ("file", "memory", "device"):

@@ -1,0 +1,47 @@
+"""What can be told of a training before anything is written."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders.artifact import INFO_FILE
+from encoders.encoder import Encoder
+from encoders.registry import registered_name
+from encoders.training.devices import check_threads
+from encoders.training.pictures import spread_clips
+from encoders.training.run_record import CONFIG_FILE
+from encoders.training.validation import to_batch
+from foundation.errors import UserError
+
+
+def check_request(model: Encoder, folder: Path, steps: int, threads: int | None, compiled: bool) -> None:
+    """Raise `UserError` for a model that is not trained, options that are none, and a folder that training would spoil."""
+    name = registered_name(model)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(f"a '{name}' is computed, not trained: use encoders.prepare")
+    if steps < 1:
+        raise UserError(f"--steps {steps}: must be 1 or more")
+    check_threads(threads)
+    if (folder / INFO_FILE).exists() and not (folder / CONFIG_FILE).exists():
+        raise UserError(f"{folder}: holds an encoder that no run here has made, and training would overwrite it; choose another folder")
+    if compiled and type(model).compile_scan is Encoder.compile_scan:
+        raise UserError(f"--compile: a '{name}' has no recurrence to compile; leave it out")
+
+
+@torch.no_grad()
+def check_batch(model: Encoder, validation: Callable[[], Iterable[Any]], clips: int) -> None:
+    """Raise `UserError` where the model refuses to be trained on `clips` clips at once, of which two tell as much as more."""
+    clip = spread_clips(itertools.islice(validation(), 1), count=1)
+    batch = to_batch(clip[np.zeros(min(clips, 2), int)], next(model.parameters()).device)
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        model.train().loss(batch, 0)
+    except ValueError as error:
+        raise UserError(f"the model cannot be trained on these frames: {error}") from error
+    finally:
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)
