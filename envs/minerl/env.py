@@ -38,7 +38,12 @@ def make_minerl(
     second game ready for the death of the first.
     """
     if server not in SERVERS:
-        raise UserError(f"server='{server}': {nearest(server, SERVERS)}")
+        raise UserError(f"server='{server}': {nearest(str(server), SERVERS)}")
+    for name, value in (("headless", headless), ("spare", spare)):
+        if value not in (None, True, False):
+            raise UserError(f"{name}={value!r}: must be yes or no")
+    if python is not None and not isinstance(python, (str, Path)):
+        raise UserError(f"python={python!r}: must be the path of an interpreter")
 
     def make_game() -> Game:
         if python is None:
@@ -95,12 +100,12 @@ class MineRLEnv(gymnasium.Env[Observation, Action]):
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Advance by one tick."""
-        self._ticks += 1
         try:
             observation, reward, done, info = self.game.step(action)
         except GameDied as error:
             return self._last, 0.0, False, True, {"error": str(error)}
         self._last = observation
+        self._ticks += 1
         if "error" in info:
             return observation, reward, False, True, info
         limit = self.game.max_episode_steps

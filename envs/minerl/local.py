@@ -5,17 +5,14 @@ import math
 import struct
 from typing import Any
 
-from gymnasium import spaces as gymnasium_spaces
-
 from envs.minerl import installation, launching, spaces
 from envs.minerl.game import Action, GameDied, Observation
+from envs.minerl.mission import check_stand_in
 from foundation.errors import UserError
 
 _BROKEN_MESSAGE = (struct.error, TypeError, ValueError, AttributeError)
 REPLY_TIMEOUT = 240.0
 START_TIMEOUT = 600.0
-STAND_INS = tuple(f"MineRL{task}{form}-v0" for task in ("Treechop", "Navigate", "NavigateDense") for form in ("", "VectorObf"))
-"""The ids that the voxel world can play."""
 
 
 class LocalGame:
@@ -36,13 +33,13 @@ class LocalGame:
         # a client changes its spec at every reset
         self._spec = copy.deepcopy(installation.spec(task_id))
         self.task_id = task_id
-        self.observation_space = _dictionary(self._spec.observation_space)
-        self.action_space = _dictionary(self._spec.action_space)
+        self.observation_space = spaces.dictionary(spaces.describe(self._spec.observation_space))
+        self.action_space = spaces.dictionary(spaces.describe(self._spec.action_space))
         self.max_episode_steps = int(self._spec.max_episode_steps)
         if server == "voxel":
-            _check_stand_in(task_id, self._spec)
+            check_stand_in(task_id, self._spec.to_xml())
         self._server, self._headless = server, headless
-        self._timeout, self._start_timeout = _seconds("timeout", timeout), _seconds("start_timeout", start_timeout)
+        self._timeout, self._start_timeout = seconds("timeout", timeout), seconds("start_timeout", start_timeout)
         self._client: Any = None
         self._launched: launching.Launched | None = None
         self._steps = 0
@@ -115,22 +112,8 @@ class LocalGame:
         return GameDied(f"{self.task_id} died at {when}: {said or type(error).__name__}; {words}")
 
 
-def _dictionary(space: Any) -> gymnasium_spaces.Dict:
-    converted = spaces.from_description(spaces.describe(space))
-    assert isinstance(converted, gymnasium_spaces.Dict)
-    return converted
-
-
-def _check_stand_in(task_id: str, spec: Any) -> None:
-    from envs.minerl.mission import MissionRefused, read_mission
-
-    try:
-        read_mission(spec.to_xml().encode())
-    except MissionRefused as refusal:
-        raise UserError(f"server='voxel' cannot play {task_id}: {refusal}. It stands in for {', '.join(STAND_INS)}") from refusal
-
-
-def _seconds(name: str, value: float) -> float:
+def seconds(name: str, value: float) -> float:
+    """Return a number of seconds; raises `UserError` for what is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
         raise UserError(f"{name}={value!r}: must be a number of seconds above 0")
     return float(value)

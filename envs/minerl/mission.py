@@ -7,6 +7,10 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from envs.voxel import tasks
+from foundation.errors import UserError
+
+STAND_INS = tuple(f"MineRL{task}{form}-v0" for task in ("Treechop", "Navigate", "NavigateDense") for form in ("", "VectorObf"))
+"""The ids that the voxel world can play."""
 
 LONGEST_XML = 1 << 20
 """Bytes. MineRL's own missions have five thousand."""
@@ -39,6 +43,14 @@ class Mission:
     frame_size: int
     ticks: int
     tells_inventory: bool
+
+
+def check_stand_in(task_id: str, xml: str) -> None:
+    """Raise `UserError` where the voxel world cannot play a task; `xml` is its mission."""
+    try:
+        read_mission(xml.encode())
+    except MissionRefused as refusal:
+        raise UserError(f"server='voxel' cannot play {task_id}: {refusal}. It stands in for {', '.join(STAND_INS)}") from refusal
 
 
 def read_mission(xml: bytes) -> Mission:

@@ -10,16 +10,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from gymnasium import spaces as gymnasium_spaces
-
 from envs.minerl import installation, launching, processes, spaces, worker
 from envs.minerl.game import Action, GameDied, Observation
-from envs.minerl.local import REPLY_TIMEOUT, STAND_INS, START_TIMEOUT
-from envs.minerl.mission import MissionRefused, read_mission
+from envs.minerl.local import REPLY_TIMEOUT, START_TIMEOUT, seconds
+from envs.minerl.mission import check_stand_in
 from foundation.errors import UserError
 
 _HELLO_TIMEOUT = 60.0
 _IMPORT_TIMEOUT = 120.0
+_ROUNDS = 5
+"""How often processes are looked for and ended: one that is being ended may have started another."""
 
 
 class RemoteGame:
@@ -40,7 +40,7 @@ class RemoteGame:
     ) -> None:
         self.task_id = task_id
         self._python, self._server, self._headless = find_interpreter(python), server, headless
-        self._timeout, self._start_timeout = timeout, start_timeout
+        self._timeout, self._start_timeout = seconds("timeout", timeout), seconds("start_timeout", start_timeout)
         self._steps = 0
         self._plays = False
         self._worker: Worker | None = None
@@ -48,8 +48,8 @@ class RemoteGame:
             described = self._hire()
         except GameDied as error:
             raise UserError(f"python='{python}': {error}; docs/minerl.md says how to set it up") from error
-        self.observation_space = _dictionary(described["observation_space"])
-        self.action_space = _dictionary(described["action_space"])
+        self.observation_space = spaces.dictionary(described["observation_space"])
+        self.action_space = spaces.dictionary(described["action_space"])
         self.max_episode_steps = int(described["max_episode_steps"])
 
     def reset(self, seed: int | None = None) -> Observation:
@@ -90,7 +90,7 @@ class RemoteGame:
                 raise UserError(f"{self._python}: {installation.unknown_id(self.task_id, found['ids'], found['minerl'])}")
             described = hired.ask("task", _IMPORT_TIMEOUT, task_id=self.task_id)
             if self._server == "voxel":
-                _check_stand_in(self.task_id, described["mission"])
+                check_stand_in(self.task_id, described["mission"])
                 minecraft, schemas = launching.write_stand_in(hired.folder / "stand-in")
                 hired.ask("stand_in", self._timeout, minecraft=str(minecraft), schemas=str(schemas))
             self._minecraft = found["minecraft"]
@@ -176,7 +176,9 @@ class Worker:
         # by itself first: until it is gone, it can start more
         self.process.kill()
         self.process.wait()
-        while left := processes.marked(self.mark):
+        for _ in range(_ROUNDS):
+            if not (left := processes.marked(self.mark)):
+                break
             processes.end(left)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -237,14 +239,3 @@ def find_interpreter(python: str | Path) -> Path:
     return Path(found).absolute()
 
 
-def _dictionary(described: dict[str, Any]) -> gymnasium_spaces.Dict:
-    space = spaces.from_description(described)
-    assert isinstance(space, gymnasium_spaces.Dict)
-    return space
-
-
-def _check_stand_in(task_id: str, mission: str) -> None:
-    try:
-        read_mission(mission.encode())
-    except MissionRefused as refusal:
-        raise UserError(f"server='voxel' cannot play {task_id}: {refusal}. It stands in for {', '.join(STAND_INS)}") from refusal

@@ -61,6 +61,13 @@ def from_description(described: Mapping[str, Any]) -> spaces.Space:
     raise ValueError(f"a space of an unknown type '{kind}'")
 
 
+def dictionary(described: Mapping[str, Any]) -> spaces.Dict:
+    """Make the gymnasium space of a described dictionary, as those of observations and actions are."""
+    space = from_description(described)
+    assert isinstance(space, spaces.Dict)
+    return space
+
+
 def read_observation(space: spaces.Space, value: Any) -> Any:
     """Return an observation of the client as one of `space`: contiguous arrays of the space's dtype, words as numbers."""
     if isinstance(space, spaces.Dict):

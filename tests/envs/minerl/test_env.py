@@ -1,5 +1,7 @@
 """What gymnasium is promised of a game, whatever the game does; with a game that plays by the book."""
 
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -137,6 +139,10 @@ def test_it_renders_the_last_frame_and_closes_the_game():
         ("MineRLTreechop-v0", {"server": "voxels"}, "did you mean 'voxel'"),
         ("MineRLTreechop-v0", {"timeout": 0}, "timeout=0"),
         ("MineRLTreechop-v0", {"start_timeout": "long"}, "start_timeout='long'"),
+        ("MineRLTreechop-v0", {"spare": "maybe"}, "spare='maybe': must be yes or no"),
+        ("MineRLTreechop-v0", {"headless": "auto"}, "headless='auto': must be yes or no"),
+        ("MineRLTreechop-v0", {"python": 3.8}, "python=3.8: must be the path of an interpreter"),
+        ("MineRLTreechop-v0", {"python": sys.executable, "timeout": "long"}, "timeout='long'"),
         ("MineRLTreechop-v0", {"episode_ticks": 9000}, "from 1 to 8000"),
         ("MineRLObtainDiamond-v0", {"server": "voxel"}, "cannot play MineRLObtainDiamond-v0.*stands in for MineRLTreechop-v0"),
         ("MineRLNavigateExtreme-v0", {"server": "voxel"}, "extreme hills"),
