@@ -19,7 +19,7 @@ from rich.console import Console
 
 import frames
 from foundation.command import run
-from foundation.env_options import PREFIX, Scalar, take_env_options
+from foundation.env_options import PREFIX, RUNNING_OPTIONS, Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import parse
@@ -35,8 +35,6 @@ _NOISES = (0.2, 0.6)
 _ENVIRONMENT_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")
 _FOR_RECORDINGS = ("layout", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
 _FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed")
-# where and how an environment runs, not what is seen in it
-_RUNNING_OPTIONS = ("python", "headless", "timeout", "start_timeout", "retries", "spare")
 
 # piped into a file or a program, lines keep their length
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
@@ -193,7 +191,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> frames.Build
     # here, for its compiled code takes a second to load
     import envs
 
-    seen = [f"{name}={value}" for name, value in sorted(options.items()) if name not in _RUNNING_OPTIONS]
+    seen = [f"{name}={value}" for name, value in sorted(options.items()) if name not in RUNNING_OPTIONS]
     return frames.record(
         lambda: envs.make_env(config.source, **options),
         _players(config.source, options),

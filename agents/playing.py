@@ -1,6 +1,6 @@
 """Play a trained agent, or a player that does not learn, and film what it saw."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,12 +11,13 @@ import torch
 
 from agents.algorithms import build_algorithm
 from agents.checkpoint import load_policy, read_agent
-from agents.config import EnvironmentConfig, environment_preset
+from agents.config import EnvironmentConfig, add_options, environment_preset
 from agents.environment import bare_environments, evaluation_environments
 from agents.episode_pictures import TICKS_A_SECOND, reconstructed
 from agents.episodes import Episodes, evaluation_seed
 from agents.evaluation import Act, Acting, scripted_episode
 from agents.run import available_device
+from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import build, parse, preset_names
 from foundation.progress import progress_bar
@@ -25,7 +26,8 @@ from wrappers import FrozenEncoder
 
 PLAY = """Play a trained agent and print its returns: python play_agent.py RUN --episodes 1 --video episode.mp4
 
-RUN is the folder of a train_agent.py run, or an environment preset with --player random or scripted."""
+RUN is the folder of a train_agent.py run, or an environment preset with --player random or scripted.
+Other options for its environment: --env.NAME VALUE, such as --env.python PATH (docs/minerl.md)."""
 
 _SCALE = 4
 _CHUNK = 32
@@ -72,10 +74,14 @@ def play(argv: Sequence[str]) -> int:
         if argv and argv[0] in ("-h", "--help"):
             parse(PlayConfig, PLAY, ["--help"], program="play_agent.py RUN")
         raise UserError("name the folder of a trained agent first: python play_agent.py RUN [--episodes N] [--video FILE]")
-    config = parse(PlayConfig, PLAY, argv[1:], program=f"play_agent.py {argv[0]}")
+    arguments, options = take_env_options(argv[1:])
+    config = parse(PlayConfig, PLAY, arguments, program=f"play_agent.py {argv[0]}")
     if config.video is not None and config.video.suffix != ".mp4":
         raise UserError(f"{config.video}: the video is an mp4; give it a name that ends in .mp4")
-    films, frozen = _player_films(argv[0], config) if config.player else _agent_films(Path(argv[0]), config)
+    if config.player:
+        films, frozen = _player_films(argv[0], config, options), None
+    else:
+        films, frozen = _agent_films(Path(argv[0]), config, options)
     for number, film in enumerate(films):
         print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {film.steps} steps")
     if len(films) > 1:
@@ -96,9 +102,10 @@ def _frames(film: Film, frozen: FrozenEncoder | None) -> Iterator[np.ndarray]:
         yield from beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
 
 
-def _agent_films(folder: Path, config: PlayConfig) -> tuple[list[Film], FrozenEncoder | None]:
+def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]) -> tuple[list[Film], FrozenEncoder | None]:
     """Play with the policy of a run's folder."""
     about = read_agent(folder)
+    add_options(about["settings"], options)
     environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
     settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
@@ -126,15 +133,15 @@ def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, 
     return frozen
 
 
-def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
+def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]) -> list[Film]:
     """Play with a player that does not learn."""
     if preset not in preset_names("env") and not preset.endswith((".yaml", ".yml")):
         raise UserError(f"--player plays an environment preset ({', '.join(preset_names('env'))}), not '{preset}'")
-    environment = environment_preset(preset)
+    environment = environment_preset(preset, options)
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
         venv.action_space.seed(config.seed)
-        return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config), None
+        return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
         for number in range(config.episodes):
@@ -143,7 +150,7 @@ def _player_films(preset: str, config: PlayConfig) -> tuple[list[Film], None]:
             kept = [] if config.video is None else seen
             films.append(Film(kept, TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
             advance()
-    return films, None
+    return films
 
 
 def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:

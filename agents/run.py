@@ -24,6 +24,7 @@ from agents.metrics import MetricsFile
 from agents.replay import Segment
 from agents.representation import chosen_encoder, control_artifact, fingerprint
 from encoders import EncoderArtifact
+from foundation.env_options import RUNNING_OPTIONS
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from wrappers import FrozenEncoder
@@ -32,6 +33,8 @@ Report = Callable[[int, str], bool]
 """Called at every rollout boundary with the steps done and a note; returns whether to stop."""
 
 _MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store")
+_MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
+"""Where recorded actions lie, whose hash is a setting too, and how games run."""
 _LOGGED = ("train/", "rollout/exploration_rate")
 
 
@@ -96,7 +99,7 @@ def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, An
 def refuse_differences(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise `UserError` that names the first setting in which a run differs from the one in its folder."""
     old, new = dict(_flat(before)), dict(_flat(now))
-    for key in sorted({*old, *new}):
+    for key in sorted({*old, *new} - _MAY_DIFFER_IN_PLACE):
         if old.get(key) != new.get(key):
             raise UserError(
                 f"{folder}: holds a run with {key} = {old.get(key)}, but {new.get(key)} was asked for; "

@@ -7,6 +7,9 @@ import yaml
 from foundation.errors import UserError
 
 PREFIX = "--env."
+RUNNING_OPTIONS = ("python", "headless", "timeout", "start_timeout", "retries", "spare")
+"""Options that say where and how a game runs, not what is seen in it: what is begun with some goes on with others."""
+
 Scalar = int | float | str | bool
 
 

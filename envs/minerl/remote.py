@@ -237,5 +237,3 @@ def find_interpreter(python: str | Path) -> Path:
         raise UserError(f"python='{python}': is no program; name the Python interpreter that has minerl, such as /path/to/venv/bin/python")
     # not resolved: a virtual environment's link is what makes it that environment's
     return Path(found).absolute()
-
-

@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from agents.config import AgentRun, EnvironmentConfig, environment_preset, read_command
 from agents.environment import agent_environment, recorded_actions, resolved
+from agents.run import refuse_differences
 from foundation.errors import UserError
 from foundation.presets import preset_names
 from frames import record
@@ -87,6 +88,18 @@ def test_an_option_of_the_environment_overrides_the_preset():
     assert config.environment.options == {"server": "voxel", "python": "/usr/bin/python3"}
     assert environment_preset("minerl_treechop", {"server": "voxel"}).options == {"server": "voxel"}
     assert environment_preset("minerl_treechop").options == {"server": "minecraft"}
+
+
+def test_a_run_goes_on_with_games_that_run_elsewhere_or_wait_longer_but_not_with_other_ones(tmp_path):
+    def settings(**options):
+        return {"environment": {"name": "MineRLTreechop-v0", "options": {"server": "voxel", **options}}}
+
+    begun = settings(python="/old/python", timeout=60, retries=1)
+    refuse_differences(begun, settings(timeout=240, start_timeout=900, spare=True, headless=False), tmp_path)
+    with pytest.raises(UserError, match=r"environment\.options\.server = voxel, but minecraft"):
+        refuse_differences(begun, settings(server="minecraft"), tmp_path)
+    with pytest.raises(UserError, match=r"environment\.options\.episode_ticks"):
+        refuse_differences(begun, settings(episode_ticks=400), tmp_path)
 
 
 def test_an_agent_chooses_among_recorded_vectors(made, store):

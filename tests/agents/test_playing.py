@@ -72,6 +72,12 @@ def test_a_wrong_number_is_named(tmp_path, options, message) -> None:
         play([str(tmp_path), *options])
 
 
+def test_options_of_the_environment_reach_agents_and_players(trained, capsys) -> None:
+    for played in ([str(trained)], ["voxel_treechop", "--player", "random"]):
+        assert play([*played, "--env.episode-ticks", "12"]) == 0
+        assert "in 3 steps" in capsys.readouterr().out
+
+
 def test_a_folder_without_an_agent_is_named(tmp_path) -> None:
     with pytest.raises(UserError, match=r"no agent\.json"):
         play([str(tmp_path)])
