@@ -22,12 +22,9 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.environment import bare_environments
-from agents.episodes import can_restore, restore_layers, save_layers
 from agents.replay import Segment, read_segments, remove_others, replay_buffer, rows_added, write_segments
 from foundation.errors import UserError
 from foundation.files import write_atomically
-from wrappers import VecLatent
 
 FORMAT = 1
 
@@ -184,25 +181,24 @@ def _worlds(algorithm: BaseAlgorithm) -> dict[str, Any]:
     worlds = {
         "observation": _tensors(algorithm._last_obs),
         "episode_starts": _tensors(algorithm._last_episode_starts),
-        "layers": [[_tensors(state) for state in save_layers(env)] for env in bare_environments(venv)],
+        "layers": [[_tensors(state) for state in layers] for layers in venv.env_method("save_layers")],
     }
     memory = getattr(algorithm, "_last_lstm_states", None)
     if memory is not None:
         worlds["lstm"] = [[tensor.cpu() for tensor in pair] for pair in memory]
-    latent = _latent_layer(venv)
-    return worlds if latent is None else {**worlds, "encoder": dict(latent.encoder_state())}
+    encoding = _encoding_layer(venv)
+    return worlds if encoding is None else {**worlds, "encoder": dict(encoding.encoder_state())}
 
 
 def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
     venv = algorithm.env
     assert venv is not None
-    environments = bare_environments(venv)
-    exact = all(can_restore(env) for env in environments)
+    exact = all(venv.env_method("can_restore"))
     if exact:
         # a reset first: environments allocate in it
         venv.reset()
-    for env, states in zip(environments, worlds["layers"], strict=True):
-        restore_layers(env, [_arrays(state) for state in states])
+    for index, states in enumerate(worlds["layers"]):
+        venv.env_method("restore_layers", [_arrays(state) for state in states], indices=index)
     if not exact:
         algorithm._last_obs = venv.reset()  # type: ignore[assignment]
         algorithm._last_episode_starts = np.ones((venv.num_envs,), dtype=bool)
@@ -212,14 +208,15 @@ def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
     if "lstm" in worlds:
         policy, value = (tuple(tensor.to(algorithm.device) for tensor in pair) for pair in worlds["lstm"])
         algorithm._last_lstm_states = RNNStates(policy, value)  # type: ignore[attr-defined]
-    latent = _latent_layer(venv)
-    if latent is not None:
-        latent.restore_encoder_state(worlds["encoder"])
+    encoding = _encoding_layer(venv)
+    if encoding is not None:
+        encoding.restore_encoder_state(worlds.get("encoder", {}))
 
 
-def _latent_layer(venv: VecEnv) -> VecLatent | None:
+def _encoding_layer(venv: VecEnv) -> Any:
+    """Return what keeps the encoder's memory: a `VecLatent`, or remote environments whose actors encode; None on pixels."""
     layer: Any = venv
-    while layer is not None and not isinstance(layer, VecLatent):
+    while layer is not None and not hasattr(type(layer), "encoder_state"):
         layer = getattr(layer, "venv", None)
     return layer
 

@@ -40,7 +40,7 @@ def train(argv: Sequence[str]) -> int:
         say(reading_line(config.encoder, config.latents))
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
-    with local_ray(cpus=1), progress_bar(f"training {config.run.name}", config.steps) as advance:
+    with local_ray(cpus=1 + config.remote.cpus()), progress_bar(f"training {config.run.name}", config.steps) as advance:
         job = Job("run", train_agent, config, on_cuda)
         received = run_jobs([job], 1, outcomes.append, _Total(advance))
     for outcome in outcomes:

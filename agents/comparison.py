@@ -115,7 +115,7 @@ class Comparison:
                 ended(outcome)
 
             workers = min(config.workers or cores(), len(missing))
-            with local_ray(workers):
+            with local_ray(workers + config.remote.cpus(workers)):
                 return run_jobs([self._job(cell) for cell in missing], workers, record, watch)
 
     def _cell(self, row: Row, seed: int) -> Cell:

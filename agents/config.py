@@ -1,5 +1,6 @@
 """What a run is: an encoder or a control, an environment, an algorithm, a seed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from agents.algorithms import Learner, PPOSettings, build_algorithm, settings_cl
 from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import build, command_line, read_preset, to_dict
+
+ACTOR_CPUS = 0.1
+"""What an environment actor asks of Ray: its environments wait more than they compute."""
 
 CONTROLS = ("pixels", "untrained", "pca")
 Control = Literal["pixels", "untrained", "pca"]
@@ -56,6 +60,28 @@ class EnvironmentConfig:
 
 
 @dataclass
+class RemoteConfig:
+    """Training environments in Ray actors, on any node of the cluster; those of evaluation stay with the learner."""
+
+    actors: int = 0
+    """Actors that share the environments (n_envs) and step theirs at the same time; 0: all in the run's own process, in turn."""
+    encode: Literal["learner", "worker"] = "learner"
+    """Where frames become latents. learner: with the bits of environments that are not remote; worker: on the actors' CPUs, so that
+    latents travel in place of pictures, with other last bits."""
+    replacements: int = 20
+    """Actors that may die and be replaced before a run gives up."""
+    backoff_seconds: float = 1.0
+    """Wait before an actor is replaced that died before it answered, doubled each time."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, actors=self.actors, replacements=self.replacements, backoff_seconds=self.backoff_seconds)
+
+    def cpus(self, runs: int = 1) -> int:
+        """Return the whole CPUs that the actors of so many runs ask of Ray."""
+        return math.ceil(round(ACTOR_CPUS * self.actors * runs, 6))
+
+
+@dataclass
 class EvaluationConfig:
     """Episodes on worlds that training never sees; the same ones for every run and row."""
 
@@ -79,6 +105,7 @@ class TrainingConfig:
     environment: EnvironmentConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     algorithm: Learner = field(default_factory=PPOSettings)
+    remote: RemoteConfig = field(default_factory=RemoteConfig)
     steps: int = 100_000
     """Agent steps of training, over all parallel environments; only says when to stop."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -97,6 +124,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _at_least(1, steps=self.steps, threads=self.threads, checkpoint_every=self.checkpoint_every)
         _at_least(0, checkpoint_minutes=self.checkpoint_minutes)
+        if self.remote.actors > self.algorithm.n_envs:
+            raise UserError(f"'remote.actors' must be at most algorithm.n_envs = {self.algorithm.n_envs}, got {self.remote.actors}")
 
 
 @dataclass(kw_only=True)

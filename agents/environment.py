@@ -1,6 +1,6 @@
 """The environments of a run: one process, many episodes, pixels or latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.algorithms import Learner
-from agents.config import EnvironmentConfig
+from agents.config import EnvironmentConfig, RemoteConfig
 from agents.episodes import Episodes, evaluation_seed, training_seed
 from foundation.errors import UserError
 from frames.action_centres import ActionCentres, action_centres
@@ -63,9 +63,17 @@ def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
         env.close()
 
 
-def training_environments(config: EnvironmentConfig, count: int, run_seed: int, frozen: FrozenEncoder | None) -> VecEnv:
-    """Return `count` parallel environments on training worlds; latents of `frozen`, or pixels when it is None."""
-    return _vectorised(config, [partial(training_seed, run_seed, index) for index in range(count)], frozen)
+def training_environments(
+    config: EnvironmentConfig, count: int, run_seed: int, frozen: FrozenEncoder | None, remote: RemoteConfig | None = None
+) -> VecEnv:
+    """Return `count` parallel environments on training worlds; latents of `frozen`, or pixels when it is None.
+
+    They are in this process, or in Ray actors where `remote` says so; both see the same worlds.
+    """
+    seeds = [partial(training_seed, run_seed, index) for index in range(count)]
+    if remote is None or not remote.actors:
+        return _vectorised(config, seeds, frozen)
+    return _remote(config, seeds, frozen, remote)
 
 
 def evaluation_environments(config: EnvironmentConfig, count: int, frozen: FrozenEncoder | None) -> VecEnv:
@@ -82,15 +90,34 @@ def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
     return venv.unwrapped.envs  # type: ignore[attr-defined]
 
 
-def _vectorised(config: EnvironmentConfig, seeds: list[Callable[[int], int]], frozen: FrozenEncoder | None) -> VecEnv:
+def _vectorised(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None) -> VecEnv:
+    _refuse_other_resize(config, frozen)
+    venv = DummyVecEnv([partial(_with_episodes, config, seed_of, {}) for seed_of in seeds])
+    return venv if frozen is None else VecLatent(venv, frozen)
+
+
+def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig) -> VecEnv:
+    # brings Ray
+    from agents.remote import ArrivingLatent, RayVecEnv
+
+    _refuse_other_resize(config, frozen)
+    venv = RayVecEnv(
+        [partial(_with_episodes, config, seed_of) for seed_of in seeds],
+        remote.actors,
+        frozen=frozen if remote.encode == "worker" else None,
+        replacements=remote.replacements,
+        backoff_seconds=remote.backoff_seconds,
+    )
+    return venv if frozen is None or remote.encode == "worker" else ArrivingLatent(venv, frozen)
+
+
+def _refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None) -> None:
     if frozen is not None and config.frame_size is not None and frozen.info.resize != config.resize:
         raise UserError(
             f"the encoder's frames were resized by '{frozen.info.resize}', the environment's are by '{config.resize}': "
             f"add --environment.resize {frozen.info.resize}"
         )
-    venv = DummyVecEnv([partial(_with_episodes, config, seed_of) for seed_of in seeds])
-    return venv if frozen is None else VecLatent(venv, frozen)
 
 
-def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int]) -> Episodes:
-    return Episodes(agent_environment(config), seed_of)
+def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int], counts: Mapping[str, int]) -> Episodes:
+    return Episodes(agent_environment(config), seed_of, counts)

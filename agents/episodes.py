@@ -1,6 +1,6 @@
 """Episodes: which world each plays, and what it returned."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -32,15 +32,18 @@ class Episodes(gymnasium.Wrapper):
 
     `seed_of(k)` is the seed of this environment's k-th episode. Spaces do not change. `picture` holds the last picture seen,
     `restarts` how often the environment has died since it was made, by `RESTARTS`. Once told to `start_over`, it plays an episode
-    that a death has cut off again, twice at most, and says so in `info["again"]`.
+    that a death has cut off again, twice at most, and says so in `info["again"]`. `info["counts"]` holds the restarts and how many
+    episodes were begun; `counts` are those of an environment that this one replaces, and it goes on from them.
     """
 
-    def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int]) -> None:
+    def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int], counts: Mapping[str, int] | None = None) -> None:
         super().__init__(env)
+        counts = counts or {}
         self.seed_of = seed_of
-        self.episode = 0
+        self.episode = counts.get("episodes", 0)
         self.picture: np.ndarray | None = None
-        self.restarts = dict.fromkeys(RESTARTS, 0)
+        self._restarts_before = {cause: counts.get(cause, 0) for cause in RESTARTS}
+        self.restarts = dict(self._restarts_before)
         self._return = 0.0
         self._length = 0
         self._repeats = self._repeats_left = 0
@@ -54,14 +57,13 @@ class Episodes(gymnasium.Wrapper):
         observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options)
         self.episode += 1
         self._return, self._length = 0.0, 0
-        self._remember(observation, info)
-        return observation, info
+        return observation, self._remember(observation, info)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._return += float(reward)
         self._length += 1
-        self._remember(observation, info)
+        info = self._remember(observation, info)
         if terminated or truncated:
             again = "error" in info and self._repeats_left > 0
             self._repeats_left = self._repeats_left - 1 if again else self._repeats
@@ -69,10 +71,24 @@ class Episodes(gymnasium.Wrapper):
             info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}, "again": again}
         return observation, reward, terminated, truncated, info
 
-    def _remember(self, observation: Any, info: dict[str, Any]) -> None:
+    def _remember(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
         self.picture = observation[PICTURE] if isinstance(observation, dict) else observation
-        for cause in RESTARTS:
-            self.restarts[cause] = info.get(f"minerl/{cause}", self.restarts[cause])
+        for cause, before in self._restarts_before.items():
+            if f"minerl/{cause}" in info:
+                self.restarts[cause] = before + info[f"minerl/{cause}"]
+        return {**info, "counts": {"episodes": self.episode, **self.restarts}}
+
+    def save_layers(self) -> list[dict[str, np.ndarray]]:
+        """Return the state of every layer that keeps one, outermost first: this one, wrappers, the environment itself."""
+        return save_layers(self)
+
+    def restore_layers(self, states: list[dict[str, np.ndarray]]) -> None:
+        """Go on from what `save_layers` returned."""
+        restore_layers(self, states)
+
+    def can_restore(self) -> bool:
+        """Whether the environment itself can be put back into a saved state."""
+        return can_restore(self)
 
     def save_state(self) -> dict[str, np.ndarray]:
         """Return which episode runs and what it has returned so far."""

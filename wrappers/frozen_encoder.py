@@ -1,5 +1,6 @@
 """A trained encoder that only looks: pictures in, standardised latents out."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +65,28 @@ class FrozenEncoder:
         """Return the state before the first frame of `batch_size` episodes."""
         return {name: tensor.to(self.device) for name, tensor in self.model.initial_state(batch_size).items()}
 
-    def encode(
-        self, frames: np.ndarray, state: State | None = None, action: np.ndarray | None = None
-    ) -> tuple[np.ndarray, State]:
+    def batch_rows(self, rows: int) -> int:
+        """Return how many of so many frames are encoded together: 8 on a CPU, all elsewhere."""
+        return _CPU_CHUNK if self.device.type == "cpu" else max(rows, 1)
+
+    def on_cpu(self) -> "FrozenEncoder":
+        """Return this encoder, or a copy of it on the CPU where it is elsewhere."""
+        if self.device.type == "cpu":
+            return self
+        moved = deepcopy(self)
+        moved.device = torch.device("cpu")
+        moved.model.to(moved.device)
+        moved._mean, moved._deviation = moved._mean.cpu(), moved._deviation.cpu()
+        return moved
+
+    def encode(self, frames: np.ndarray, state: State | None = None, action: np.ndarray | None = None) -> tuple[np.ndarray, State]:
         """Encode frames uint8 (B, H, W, C) into standardised latents float32 (B, *latent_shape), and the next state.
 
         `state` has B rows (None: before the first frame); `action` float (B, A) led to the frames (zeros after a reset).
         """
         frames = self._fitting(frames)
         state = self.initial_state(len(frames)) if state is None else state
-        chunk = _CPU_CHUNK if self.device.type == "cpu" else max(len(frames), 1)
+        chunk = self.batch_rows(len(frames))
         if 0 < len(frames) <= chunk:
             whole, following = self._encode_chunk(frames, state, action)
             return whole.cpu().numpy(), following

@@ -38,12 +38,11 @@ class VecLatent(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         observation, rewards, dones, infos = self.venv.step_wait()
-        actions = self._actions
+        latents, following = self._encode_rows(slice(None), pictures_of(observation), dones)
         if dones.any():
             self._encode_terminal(np.flatnonzero(dones), infos)
-            self._state = _reset_rows(self._state, self.frozen.initial_state(self.num_envs), dones)
-            actions = None if actions is None else np.where(dones[:, None], np.float32(0), actions)
-        return self._encoded(observation, actions), rewards, dones, infos
+        self._state = following
+        return with_latents(observation, latents), rewards, dones, infos
 
     def encoder_state(self) -> State:
         """Return the encoder's memory, to be kept in a checkpoint."""
@@ -56,6 +55,15 @@ class VecLatent(VecEnvWrapper):
     def _encoded(self, observation: Any, actions: np.ndarray | None) -> Any:
         latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions)
         return with_latents(observation, latents)
+
+    def _encode_rows(self, rows: slice, pictures: np.ndarray, dones: np.ndarray) -> tuple[np.ndarray, State]:
+        """Encode what some rows see after a step, from their state before it, or anew where an episode ended."""
+        before = {name: tensor[rows] for name, tensor in self._state.items()}
+        actions = None if self._actions is None else self._actions[rows]
+        if dones.any():
+            before = _reset_rows(before, self.frozen.initial_state(len(dones)), dones)
+            actions = None if actions is None else np.where(dones[:, None], np.float32(0), actions)
+        return self.frozen.encode(pictures, before, actions)
 
     def _encode_terminal(self, rows: np.ndarray, infos: list[dict[str, Any]]) -> None:
         last = [infos[row]["terminal_observation"] for row in rows]
