@@ -32,7 +32,7 @@ from wrappers import FrozenEncoder
 Report = Callable[[int, str], bool]
 """Called at every rollout boundary with the steps done and a note; returns whether to stop."""
 
-_MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store")
+_MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote")
 _MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
 """Where recorded actions lie, whose hash is a setting too, and how games run."""
 _LOGGED = ("train/", "rollout/exploration_rate")
@@ -123,7 +123,7 @@ class _Training:
         self.frozen = None if artifact is None else FrozenEncoder(artifact, self.device)
         self.position = Position()
         self.saved_steps = 0
-        self.venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, self.frozen)
+        self.venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, self.frozen, config.remote)
         policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)
         self.algorithm: BaseAlgorithm = config.algorithm.make(self.venv, config.seed, self.device, policy_device)
         self.placed = placed_devices(self.frozen, self.algorithm)
@@ -253,6 +253,7 @@ class _Training:
             "encoder_parameters": 0 if frozen is None else frozen.parameter_count,
             "policy_parameters": sum(parameter.numel() for parameter in self.algorithm.policy.parameters()),
             "device": self.placed,
+            "remote": plain(config.remote) if config.remote.actors else None,
             "threads": config.threads,
             "versions": {name: version(name) for name in ("torch", "stable-baselines3", "gymnasium", "numpy", "ray")},
         }
