@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is loaded
-# in place of this folder, in which `ray` would be this file
-sys.path.remove(str(Path(__file__).resolve().parent))
+# in place of this folder, in which `ray` would be this file (in a process that this one starts, of the one put there)
+sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gymnasium
