@@ -3,6 +3,7 @@
 import atexit
 import fcntl
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -103,7 +104,7 @@ def _launch_stand_in(manager: Any, folder: Path, timeout: float) -> Any:
 
 
 def _launch_minecraft(manager: Any, folder: Path, timeout: float, headless: bool) -> Launched:
-    screen = _start_screen() if headless else None
+    screen = _start_screen(folder, timeout) if headless else None
     # minerl 1.0 does not know how to do without a screen, so it gets one, and 0.4.4 too
     variables = {_LOG_FOLDER: str(folder), "MINERL_HEADLESS": "0", **({"DISPLAY": screen[1]} if screen else {})}
     try:
@@ -239,20 +240,27 @@ def _watch_over(leaders: Sequence[int]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
-def _start_screen() -> tuple[subprocess.Popen[bytes], str]:
-    """Start an X server without a screen; return it and its DISPLAY."""
+def _start_screen(folder: Path, timeout: float) -> tuple[subprocess.Popen[bytes], str]:
+    """Start an X server without a monitor for the game of `folder`; return it and its DISPLAY."""
     reading, writing = os.pipe()
     command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
     with os.fdopen(reading) as answer:
         try:
             screen = subprocess.Popen(
-                command, pass_fds=[writing], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+                command,
+                env={**os.environ, _LOG_FOLDER: str(folder)},
+                pass_fds=[writing],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
         finally:
             os.close(writing)
-        number = answer.readline().strip()
+        number = answer.readline().strip() if select.select([answer], [], [], timeout)[0] else ""
     if not number:
-        raise GameDied(f"Xvfb did not start: it ended with status {screen.wait()}")
+        status = _exit_status(screen, _LAST_MOMENT)
+        _stop(screen)
+        raise GameDied(f"Xvfb did not start: {f'no answer within {timeout:.0f} s' if status is None else f'it ended with status {status}'}")
     return screen, f":{number}"
 
 

@@ -107,7 +107,8 @@ def end_stale() -> list[Started]:
         driver = _driver(folder)
         if driver is None or lives(driver):
             continue
-        left = [process for path in folder.glob("*.json") for process in _recorded(path) if lives(process)]
+        recorded = {process for path in folder.glob("*.json") for process in _recorded(path) if lives(process)}
+        left = sorted(recorded | _writing_in(folder))
         end(left)
         ended += left
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,6 +121,13 @@ def _all() -> Iterator[Started]:
         with suppress(OSError):
             if entry.name.isdecimal() and entry.stat().st_uid == os.getuid() and (process := identify(int(entry.name))):
                 yield process
+
+
+def _writing_in(folder: Path) -> set[Started]:
+    """Return the processes that were told to write into `folder`: those of games that were not recorded yet when their run was killed."""
+    inside = f"={folder}/".encode()
+    others = (process for process in _all() if process.pid != os.getpid())
+    return {process for process in others if any(inside in entry for entry in _environment(process.pid))}
 
 
 def _environment(pid: int) -> list[bytes]:

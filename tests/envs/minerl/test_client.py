@@ -332,6 +332,14 @@ def test_headless_minecraft_gets_a_screen_and_ends_with_it(tmp_path, monkeypatch
     assert [process for process in others if processes.identify(process)] == []
 
 
+def test_a_screen_that_does_not_answer_is_a_failed_start_and_ends(tmp_path, monkeypatch):
+    (tmp_path / "Xvfb").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "Xvfb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(GameDied, match="Xvfb did not start: no answer within 1 s"):
+        launching._start_screen(tmp_path, 1.0)
+
+
 def test_a_game_whose_owner_is_killed_ends_with_all_it_has_started():
     game = subprocess.Popen(["sh", "-c", "sleep 60 & wait"], start_new_session=True)
     watch = subprocess.Popen([sys.executable, "-I", guard.__file__, str(game.pid)], stdin=subprocess.PIPE)

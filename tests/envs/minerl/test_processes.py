@@ -51,8 +51,18 @@ def test_a_process_is_found_by_its_mark_and_ended_even_when_it_stands_still(slee
 def test_what_a_dead_run_left_is_ended_and_its_folder_removed(sleeper, home):
     folder = dead_run(home, json.dumps([processes.identify(sleeper.pid)]))
     assert [process.pid for process in processes.end_stale()] == [sleeper.pid]
-    assert sleeper.wait(5) == -signal.SIGKILL
+    assert sleeper.wait(60) == -signal.SIGKILL
     assert not folder.exists()
+
+
+def test_a_game_whose_run_was_killed_before_it_was_recorded_is_ended_too(sleeper, home):
+    folder = dead_run(home, "[]")
+    code = "print(1, flush=True); import time; time.sleep(60)"
+    place = {**os.environ, "MALMO_MINECRAFT_OUTPUT_LOGDIR": f"{folder}/game-1"}
+    with subprocess.Popen([sys.executable, "-c", code], env=place, stdout=subprocess.PIPE) as starting:
+        starting.stdout.readline()
+        assert [process.pid for process in processes.end_stale()] == [starting.pid]
+    assert sleeper.poll() is None
 
 
 def test_a_process_with_a_recycled_id_is_never_touched(sleeper, home):
