@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,10 @@ class Killer:
                 # anywhere in a step, in a reset, or between the two
                 time.sleep(moments.uniform(0, 0.1))
                 known = [one.pid for one in servers()]
-                victim.kill()
-                self.killed.append(victim.pid)
+                # it may have ended by itself meanwhile
+                with suppress(psutil.NoSuchProcess):
+                    victim.kill()
+                    self.killed.append(victim.pid)
             time.sleep(0.005)
 
 
