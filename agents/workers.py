@@ -103,15 +103,19 @@ def local_ray(cpus: int) -> Iterator[None]:
     import ray
 
     paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=128 * 2**20,
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=128 * 2**20,
+            runtime_env={"env_vars": {"PYTHONPATH": paths}},
+        )
+    except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
+        reason = " ".join(str(error).split())
+        raise UserError(f"Ray did not start on this machine ({reason}); try again when it is less busy, or look into /tmp/ray") from error
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +69,12 @@ def test_a_terminated_command_saves_what_a_rerun_needs(tmp_path) -> None:
     assert (run / "resume.pt").is_file()
     assert (run / "agent.safetensors").is_file()
     assert not (run / "result.json").exists()
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out\nduring startup.")
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(UserError, match=r"Ray did not start on this machine \(The current node timed out during startup\.\)"), local_ray(1):
+        pass
