@@ -26,13 +26,13 @@ from wrappers import FrozenEncoder, VecLatent
 
 
 class Noise(gymnasium.Env):
-    """Random pictures; an episode ends, or is truncated, after 3 to 6 steps; an action of 1 takes `slow` seconds."""
+    """Random pictures; an episode ends, or is truncated, after 3 to 6 steps; an action of 3 takes half a second."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
     observation_space = spaces.Dict({"pov": spaces.Box(0, 255, (64, 64, 3), np.uint8), "time": spaces.Box(0, 9, (1,), np.float32)})
-    action_space = spaces.Discrete(3)
+    action_space = spaces.Discrete(4)
     render_mode = "rgb_array"
-    slow = 0.0
+    noted = 0.0
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -40,7 +40,7 @@ class Noise(gymnasium.Env):
         return self.look(), {"seed": seed, "options": options}
 
     def step(self, action):
-        time.sleep(self.slow if action == 1 else 0)
+        time.sleep(0.5 if action == 3 else 0)
         self.steps += 1
         ended = self.steps == self.last
         return self.look(), float(action), ended and self.last % 2 == 0, ended and self.last % 2 == 1, {"steps": self.steps}
@@ -53,7 +53,7 @@ class Noise(gymnasium.Env):
         return self.picture
 
     def action_masks(self):
-        return np.arange(3) != self.steps % 3
+        return np.arange(4) != self.steps % 4
 
     def fail(self):
         raise UserError("the user can mend this")
@@ -118,7 +118,7 @@ def shared(cluster):
 
 @pytest.fixture
 def remote(shared):
-    shared.set_attr("slow", 0.0)
+    shared.set_attr("noted", 0.0)
     shared.env_method("start_over")
     return shared
 
@@ -141,11 +141,12 @@ def assert_equal(found, expected, tolerance=0.0):
         assert found == expected
 
 
-def assert_same_steps(found, expected, steps=12, tolerance=0.0):
+def assert_same_steps(found, expected, steps=12, tolerance=0.0, late=()):
     actions = np.random.default_rng(0)
     assert_equal(found.reset(), expected.reset(), tolerance)
     for _ in range(steps):
         chosen = actions.integers(0, 3, expected.num_envs)
+        chosen[list(late)] = 3
         one, other = found.step(chosen), expected.step(chosen)
         for mine, theirs in zip([*one[:3], *one[3]], [*other[:3], *other[3]], strict=True):
             assert_equal(mine, theirs, tolerance)
@@ -179,17 +180,16 @@ def test_actors_keep_to_one_thread_and_see_no_gpu(remote) -> None:
 
 
 def test_latents_have_the_bits_of_local_ones_in_whatever_order_results_come(remote, frozen) -> None:
-    remote.set_attr("slow", 0.03, 0)
-    assert_same_steps(ArrivingLatent(remote, frozen), VecLatent(local(), frozen))
+    assert_same_steps(ArrivingLatent(remote, frozen), VecLatent(local(), frozen), steps=3, late=[0])
 
 
 def test_actors_killed_at_work_are_replaced_and_each_death_counts_once(remote) -> None:
-    remote.set_attr("slow", 0.2)
+    remote.set_attr("noted", 0.2)
     before, deaths, begun = remote.reset(), [], []
     for kill, rows in enumerate(([0, 1], [2, 3], [0, 1])):
         pid = remote.places()[rows[0]]["pid"]
         was = remote.get_attr("restarts"), remote.get_attr("episode")
-        remote.step_async(np.ones(4, int))
+        remote.step_async(np.full(4, 3))
         os.kill(pid, signal.SIGKILL) if kill else ray.kill(remote.actors()[0], no_restart=True)
         observation, rewards, dones, infos = remote.step_wait()
         assert [row for row in range(4) if infos[row].get("actor_died")] == rows
@@ -204,7 +204,7 @@ def test_actors_killed_at_work_are_replaced_and_each_death_counts_once(remote) -
     # each death once, and the world after the one that was cut off
     assert deaths == begun == [1] * 6
     assert remote.replaced == 3
-    assert remote.get_attr("slow") == [0.2] * 4
+    assert remote.get_attr("noted") == [0.2] * 4
 
 
 def test_a_death_found_between_two_steps_ends_the_episode_at_the_next(remote, frozen) -> None:
