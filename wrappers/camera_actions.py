@@ -9,6 +9,9 @@ from gymnasium import spaces
 
 from foundation.errors import UserError, nearest
 
+# (pitch, yaw) in MineRL's signs: down and right are positive
+CAMERA_TURNS = {"camera_left": (0, -1), "camera_right": (0, 1), "camera_up": (-1, 0), "camera_down": (1, 0)}
+
 # Keys are pressed together when joined by "+"; of alternatives parted by "|" the first counts that the environment has. Camera turns:
 # camera_left, camera_right, camera_up, camera_down. A key that takes a word is named with it: place_dirt.
 ACTION_LISTS: dict[str, tuple[str, ...]] = {
@@ -17,40 +20,28 @@ ACTION_LISTS: dict[str, tuple[str, ...]] = {
         "forward",
         "forward+jump",
         "forward+attack",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
+        *CAMERA_TURNS,
     ),
     "navigate": (
         "forward+sprint",
         "forward+jump+sprint",
         "attack",
         "forward+attack",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
+        *CAMERA_TURNS,
     ),
     "navigate_place": (
         "forward+sprint",
         "forward+jump+sprint",
         "forward+attack",
         "jump+place_dirt",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
+        *CAMERA_TURNS,
     ),
     "obtain": (
         "attack",
         "forward",
         "forward+jump",
         "forward+attack",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
+        *CAMERA_TURNS,
         "craft_planks",
         "craft_stick",
         "craft_crafting_table",
@@ -72,10 +63,7 @@ ACTION_LISTS: dict[str, tuple[str, ...]] = {
         "forward+jump",
         "forward+sprint",
         "attack",
-        "camera_left",
-        "camera_right",
-        "camera_up",
-        "camera_down",
+        *CAMERA_TURNS,
         "ESC|equip_snowball+use",
     ),
 }
@@ -85,9 +73,6 @@ WORD_KEYS = ("place", "equip", "craft", "nearbyCraft", "nearbySmelt")
 
 # the voxel world's `place` is a plain choice that takes these as well
 _VOXEL_WORDS = ("dirt", "none")
-
-# (pitch, yaw) in MineRL's signs: down and right are positive
-CAMERA_TURNS = {"camera_up": (-1, 0), "camera_down": (1, 0), "camera_left": (0, -1), "camera_right": (0, 1)}
 
 
 class CameraActions(gymnasium.ActionWrapper):

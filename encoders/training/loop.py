@@ -97,15 +97,13 @@ def train(
     check_batch(model, validation, config.batch_size // ranks.size)
     with exclusive_lock(folder, "training") if ranks.leads else nullcontext():
         threads = threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
-        settings = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
-        if compiled:
-            settings["compile"] = True
-        if precision != "auto":
-            settings["precision"] = precision
-        if ranks.size > 1:
-            settings["workers"] = ranks.size
-        if weights is not None:
-            settings["weights"] = _started_from(Path(weights), model, folder)
+        settings: dict[str, Any] = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
+        settings |= _asked_for(
+            compile=compiled or None,
+            precision=None if precision == "auto" else precision,
+            workers=ranks.size if ranks.size > 1 else None,
+            weights=None if weights is None else _started_from(Path(weights), model, folder),
+        )
         settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)}
         if ranks.leads:
             agree(folder, settings, defaults={"training": to_dict(TrainingConfig())})
@@ -121,6 +119,11 @@ def train(
         training.follow(steps)
     ranks.wait()
     return load_encoder(folder)
+
+
+def _asked_for(**settings: Any) -> dict[str, Any]:
+    """Leave out what is None, as the runs of before there was the option do."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _started_from(weights: Path, model: Encoder, folder: Path) -> dict[str, Any]:
