@@ -43,12 +43,13 @@ def parameters(module: nn.Module) -> int:
 def full() -> dict[str, NVAE]:
     """The presets without memory for their weights."""
     with torch.device("meta"):
-        return {name: make_encoder(f"nvae_{name}").eval() for name in ("small", "medium", "minecraft", "celeba64")}
+        return {name: make_encoder(f"nvae_{name}").eval() for name in ("tiny", "small", "medium", "minecraft", "celeba64")}
 
 
 def test_the_presets_have_the_reference_s_parameter_counts(full: dict[str, NVAE]) -> None:
     counts = {name: parameters(model) for name, model in full.items()}
-    assert counts == {"small": 11_966_648, "medium": 5_660_420, "minecraft": 6_536_376, "celeba64": 153_281_364}
+    ours = {"tiny": 1_193_768, "small": 11_966_648, "medium": 5_660_420}
+    assert counts == {**ours, "minecraft": 6_536_376, "celeba64": 153_281_364}
     fork = full["minecraft"]
     assert fork.start.numel() == 32_768
     assert [parameters(part) for part in (fork.stem, fork.preprocess, fork.postprocess, fork.image_head)] == [928, 474_304, 198_688, 29_000]
@@ -80,11 +81,11 @@ def test_the_groups_of_celeba64_go_from_coarse_to_fine_with_the_paper_s_shapes(f
 
 def test_encoding_costs_what_the_presets_say(full: dict[str, NVAE]) -> None:
     found = {}
-    for name in ("small", "medium", "minecraft"):
+    for name in ("tiny", "small", "medium", "minecraft"):
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             full[name].requires_grad_(False).encode(torch.rand(1, 3, 64, 64), {})
         found[name] = round(counter.get_total_flops() / 2e6)
-    assert found == {"small": 522, "medium": 869, "minecraft": 1194}
+    assert found == {"tiny": 30, "small": 522, "medium": 869, "minecraft": 1194}
 
 
 @pytest.mark.parametrize(
