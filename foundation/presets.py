@@ -1,6 +1,9 @@
 """Typed dataclasses as the schema, YAML presets as their defaults, tyro as the command line."""
 
+import contextlib
 import dataclasses
+import io
+import re
 import sys
 import types
 import typing
@@ -110,10 +113,33 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
     # a preset may have said yes to what its command line takes back: there, options of yes and no are written out
     config = () if default is None else (tyro.conf.FlagConversionOff,)
     keywords = {} if default is None else {"default": default}
+    complaint = io.StringIO()
     try:
-        return tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)
     except ValueError as error:
         raise UserError(str(error)) from error
+    except SystemExit as stopped:
+        if not stopped.code:
+            raise
+        raise UserError(_one_line(complaint.getvalue(), program or Path(sys.argv[0]).name)) from None
+
+
+def _one_line(box: str, program: str) -> str:
+    """Return what tyro's framed message says: the mistakes, the nearest option, and where all options are listed."""
+    mistakes, suggestion = [], ""
+    for section in re.split(r"\n│ ─+ │\n", box):
+        lines = [line.strip("│ ") for line in section.splitlines() if line.startswith("│")]
+        head, words = lines[0], " ".join(lines).partition(" Got errors:")[0]
+        if head.startswith("Missing from"):
+            # options are indented once, what is said of them twice
+            missing = re.findall(r"(?m)^│ {5}(\S.*?) *│$", section)
+            mistakes.append(f"missing: {', '.join(missing)}")
+        elif head.startswith(("Perhaps you meant", "Arguments similar to")):
+            suggestion = suggestion or f"did you mean {lines[1].split()[0]}? "
+        elif not head.startswith(("For full helptext", "Argument helptext")):
+            mistakes.append(words.rstrip(". "))
+    return f"{'; '.join(mistakes)}; {suggestion}see python {program} --help"
 
 
 def _join(where: str, key: str) -> str:

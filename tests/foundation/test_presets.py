@@ -57,6 +57,24 @@ def test_options_override_the_preset():
     assert config == Config("s", 9, Model(latent_dim=64))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "missing: --store STR"),
+        (["--store", "s", "--setps", "3"], "Unrecognized options: --setps, 3; did you mean --steps?"),
+        (["--store", "s", "--model.kind", "c"], "invalid choice 'c' for argument '--model.kind'. Expected one of ('a', 'b')"),
+        (["--store", "s", "--steps", "many"], "Error parsing --steps: invalid literal for int() with base 10: 'many'"),
+        (["--store", "s", "--steps"], "Missing value for argument '--steps'. Expected 1 values"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_line_that_names_it(options, message):
+    with pytest.raises(UserError) as refused:
+        parse(Config, "what it does", options, program="train.py")
+    assert str(refused.value).startswith(message)
+    assert str(refused.value).endswith(" see python train.py --help")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_preset_can_be_a_path(tmp_path):
     (tmp_path / "mine.yaml").write_text("store: s\nmodel: {latent_dim: 2}\n")
     config = command_line("encoder", Config, "", [str(tmp_path / "mine.yaml"), "--steps", "8"])
