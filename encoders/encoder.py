@@ -3,6 +3,8 @@
 Shapes: B batch, T frames of a clip, C channels, H height, W width.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -138,3 +140,31 @@ class Encoder(nn.Module):
 def to_float(frames: Tensor) -> Tensor:
     """Turn uint8 frames (..., H, W, C) into float32 (..., C, H, W) in [0, 1]."""
     return frames.movedim(-1, -3).to(torch.float32).div_(255)
+
+
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return every batch normalisation inside a module, synchronised ones too."""
+    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+
+
+@contextmanager
+def estimated_anew(module: nn.Module) -> Iterator[None]:
+    """Set the statistics of all batch normalisations to the plain mean over what passes through `module` meanwhile.
+
+    A layer that nothing passes through keeps its own. The module is in training mode inside, and as it was after.
+    """
+    layers, training = batch_norms(module), module.training
+    before = [(layer.momentum, layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]  # type: ignore[union-attr]
+    for layer in layers:
+        layer.momentum = None
+        layer.reset_running_stats()
+    module.train()
+    try:
+        yield
+    finally:
+        module.train(training)
+        for layer, (momentum, mean, variance) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            if not layer.num_batches_tracked:
+                layer.running_mean.copy_(mean)  # type: ignore[union-attr]
+                layer.running_var.copy_(variance)  # type: ignore[union-attr]

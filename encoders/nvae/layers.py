@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.encoder import batch_norms
 from encoders.nvae.depthwise import depthwise_convolution
 
 NORM_OFFSET = 1e-5
@@ -132,11 +133,6 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.05)
 
 
-def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Return every batch normalisation inside a module, synchronised ones too."""
-    return [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-
-
 @contextmanager
 def unchanged_statistics(module: nn.Module) -> Iterator[None]:
     """Let batch normalisations use the batch's statistics without remembering them: for computing a forward pass again."""
@@ -149,26 +145,3 @@ def unchanged_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, (momentum, tracked) in zip(layers, before, strict=True):
             layer.momentum, layer.num_batches_tracked = momentum, tracked
-
-
-@contextmanager
-def estimated_anew(module: nn.Module) -> Iterator[None]:
-    """Set the statistics of all batch normalisations to the plain mean over what passes through `module` meanwhile.
-
-    A layer that nothing passes through keeps its own. The module is in training mode inside, and as it was after.
-    """
-    layers, training = batch_norms(module), module.training
-    before = [(layer.momentum, layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]  # type: ignore[union-attr]
-    for layer in layers:
-        layer.momentum = None
-        layer.reset_running_stats()
-    module.train()
-    try:
-        yield
-    finally:
-        module.train(training)
-        for layer, (momentum, mean, variance) in zip(layers, before, strict=True):
-            layer.momentum = momentum
-            if not layer.num_batches_tracked:
-                layer.running_mean.copy_(mean)  # type: ignore[union-attr]
-                layer.running_var.copy_(variance)  # type: ignore[union-attr]

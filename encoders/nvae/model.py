@@ -21,14 +21,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from encoders.encoder import Batch, Encoder, State
+from encoders.encoder import Batch, Encoder, State, batch_norms, estimated_anew
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
 from encoders.nvae.distributions import MixtureOfLogistics, PixelGaussian, at_least_float32
 from encoders.nvae.evaluating import ACTIVE_CHANNEL_NATS, informative_reading
 from encoders.nvae.folding import FoldedCopy
 from encoders.nvae.groups import Group, Inferred
 from encoders.nvae.hyperparameters import GroupPlan, NVAEHyperparameters
-from encoders.nvae.layers import WeightNormConv2d, batch_norms, estimated_anew
+from encoders.nvae.layers import WeightNormConv2d
 from encoders.nvae.objective import balance, kl_weight, regularisation_weight
 from encoders.nvae.regularisation import FIRST_ITERATIONS, ITERATIONS, SpectralNorms, convolutions_of, largest_gains
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from encoders.nvae.layers import NORM_OFFSET, WeightNormConv2d, batch_norms
+from encoders.encoder import batch_norms
+from encoders.nvae.layers import NORM_OFFSET, WeightNormConv2d
 
 FIRST_ITERATIONS = 40
 ITERATIONS = 4

@@ -22,8 +22,7 @@ from encoders.artifact import (
     reading_statistics,
     save_encoder,
 )
-from encoders.encoder import Batch, Encoder
-from encoders.nvae.layers import batch_norms
+from encoders.encoder import Batch, Encoder, batch_norms
 from encoders.registry import registered_name
 from encoders.training.checks import check_batch, check_request
 from encoders.training.config import TrainingConfig, learning_rate

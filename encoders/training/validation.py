@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders.encoder import Batch, Encoder, to_float
-from encoders.nvae.layers import estimated_anew
+from encoders.encoder import Batch, Encoder, estimated_anew, to_float
 
 COLLAPSED_SHARE = 0.1
 """A reading has collapsed where fewer than this share of its units are active."""
