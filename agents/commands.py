@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.cluster import local_cpus, ray_cluster, run_needs
 from agents.comparison import Comparison
 from agents.config import AgentRun, ComparisonConfig, read_command
 from agents.environment import check_environment
@@ -13,7 +14,7 @@ from agents.representation import reading_line
 from agents.run import available_device, finished_result, train_agent
 from agents.summary import Summary
 from agents.tables import failures, print_table
-from agents.workers import Job, Outcome, Progress, local_ray, run_jobs
+from agents.workers import Job, Outcome, Progress, run_jobs
 from foundation.errors import UserError
 from foundation.presets import parse
 from foundation.progress import Advance, console, progress_bar, say
@@ -34,15 +35,16 @@ def train(argv: Sequence[str]) -> int:
         _show_trained(config, result)
         return 0
     # what cannot work is said before Ray starts and before the run's folder is made
-    on_cuda = available_device(config.device) == "cuda"
+    if config.ray.address is None:
+        available_device(config.device)
     check_environment(config.environment, config.algorithm)
     if config.encoder is not None:
         say(reading_line(config.encoder, config.latents))
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
-    with local_ray(cpus=1 + config.remote.cpus()), progress_bar(f"training {config.run.name}", config.steps) as advance:
-        job = Job("run", train_agent, config, on_cuda)
-        received = run_jobs([job], 1, outcomes.append, _Total(advance))
+    with ray_cluster(config.ray, local_cpus(config, 1)), progress_bar(f"training {config.run.name}", config.steps) as advance:
+        job, needs = Job("run", train_agent, config), run_needs(config)
+        received = run_jobs([job], 1, outcomes.append, _Total(advance), needs, config.ray.retries, shared=config.run)
     for outcome in outcomes:
         _raise_failure(outcome)
     if received is not None:

@@ -11,13 +11,14 @@ import numpy as np
 import yaml
 
 from agents.algorithms import Learner
+from agents.cluster import cores, local_cpus, ray_cluster, run_needs
 from agents.config import CONTROLS, AgentRun, ComparisonConfig, EnvironmentConfig, TrainingConfig, plain
 from agents.environment import check_environment
 from agents.episode_pictures import write_episode
 from agents.evaluation import has_scripted_player, play_random, play_scripted
 from agents.representation import control_artifact, fingerprint
 from agents.run import available_device, read_result, refuse_differences, refuse_encoders_folder, train_agent
-from agents.workers import Job, Outcome, Progress, Report, cores, local_ray, run_jobs
+from agents.workers import Job, Outcome, Progress, Report, run_jobs
 from encoders.artifact import EncoderInfo, read_info
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
@@ -100,7 +101,8 @@ class Comparison:
         config = self.config
         # before the folder remembers settings that cannot work
         refuse_encoders_folder(config.run)
-        available_device(config.device)
+        if config.ray.address is None:
+            available_device(config.device)
         check_environment(config.environment, config.algorithm)
         with exclusive_lock(config.run, "comparing encoders"):
             self._remember_settings()
@@ -115,8 +117,9 @@ class Comparison:
                 ended(outcome)
 
             workers = min(config.workers or cores(), len(missing))
-            with local_ray(workers + config.remote.cpus(workers)):
-                return run_jobs([self._job(cell) for cell in missing], workers, record, watch)
+            with ray_cluster(config.ray, local_cpus(config, workers)):
+                jobs, needs = [self._job(cell) for cell in missing], run_needs(config)
+                return run_jobs(jobs, config.workers, record, watch, needs, config.ray.retries, shared=config.run)
 
     def _cell(self, row: Row, seed: int) -> Cell:
         folder = self.config.run / "runs" / row.key / f"seed{seed}"
@@ -134,7 +137,7 @@ class Comparison:
     def _job(self, cell: Cell) -> Job:
         if isinstance(cell.run, PlayerRun):
             return Job(cell.key, play_player, cell.run)
-        return Job(cell.key, train_agent, cell.run, available_device(self.config.device) == "cuda")
+        return Job(cell.key, train_agent, cell.run)
 
     @property
     def _pca_folder(self) -> Path:

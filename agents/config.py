@@ -82,6 +82,26 @@ class RemoteConfig:
 
 
 @dataclass
+class RayConfig:
+    """Where runs are done, and what each asks of Ray for itself; its environment actors ask beside it."""
+
+    address: str | None = None
+    """None: a Ray of this machine for the time of the command; auto: the cluster that this machine belongs to; HOST:PORT."""
+    cpus: float = 1.0
+    """CPUs a run asks for."""
+    gpus: float | None = None
+    """GPUs a run asks for, a fraction too; None: an equal share of one where the device is cuda, else none."""
+    retries: int = 3
+    """Times that a run is started again whose worker or node died."""
+
+    def __post_init__(self) -> None:
+        _at_least(0.01, cpus=self.cpus)
+        _at_least(0, retries=self.retries, **({} if self.gpus is None else {"gpus": self.gpus}))
+        if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
+            raise UserError(f"'gpus' must be a part of one or a whole number, got {self.gpus:g}")
+
+
+@dataclass
 class EvaluationConfig:
     """Episodes on worlds that training never sees; the same ones for every run and row."""
 
@@ -106,6 +126,7 @@ class TrainingConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     algorithm: Learner = field(default_factory=PPOSettings)
     remote: RemoteConfig = field(default_factory=RemoteConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
     steps: int = 100_000
     """Agent steps of training, over all parallel environments; only says when to stop."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

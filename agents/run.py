@@ -32,7 +32,7 @@ from wrappers import FrozenEncoder
 Report = Callable[[int, str], bool]
 """Called at every rollout boundary with the steps done and a note; returns whether to stop."""
 
-_MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote")
+_MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote", "ray")
 _MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
 """Where recorded actions lie, whose hash is a setting too, and how games run."""
 _LOGGED = ("train/", "rollout/exploration_rate")

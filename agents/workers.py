@@ -1,20 +1,27 @@
-"""Jobs on Ray workers: a local Ray by default, workers reused, progress and stopping through one small actor."""
+"""Jobs on Ray workers: workers reused, jobs whose worker or node died started again, progress and stopping through one small actor."""
 
-import logging
-import math
+import dataclasses
 import os
+import secrets
 import signal
+import socket
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.cluster import Needs, check_needs, fitting, sends_code, shared_gpus
 from foundation.errors import UserError
+from foundation.progress import say
 
-_ROOT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.3
+_RESIZE_SECONDS = 5.0
+_LONGEST_PAUSE = 60.0
+_LOST_SECONDS = 600.0
+"""How long jobs wait for a node that has what they ask for, where none is left."""
 
 Report = Callable[[int, str], bool]
 
@@ -27,7 +34,6 @@ class Job:
     function: Callable[..., Any]
     """Called with `argument` and a report; found again in the worker by its module's name."""
     argument: Any
-    needs_gpu: bool = False
 
 
 @dataclass
@@ -40,18 +46,25 @@ class Outcome:
     message: str = ""
     details: str = ""
     user_error: bool = False
+    restarts: int = 0
+    """Times that it was started again."""
+    died: bool = False
+    """Another attempt may go well: its worker died, or a file or a connection failed."""
 
 
 @dataclass
 class Progress:
-    """What jobs have reported: steps and a note, by key."""
+    """What jobs have reported, by key: steps, a note, how often each was started again, and where it runs."""
 
     steps: dict[str, int] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Node, CPUs and GPU that a job got; without an entry it waits for them."""
 
 
 class Board:
-    """Where workers report to, and learn that they are to stop."""
+    """Where workers report to, and learn that they are to stop. It forgets in dying, and the next reports fill it again."""
 
     def __init__(self) -> None:
         self.progress = Progress()
@@ -61,6 +74,9 @@ class Board:
         self.progress.steps[key] = steps
         self.progress.notes[key] = note
         return self.stopping
+
+    def place(self, key: str, place: str) -> None:
+        self.progress.places[key] = place
 
     def read(self) -> Progress:
         return self.progress
@@ -72,8 +88,10 @@ class Board:
 class Worker:
     """A process that does one job after another, so that imports are paid once."""
 
-    def __init__(self, board: Any) -> None:
-        self.board = board
+    def __init__(self, board: Any, needs: Needs, token: Path | None) -> None:
+        self.board, self.needs, self.token = board, needs, token
+        if not needs.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def do(self, job: Job) -> Outcome:
         import ray
@@ -84,111 +102,209 @@ class Worker:
             return ray.get(self.board.report.remote(job.key, steps, note))
 
         try:
+            ray.get(self.board.place.remote(job.key, got(self.needs)))
+            self._find_token()
             return Outcome(job.key, "finished", job.function(job.argument, report))
         except Stopped:
             return Outcome(job.key, "stopped")
         except UserError as error:
             return Outcome(job.key, "failed", message=str(error), user_error=True)
         except Exception as error:
-            return Outcome(job.key, "failed", message=f"{type(error).__name__}: {error}", details=traceback.format_exc())
+            message = f"{type(error).__name__}: {error}"
+            return Outcome(job.key, "failed", message=message, details=traceback.format_exc(), died=isinstance(error, OSError))
+
+    def _find_token(self) -> None:
+        """Raise `UserError` where this node does not see the folder that the command writes to."""
+        if self.token is not None and not self.token.is_file():
+            raise UserError(
+                f"{self.token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
+                "share the file system of --run, of encoders and of stores, under the same paths"
+            )
 
 
-@contextmanager
-def local_ray(cpus: int) -> Iterator[None]:
-    """Run a Ray of this machine for the time of the block, quietly."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # workers would run at niceness 15 and starve beside anything else
-    os.environ.setdefault("RAY_worker_niceness", "0")
+def got(needs: Needs) -> str:
+    """Return where this worker runs and what it got; raise `RuntimeError` where that is less than it asked for."""
     import ray
 
-    paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 * 2**20,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-        )
-    except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
-        reason = " ".join(str(error).split())
-        raise UserError(f"Ray did not start on this machine ({reason}); try again when it is less busy, or look into /tmp/ray") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    context = ray.get_runtime_context()
+    assigned = context.get_assigned_resources()
+    cpus, gpus = assigned.get("CPU", 0.0), assigned.get("GPU", 0.0)
+    if cpus < needs.cpus - 1e-6 or gpus < (needs.gpus or 0.0) - 1e-6:
+        raise RuntimeError(f"asked Ray for {needs.cpus:g} CPUs and {needs.gpus:g} GPUs, got {cpus:g} and {gpus:g}")
+    place = f"{ray.util.get_node_ip_address()}, process {os.getpid()}, {cpus:g} CPU{'s' if cpus != 1 else ''}"
+    return f"{place}, {_gpus(gpus)}" if gpus else place
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:
-    """Do all jobs on at most `workers` workers; return None, or the signal that stopped them.
+def _gpus(share: float) -> str:
+    import ray
+    import torch
 
-    `ended` gets each outcome as it comes, `watch` the progress a few times a second. A job that fails, or whose worker dies,
-    keeps no other from running. SIGINT and SIGTERM let the running jobs save and leave the rest undone. Call inside `local_ray`.
+    numbers = ray.get_gpu_ids()
+    if not numbers or torch.cuda.device_count() != len(numbers):
+        raise RuntimeError(f"asked Ray for {share:g} GPUs and was given {numbers}, but torch sees {torch.cuda.device_count()} CUDA devices")
+    names = ", ".join(f"{number} ({torch.cuda.get_device_name(index)})" for index, number in enumerate(numbers))
+    return f"{share:g} of GPU {names}"
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    workers: int | None,
+    ended: Callable[[Outcome], None],
+    watch: Callable[[Progress], None],
+    needs: Needs | None = None,
+    retries: int = 3,
+    shared: Path | None = None,
+) -> int | None:
+    """Do all jobs on at most `workers` workers (None: as many as fit); return None, or the signal that stopped them.
+
+    `ended` gets each outcome as it comes, `watch` the progress a few times a second. A job that fails keeps no other from running.
+    One whose worker or node died, or which failed for a file or a connection (`OSError`), is started again, at most `retries` times,
+    after a pause that doubles; any other error would come again and is final. SIGINT and SIGTERM let the running jobs save and
+    leave the rest undone. Call inside `ray_cluster`. Workers must see the folder `shared`. Raises `UserError` where the
+    cluster can never give what a job `needs`.
     """
-    import ray
-
-    gpus = ray.cluster_resources().get("GPU", 0)
-    if any(job.needs_gpu for job in jobs) and gpus < 1:
-        raise UserError("device 'cuda' was asked for, but Ray has no GPU; use --device cpu or auto")
-    board: Any = ray.remote(num_cpus=0)(Board)
-    board = board.remote()
-    pool = _Pool(board, gpu_share(gpus, workers) if any(job.needs_gpu for job in jobs) else 0)
-    waiting = list(jobs)
-    with _signals() as received:
+    needs = shared_gpus(needs or Needs(), workers or len(jobs))
+    check_needs(needs)
+    waiting = [_Attempt(_sent(job)) for job in jobs]
+    with _token(shared) as token, _signals() as received:
+        pool = _Pool(needs, workers, token)
         while waiting or pool.running:
-            if received and waiting:
+            if received:
                 waiting.clear()
-                ray.get(board.stop.remote())
-            elif received:
-                board.stop.remote()
-            while waiting and len(pool.running) < workers:
-                pool.start(waiting.pop(0))
-            for outcome in pool.poll():
-                ended(outcome)
-            watch(ray.get(board.read.remote()))
+                pool.stop()
+            pool.fill(waiting)
+            for attempt, outcome in pool.poll():
+                if outcome.died and not received and attempt.restarts < retries:
+                    waiting.append(attempt.again(outcome))
+                else:
+                    ended(_final(outcome, attempt, bool(received)))
+            watch(pool.progress(waiting))
     return received[0] if received else None
 
 
-def gpu_share(gpus: float, workers: int) -> float:
-    """Return what part of one GPU each worker asks for: all workers fit at the same time, none across two GPUs."""
-    return 1 / math.ceil(workers / int(gpus))
+@dataclass(frozen=True)
+class _Attempt:
+    """A job, how often it was started again, and when it may be."""
+
+    job: Job
+    restarts: int = 0
+    not_before: float = 0.0
+
+    def again(self, outcome: Outcome) -> "_Attempt":
+        pause = min(2.0**self.restarts, _LONGEST_PAUSE)
+        say(f"{self.job.key}: {outcome.message}; starting it again in {pause:.0f} s, from its last checkpoint")
+        return _Attempt(self.job, self.restarts + 1, time.monotonic() + pause)
 
 
 class _Pool:
-    """Workers with or without a job."""
+    """Workers with or without a job, as many as the living nodes have room for."""
 
-    def __init__(self, board: Any, gpus: float) -> None:
+    def __init__(self, needs: Needs, limit: int | None, token: Path | None) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self.board = board
-        self.actor: Any = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
+        self.needs, self.limit, self.token = needs, limit, token
+        # beside the command: it dies with no other node
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
+        self.board = board.options(scheduling_strategy=here).remote()
+        self.actor: Any = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus or 0, max_restarts=0)(Worker)
         self.idle: list[Any] = []
-        self.running: dict[Any, tuple[Any, Job]] = {}
+        self.running: dict[Any, tuple[Any, _Attempt]] = {}
+        self.restarts: dict[str, int] = {}
+        self.resized = self.room = 0.0
 
-    def start(self, job: Job) -> None:
-        worker = self.idle.pop() if self.idle else self.actor.remote(self.board)
-        self.running[worker.do.remote(job)] = worker, job
+    def fill(self, waiting: list[_Attempt]) -> None:
+        """Start what waits and may be started, as far as there is room."""
+        now = time.monotonic()
+        if now - self.resized > _RESIZE_SECONDS:
+            self.resized, self.room = now, min(fitting(self.needs), self.limit or float("inf"))
+        for attempt in [one for one in waiting if one.not_before <= now]:
+            if len(self.running) >= self.room:
+                break
+            waiting.remove(attempt)
+            self._start(attempt)
 
-    def poll(self) -> list[Outcome]:
-        """Wait a moment and return the outcomes that came."""
+    def poll(self) -> list[tuple[_Attempt, Outcome]]:
+        """Wait a moment and return the attempts that ended."""
         import ray
 
         if not self.running:
+            time.sleep(_POLL_SECONDS)
             return []
         ready, _ = ray.wait(list(self.running), timeout=_POLL_SECONDS)
-        outcomes = []
-        for reference in ready:
-            worker, job = self.running.pop(reference)
-            try:
-                outcomes.append(ray.get(reference))
-                self.idle.append(worker)
-            except ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[0]
-                outcomes.append(Outcome(job.key, "failed", message=f"its worker died ({reason})", details=str(error)))
-        return outcomes
+        return [self._ended(reference) for reference in ready]
+
+    def progress(self, waiting: Sequence[_Attempt]) -> Progress:
+        """Return what is known of all jobs."""
+        import ray
+
+        progress = ray.get(self.board.read.remote())
+        places = {key: place for key, place in progress.places.items() if key not in {one.job.key for one in waiting}}
+        return replace(progress, restarts=dict(self.restarts), places=places)
+
+    def stop(self) -> None:
+        """Ask the running jobs to save and end."""
+        self.board.stop.remote()
+
+    def _start(self, attempt: _Attempt) -> None:
+        if attempt.restarts:
+            self.restarts[attempt.job.key] = attempt.restarts
+        worker = self.idle.pop() if self.idle else self.actor.remote(self.board, self.needs, self.token)
+        self.running[worker.do.remote(attempt.job)] = worker, attempt
+
+    def _ended(self, reference: Any) -> tuple[_Attempt, Outcome]:
+        import ray
+
+        worker, attempt = self.running.pop(reference)
+        try:
+            outcome = ray.get(reference)
+            self.idle.append(worker)
+        except ray.exceptions.RayError as error:
+            outcome = Outcome(attempt.job.key, "failed", message=f"its worker died ({_first_line(error)})", details=str(error), died=True)
+            # one that only cannot be reached must not go on beside its successor, and idle ones may have died with its node
+            for handle in (worker, *self.idle):
+                ray.kill(handle)
+            self.idle.clear()
+            self.resized = 0.0
+        return attempt, outcome
+
+
+def _final(outcome: Outcome, attempt: _Attempt, stopping: bool) -> Outcome:
+    if outcome.died and stopping:
+        return Outcome(outcome.key, "stopped", restarts=attempt.restarts)
+    often = f" after {attempt.restarts} restarts" if outcome.died and attempt.restarts else ""
+    return replace(outcome, restarts=attempt.restarts, message=outcome.message + often)
+
+
+def _sent(job: Job) -> Job:
+    """Return the job as it may leave this machine: workers of a cluster have another working directory."""
+    return replace(job, argument=_absolute(job.argument)) if sends_code() else job
+
+
+def _absolute(argument: Any) -> Any:
+    if isinstance(argument, Path):
+        return argument.absolute()
+    if dataclasses.is_dataclass(argument) and not isinstance(argument, type):
+        return replace(argument, **{one.name: _absolute(getattr(argument, one.name)) for one in dataclasses.fields(argument) if one.init})
+    if isinstance(argument, (tuple, list)):
+        return type(argument)(_absolute(one) for one in argument)
+    return argument
+
+
+@contextmanager
+def _token(folder: Path | None) -> Iterator[Path | None]:
+    """Leave a file in `folder` by which workers know that they see the same one."""
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    token = folder.absolute() / f".ray-{secrets.token_hex(8)}"
+    token.touch()
+    try:
+        yield token
+    finally:
+        token.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -203,6 +319,5 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

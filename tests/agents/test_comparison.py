@@ -22,10 +22,10 @@ SETTINGS = PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch
 @pytest.fixture
 def compare(worlds, tmp_path, monkeypatch):
     """Return a function that runs a comparison in this process and returns it with the keys of what was run."""
-    monkeypatch.setattr(module, "local_ray", lambda cpus: __import__("contextlib").nullcontext())
+    monkeypatch.setattr(module, "ray_cluster", lambda config, cpus: __import__("contextlib").nullcontext())
     failing: set[str] = set()
 
-    def in_process(jobs, workers, ended, watch) -> None:
+    def in_process(jobs, workers, ended, watch, *asked, **options) -> None:
         for job in jobs:
             if job.key in failing:
                 ended(Outcome(job.key, "failed", message="the world fell apart"))

@@ -15,11 +15,11 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.algorithms import PPOSettings
+from agents.cluster import local_ray
 from agents.config import AgentRun, EnvironmentConfig, EvaluationConfig, RemoteConfig
 from agents.episodes import Episodes
 from agents.remote import ArrivingLatent, RayVecEnv
 from agents.run import Stopped, train_agent
-from agents.workers import local_ray
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from wrappers import FrozenEncoder, VecLatent

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from agents.workers import Job, gpu_share, local_ray, run_jobs
+from agents.cluster import gpu_share, local_ray
+from agents.workers import Job, run_jobs
 from foundation.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ def test_failures_and_deaths_are_outcomes_like_others() -> None:
     jobs = [Job("fail", fail, 0), Job("mistake", mistake, 0), Job("die", die, 0), Job("one", double, 1), Job("two", double, 2)]
     outcomes, seen = {}, {}
     with local_ray(1):
-        received = run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), lambda progress: seen.update(progress.steps))
+        received = run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), lambda progress: seen.update(progress.steps), retries=0)
     assert received is None
     assert {key: one.status for key, one in outcomes.items()} == {
         "fail": "failed",
