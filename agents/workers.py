@@ -103,7 +103,7 @@ class Worker:
 
         try:
             ray.get(self.board.place.remote(job.key, got(self.needs)))
-            self._find_token()
+            find_token(self.token)
             return Outcome(job.key, "finished", job.function(job.argument, report))
         except Stopped:
             return Outcome(job.key, "stopped")
@@ -113,13 +113,14 @@ class Worker:
             message = f"{type(error).__name__}: {error}"
             return Outcome(job.key, "failed", message=message, details=traceback.format_exc(), died=isinstance(error, OSError))
 
-    def _find_token(self) -> None:
-        """Raise `UserError` where this node does not see the folder that the command writes to."""
-        if self.token is not None and not self.token.is_file():
-            raise UserError(
-                f"{self.token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
-                "share the file system of --run, of encoders and of stores, under the same paths"
-            )
+
+def find_token(token: Path | None) -> None:
+    """Raise `UserError` where this node does not see the folder that the command writes to."""
+    if token is not None and not token.is_file():
+        raise UserError(
+            f"{token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
+            "share the file system of --run, of encoders and of stores, under the same paths"
+        )
 
 
 def got(needs: Needs) -> str:
@@ -166,7 +167,7 @@ def run_jobs(
     needs = shared_gpus(needs or Needs(), workers or len(jobs))
     check_needs(needs)
     waiting = [_Attempt(_sent(job)) for job in jobs]
-    with _token(shared) as token, _signals() as received:
+    with shared_token(shared) as token, stop_signals() as received:
         pool = _Pool(needs, workers, token)
         while waiting or pool.running:
             if received:
@@ -279,21 +280,22 @@ def _final(outcome: Outcome, attempt: _Attempt, stopping: bool) -> Outcome:
 
 def _sent(job: Job) -> Job:
     """Return the job as it may leave this machine: workers of a cluster have another working directory."""
-    return replace(job, argument=_absolute(job.argument)) if sends_code() else job
+    return replace(job, argument=absolute(job.argument)) if sends_code() else job
 
 
-def _absolute(argument: Any) -> Any:
+def absolute(argument: Any) -> Any:
+    """Return settings with absolute paths, down to those in tuples, lists and dataclasses."""
     if isinstance(argument, Path):
         return argument.absolute()
     if dataclasses.is_dataclass(argument) and not isinstance(argument, type):
-        return replace(argument, **{one.name: _absolute(getattr(argument, one.name)) for one in dataclasses.fields(argument) if one.init})
+        return replace(argument, **{one.name: absolute(getattr(argument, one.name)) for one in dataclasses.fields(argument) if one.init})
     if isinstance(argument, (tuple, list)):
-        return type(argument)(_absolute(one) for one in argument)
+        return type(argument)(absolute(one) for one in argument)
     return argument
 
 
 @contextmanager
-def _token(folder: Path | None) -> Iterator[Path | None]:
+def shared_token(folder: Path | None) -> Iterator[Path | None]:
     """Leave a file in `folder` by which workers know that they see the same one."""
     if folder is None:
         yield None
@@ -308,7 +310,7 @@ def _token(folder: Path | None) -> Iterator[Path | None]:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of them."""
     received: list[int] = []
     before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGINT, signal.SIGTERM)}
