@@ -27,13 +27,23 @@ _MOST_REPEATS = 2
 """A world that its environment dies of each time is not played for ever."""
 
 
+def counts_after(cause: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the `info["counts"]` that an environment goes on from which replaces one that died, for a cause of `RESTARTS`.
+
+    An episode that was cut off is begun again where only whole ones count.
+    """
+    again = counts.get("repeating", 0) if cause == "deaths" else 0
+    return {**counts, cause: counts.get(cause, 0) + 1, "episodes": counts.get("episodes", 0) - again}
+
+
 class Episodes(gymnasium.Wrapper):
     """Choose the seed of every episode, and put the episode's return into `info["episode"]`, as Stable-Baselines3's Monitor does.
 
     `seed_of(k)` is the seed of this environment's k-th episode. Spaces do not change. `picture` holds the last picture seen,
     `restarts` how often the environment has died since it was made, by `RESTARTS`. Once told to `start_over`, it plays an episode
     that a death has cut off again, twice at most, and says so in `info["again"]`. `info["counts"]` holds the restarts and how many
-    episodes were begun; `counts` are those of an environment that this one replaces, and it goes on from them.
+    episodes were begun; `counts` are those of an environment that this one replaces, and it goes on from them. A reset with the
+    option `start_over` starts over first: on the environment that replaces one which died in it, too.
     """
 
     def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int], counts: Mapping[str, int] | None = None) -> None:
@@ -46,15 +56,18 @@ class Episodes(gymnasium.Wrapper):
         self.restarts = dict(self._restarts_before)
         self._return = 0.0
         self._length = 0
-        self._repeats = self._repeats_left = 0
+        self._repeats = self._repeats_left = _MOST_REPEATS if counts.get("repeating") else 0
 
-    def start_over(self) -> None:
-        """Let the next reset begin the first episode again, and count only whole episodes from now on."""
+    def start_over(self, repeats: int = _MOST_REPEATS) -> None:
+        """Let the next reset begin the first episode again, and count only whole episodes from now on, unless `repeats` is 0."""
         self.episode = 0
-        self._repeats = self._repeats_left = _MOST_REPEATS
+        self._repeats = self._repeats_left = repeats
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options)
+        options = dict(options or {})
+        if options.pop("start_over", False):
+            self.start_over()
+        observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options or None)
         self.episode += 1
         self._return, self._length = 0.0, 0
         return observation, self._remember(observation, info)
@@ -76,7 +89,7 @@ class Episodes(gymnasium.Wrapper):
         for cause, before in self._restarts_before.items():
             if f"minerl/{cause}" in info:
                 self.restarts[cause] = before + info[f"minerl/{cause}"]
-        return {**info, "counts": {"episodes": self.episode, **self.restarts}}
+        return {**info, "counts": {"episodes": self.episode, "repeating": int(self._repeats > 0), **self.restarts}}
 
     def save_layers(self) -> list[dict[str, np.ndarray]]:
         """Return the state of every layer that keeps one, outermost first: this one, wrappers, the environment itself."""

@@ -1,15 +1,23 @@
 """What an environment actor runs: a few environments stepped at the same time, with an encoder over them where latents travel."""
 
 import os
+import pickle
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Listener
 from typing import Any
 
 import gymnasium
+import ray
 import torch
+from ray import cloudpickle
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from agents.remote.connection import tune
 from encoders.encoder import State
 from wrappers import FrozenEncoder, VecLatent
 
@@ -62,22 +70,49 @@ class ThreadedVecEnv(DummyVecEnv):
 
 
 class EnvironmentHost:
-    """The actor. `start` makes its environments; nothing that can fail is in the constructor, so that errors keep their type."""
+    """The actor. `start` makes its environments; nothing that can fail is in the constructor, so that errors keep their type.
+
+    Its other methods are called through `answer`: by requests that come over a connection of its own, or in a Ray call.
+    """
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
 
     def start(
-        self, factories: Sequence[Factory], counts: Sequence[Counts], attributes: dict[tuple[int, str], Any], frozen: FrozenEncoder | None
+        self,
+        key: bytes,
+        factories: Sequence[Factory],
+        counts: Sequence[Counts],
+        attributes: dict[tuple[int, str], Any],
+        frozen: FrozenEncoder | None,
+        begin: bool,
     ) -> dict[str, Any]:
-        """Make the environments and return their spaces and metadata; `attributes` are set on them, by index and name."""
+        """Make the environments and return their spaces and metadata, and the address at which whoever has the key may connect.
+
+        `attributes` are set on the environments, by index and name. With `begin`, their first episodes begin here.
+        """
         made = [lambda factory=factory, count=count: factory(count) for factory, count in zip(factories, counts, strict=True)]
         self.bare = ThreadedVecEnv(made)
         for (index, name), value in attributes.items():
             self.bare.set_attr(name, value, index)
         self.venv: VecEnv = self.bare if frozen is None else VecLatent(self.bare, frozen)
+        self._begun = self.reset([None] * len(factories), [{}] * len(factories)) if begin else None
+        listener = Listener((ray.util.get_node_ip_address(), 0), authkey=key)
+        threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
         spaces = {"observation_space": self.venv.observation_space, "action_space": self.venv.action_space}
-        return {**spaces, "metadata": self.bare.metadata}
+        return {**spaces, "metadata": self.bare.metadata, "address": listener.address}
+
+    def answer(self, request: bytes) -> bytes:
+        """Do what a request asks, (number, method, arguments); return its number, and the value or the exception."""
+        number, method, arguments = pickle.loads(request)
+        try:
+            return cloudpickle.dumps((number, getattr(self, method)(*arguments), None))
+        except Exception as error:
+            return cloudpickle.dumps((number, None, _portable(error)))
+
+    def begun(self) -> Any:
+        """Return what `reset` returned to `start`."""
+        return self._begun
 
     def reset(self, seeds: list[int | None], options: list[dict[str, Any]]) -> tuple[VecEnvObs, list[dict[str, Any]]]:
         """Begin all episodes; return the observations and the infos of the resets."""
@@ -128,3 +163,33 @@ class EnvironmentHost:
     def close(self) -> None:
         """Close the environments."""
         self.venv.close()
+
+    def _serve(self, listener: Listener) -> None:
+        with listener:
+            accepted = _accepted(listener)
+        tune(accepted)
+        with accepted as connection:
+            while True:
+                try:
+                    request = connection.recv_bytes()
+                except (EOFError, OSError):
+                    return
+                connection.send_bytes(self.answer(request))
+
+
+def _accepted(listener: Listener) -> Any:
+    while True:
+        try:
+            return listener.accept()
+        except (AuthenticationError, EOFError, ConnectionError):  # somebody else
+            continue
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an exception that another process can read, with the place it comes from."""
+    try:
+        pickle.loads(cloudpickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(traceback.format_exc())
+    return error

@@ -1,8 +1,8 @@
 """A `VecEnv` whose environments live in Ray actors, on any node; an actor that dies is replaced and its episodes are truncated."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
@@ -10,17 +10,17 @@ import numpy as np
 import ray
 import torch
 from gymnasium import spaces
-from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from agents.config import ACTOR_CPUS
+from agents.episodes import counts_after
+from agents.remote.connection import ActorConnection, ActorLost, answered
 from agents.remote.host import Counts, EnvironmentHost, Factory
 from encoders.encoder import State
 from foundation.errors import UserError
 from wrappers import FrozenEncoder
 
-_DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError)
 _LONGEST_BACKOFF = 60.0
 _CLOSE_SECONDS = 20.0
 
@@ -40,17 +40,15 @@ class Results:
 
 
 @dataclass(eq=False)
-class _Actor:
+class _Group:
+    """Neighbouring rows, and the actor that has their environments."""
+
     rows: slice
-    handle: Any = None
-    started: Any = None
-    """Reference to the spaces of its environments, or to the error in making them."""
+    actor: ActorConnection = field(init=False)
     playing: bool = False
     """Episodes are under way in it."""
     cut_off: bool = False
-    """It replaces one whose episodes have not been ended towards the learner yet."""
-    fresh: Any = None
-    """Reference to the reset that follows."""
+    """It replaces one whose episodes have not been ended towards the learner yet, and has begun the next ones."""
     failures: int = 0
     """Deaths since it last answered."""
 
@@ -61,12 +59,14 @@ class RayVecEnv(VecEnv):
     Results are taken as they come (`arrivals`). With `frozen`, actors encode on their CPU and the observation is that of
     `VecLatent`; the encoder's memory is then theirs. A dead actor is replaced by a new one: the step that was under way gives
     its last observations, reward 0 and done with `TimeLimit.truncated`, `actor_died` and `error` in the info, and new episodes
-    begin. `info["counts"]` of an environment goes to the one that replaces it, one death more (one failed reset, where no
-    episode was under way). The first replacement is made at once, later ones without an answer between them after
-    `backoff_seconds`, doubled each time, at most a minute.
+    begin. An actor that does not answer within `timeout_seconds` counts as dead. `info["counts"]` of an environment goes to the
+    one that replaces it, one death more (one failed reset, where no episode was under way; see `counts_after`). The first
+    replacement is made at once, later ones without an answer between them after `backoff_seconds`, doubled each time, at most a
+    minute.
 
     Raises `UserError` where Ray does not run or is too small, for more actors than environments, and for the death after
     `replacements` of them. Errors that an environment raises are raised here. Needs `ray.init`, or a Ray worker around it.
+    Actors, each of which asks for `cpus`, are started and ended by Ray; steps take a connection to each of them.
     """
 
     def __init__(
@@ -77,48 +77,55 @@ class RayVecEnv(VecEnv):
         frozen: FrozenEncoder | None = None,
         replacements: int = 20,
         backoff_seconds: float = 1.0,
+        timeout_seconds: float = 1800.0,
+        cpus: float = ACTOR_CPUS,
     ) -> None:
-        _check_cluster(actors, len(factories))
+        _check_cluster(actors, len(factories), cpus)
         self.factories, self.replacements, self.backoff_seconds = factories, replacements, backoff_seconds
+        self.timeout_seconds, self.cpus = timeout_seconds, cpus
         self.replaced = 0
         """Actors replaced so far."""
         self._frozen = None if frozen is None else ray.put(frozen.on_cpu())
         self._counts: list[Counts] = [{} for _ in factories]
         self._attributes: dict[tuple[int, str], Any] = {}
-        self._pending: dict[Any, tuple[_Actor, Any]] = {}
-        self._actors = [_Actor(slice(int(rows[0]), int(rows[-1]) + 1)) for rows in np.array_split(np.arange(len(factories)), actors)]
-        for actor in self._actors:
-            self._start(actor)
+        self._stepping = False
+        self._groups = [_Group(slice(int(rows[0]), int(rows[-1]) + 1)) for rows in np.array_split(np.arange(len(factories)), actors)]
+        for group in self._groups:
+            self._start(group)
         try:
-            about = self._answers(self._actors, lambda actor: actor.started)[self._actors[0]]
-            super().__init__(len(factories), about["observation_space"], about["action_space"])
+            for _ in self._as_they_come(self._groups, lambda group: None):
+                pass
         except BaseException:
             self.close()
             raise
+        about = self._groups[0].actor.about
+        super().__init__(len(factories), about["observation_space"], about["action_space"])
         self.metadata = about["metadata"]
         self.results = self._empty()
 
     def reset(self) -> VecEnvObs:
         seeds, options = self._seeds, self._options
 
-        def begin(actor: _Actor) -> Any:
-            return actor.handle.reset.remote(seeds[actor.rows], options[actor.rows])
+        def begin(group: _Group) -> None:
+            group.actor.ask("reset", seeds[group.rows], options[group.rows])
 
-        for actor in self._actors:
-            actor.playing = actor.cut_off = False
+        for group in self._groups:
+            group.playing = group.cut_off = False
+        self._stepping = False
         self.results = self._empty()
-        self._pending = {}
-        for actor, answer in self._answers(self._actors, begin).items():
-            self._take_reset(actor, *answer)
+        for group, answer in self._asked(self._groups, begin):
+            self._take_reset(group, *answer)
         self._reset_seeds()
         self._reset_options()
         return self.results.observation
 
     def step_async(self, actions: np.ndarray) -> None:
-        def ask(actor: _Actor) -> Any:
-            return self._begin_anew(actor) if actor.cut_off else actor.handle.step.remote(actions[actor.rows])
-
-        self._pending = self._asked(self._actors, ask)
+        for group in self._groups:
+            if group.cut_off:
+                group.actor.ask("begun")
+            else:
+                group.actor.ask("step", actions[group.rows])
+        self._stepping = True
 
     def step_wait(self) -> VecEnvStepReturn:
         for _ in self.arrivals():
@@ -128,24 +135,26 @@ class RayVecEnv(VecEnv):
     def arrivals(self) -> Iterator[slice]:
         """Wait for the step under way, as `step_wait` does, but yield the rows of each actor as soon as `results` holds them."""
         before, self.results = self.results, self._empty()
-        for actor, reference, answer in self._as_they_come(self._pending, self._begin_anew):
-            if reference == actor.fresh:
-                self._cut_off(actor, before.observation)
-                self._take_reset(actor, *answer)
+        for group, answer in self._as_they_come(self._groups, lambda group: group.actor.ask("begun")):
+            if group.cut_off:
+                self._cut_off(group, before.observation)
+                self._take_reset(group, *answer)
             else:
-                self._take_step(actor, *answer)
-            yield actor.rows
+                self._take_step(group, *answer)
+            yield group.rows
+        self._stepping = False
 
     def close(self) -> None:
         if not ray.is_initialized():
             return
-        closing = [actor.handle.close.remote() for actor in self._actors if actor.handle is not None]
-        if closing:
-            ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
-        for actor in self._actors:
-            if actor.handle is not None:
-                ray.kill(actor.handle)
-                actor.handle = None
+        closing = [group.actor for group in self._groups]
+        self._groups = []
+        for actor in closing:
+            actor.ask("close", within=_CLOSE_SECONDS)
+        while closing:
+            for actor in answered(closing):
+                closing.remove(actor)
+                actor.end()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         return self._ask("get_attr", indices, attr_name)
@@ -169,7 +178,11 @@ class RayVecEnv(VecEnv):
 
     def actors(self) -> list[Any]:
         """Return the handles of the actors, in the order of their environments."""
-        return [actor.handle for actor in self._actors]
+        return [group.actor.handle for group in self._groups]
+
+    def cut_off(self) -> np.ndarray:
+        """Return which environments' last episodes ended with an actor, bool (B,), and will be said to be done by the next step."""
+        return np.repeat([group.cut_off for group in self._groups], [group.rows.stop - group.rows.start for group in self._groups])
 
     def places(self) -> list[dict[str, Any]]:
         """Return for each environment its actor's process (`pid`), torch threads, and `CUDA_VISIBLE_DEVICES` (`cuda`)."""
@@ -182,125 +195,106 @@ class RayVecEnv(VecEnv):
 
     def restore_encoder_state(self, state: State) -> None:
         """Go on from what `encoder_state` returned."""
-        for actor in self._actors:
-            rows = {name: tensor[actor.rows] for name, tensor in state.items()}
-            self._ask("restore_encoder_state", range(actor.rows.start, actor.rows.stop), rows)
+        for group in self._groups:
+            rows = {name: tensor[group.rows] for name, tensor in state.items()}
+            self._ask("restore_encoder_state", range(group.rows.start, group.rows.stop), rows)
 
     def _ask(self, method: str, indices: VecEnvIndices, *arguments: Any) -> list[Any]:
         """Call a method of the actors that have `indices`; it returns one value an environment."""
+        if self._stepping:
+            raise RuntimeError(f"a step is under way: step_wait() comes before {method}()")
         wanted = list(self._get_indices(indices))
-        theirs = {actor: [row for row in wanted if actor.rows.start <= row < actor.rows.stop] for actor in self._actors}
+        theirs = {group: [row for row in wanted if group.rows.start <= row < group.rows.stop] for group in self._groups}
 
-        def call(actor: _Actor) -> Any:
-            if actor.cut_off:
-                self._begin_anew(actor)
-            return getattr(actor.handle, method).remote([row - actor.rows.start for row in theirs[actor]], *arguments)
+        def call(group: _Group) -> None:
+            group.actor.ask(method, [row - group.rows.start for row in theirs[group]], *arguments)
 
         values: dict[int, Any] = {}
-        for actor, answer in self._answers([actor for actor in self._actors if theirs[actor]], call).items():
-            values.update(zip(theirs[actor], answer, strict=True))
+        for group, answer in self._asked([group for group in self._groups if theirs[group]], call):
+            values.update(zip(theirs[group], answer, strict=True))
         return [values[row] for row in wanted]
 
-    def _answers(self, actors: Sequence[_Actor], ask: Callable[[_Actor], Any]) -> dict[_Actor, Any]:
-        return {actor: answer for actor, _, answer in self._as_they_come(self._asked(actors, ask), ask)}
+    def _asked(self, groups: Iterable[_Group], ask: Callable[[_Group], None]) -> Iterator[tuple[_Group, Any]]:
+        groups = list(groups)
+        for group in groups:
+            ask(group)
+        return self._as_they_come(groups, ask)
 
-    def _asked(self, actors: Sequence[_Actor], ask: Callable[[_Actor], Any]) -> dict[Any, tuple[_Actor, Any]]:
-        return {ask(actor): (actor, actor.handle) for actor in actors}
-
-    def _as_they_come(self, pending: dict[Any, tuple[_Actor, Any]], again: Callable[[_Actor], Any]) -> Iterator[tuple[_Actor, Any, Any]]:
-        """Yield actors, references and answers as they come; an actor that died is replaced, and the new one asked what `again` asks."""
+    def _as_they_come(self, groups: Iterable[_Group], again: Callable[[_Group], None]) -> Iterator[tuple[_Group, Any]]:
+        """Yield groups and their actors' answers as they come; an actor that died is replaced, and the new one asked `again`."""
+        pending = list(groups)
         while pending:
-            (reference, *_), _ = ray.wait(list(pending))
-            actor, asked = pending.pop(reference)
-            try:
-                answer = ray.get(reference)
-            except _DEATHS as error:
-                if asked is actor.handle:
-                    self._replace(actor, error)
-                pending[again(actor)] = actor, actor.handle
-            except RayTaskError as error:
-                raise self._cause(actor, error) from None
-            else:
-                actor.failures = 0
-                yield actor, reference, answer
+            by_actor = {group.actor: group for group in pending}
+            for actor in answered(by_actor):
+                group = by_actor[actor]
+                try:
+                    answer = actor.take()
+                except ActorLost as error:
+                    self._replace(group, error)
+                    again(group)
+                else:
+                    group.failures = 0
+                    pending.remove(group)
+                    yield group, answer
 
-    def _cause(self, actor: _Actor, error: RayTaskError) -> Exception:
-        """Return what an environment raised: in being made, where that is what failed."""
-        try:
-            ray.get(actor.started)
-        except RayTaskError as first:
-            error = first
-        return error.cause if isinstance(error.cause, UserError) else error
-
-    def _start(self, actor: _Actor) -> None:
+    def _start(self, group: _Group) -> None:
         variables = {"env_vars": {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}}
         host: Any = ray.remote(EnvironmentHost)
-        actor.handle = host.options(num_cpus=ACTOR_CPUS, num_gpus=0, max_restarts=0, runtime_env=variables).remote()
-        first, last = actor.rows.start, actor.rows.stop
+        handle = host.options(num_cpus=self.cpus, num_gpus=0, max_restarts=0, runtime_env=variables).remote()
+        first, last = group.rows.start, group.rows.stop
         attributes = {(row - first, name): value for (row, name), value in self._attributes.items() if first <= row < last}
-        theirs = self.factories[actor.rows], self._counts[actor.rows]
-        actor.started = actor.handle.start.remote(*theirs, attributes, self._frozen)
+        arguments = self.factories[group.rows], self._counts[group.rows], attributes, self._frozen, group.cut_off
+        group.actor = ActorConnection(handle, arguments, self.timeout_seconds)
 
-    def _replace(self, actor: _Actor, error: Exception) -> None:
+    def _replace(self, group: _Group, error: ActorLost) -> None:
         """Start another actor in the place of a dead one, and count the death for each of its environments."""
-        reason = str(error).strip().splitlines()[0]
+        # one that only cannot be reached must not live on beside its replacement
+        group.actor.end()
         if self.replaced >= self.replacements:
             raise UserError(
-                f"the actor of environments {actor.rows.start} to {actor.rows.stop - 1} died ({reason}), and {self.replaced} were replaced "
+                f"the actor of environments {group.rows.start} to {group.rows.stop - 1} died ({error}), and {self.replaced} were replaced "
                 "already, as many as may be: find out what kills them (memory?), or allow more with --remote.replacements"
             ) from error
-        if actor.failures:
-            time.sleep(min(self.backoff_seconds * 2 ** (actor.failures - 1), _LONGEST_BACKOFF))
-        cause = "deaths" if actor.playing else "failed_resets"
-        for row in range(actor.rows.start, actor.rows.stop):
-            self._counts[row] = {**self._counts[row], cause: self._counts[row].get(cause, 0) + 1}
-        actor.cut_off, actor.playing = actor.cut_off or actor.playing, False
-        actor.failures += 1
-        actor.fresh = None
+        if group.failures:
+            time.sleep(min(self.backoff_seconds * 2 ** (group.failures - 1), _LONGEST_BACKOFF))
+        cause = "deaths" if group.playing else "failed_resets"
+        self._counts[group.rows] = [counts_after(cause, counts) for counts in self._counts[group.rows]]
+        group.cut_off, group.playing = group.cut_off or group.playing, False
+        group.failures += 1
         self.replaced += 1
-        # one that only cannot be reached must not live on beside its replacement
-        ray.kill(actor.handle)
-        self._start(actor)
+        self._start(group)
 
-    def _begin_anew(self, actor: _Actor) -> Any:
-        """Return the reference to the first reset of an actor that replaces another."""
-        if actor.fresh is None:
-            rows = actor.rows.stop - actor.rows.start
-            actor.fresh = actor.handle.reset.remote([None] * rows, [{}] * rows)
-        return actor.fresh
-
-    def _take_reset(self, actor: _Actor, observation: Any, infos: list[dict[str, Any]]) -> None:
-        _put(self.results.observation, actor.rows, observation)
-        self.reset_infos[actor.rows] = infos
-        self._remember(actor, infos)
-        actor.playing, actor.cut_off, actor.fresh = True, False, None
+    def _take_reset(self, group: _Group, observation: Any, infos: list[dict[str, Any]]) -> None:
+        _put(self.results.observation, group.rows, observation)
+        self.reset_infos[group.rows] = infos
+        self._remember(group, infos)
+        group.playing, group.cut_off = True, False
 
     def _take_step(
-        self, actor: _Actor, observation: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict], resets: dict[int, dict]
+        self, group: _Group, observation: Any, rewards: np.ndarray, dones: np.ndarray, infos: list[dict], resets: dict[int, dict]
     ) -> None:
-        _put(self.results.observation, actor.rows, observation)
-        self.results.rewards[actor.rows], self.results.dones[actor.rows] = rewards, dones
-        self.results.infos[actor.rows] = infos
+        _put(self.results.observation, group.rows, observation)
+        self.results.rewards[group.rows], self.results.dones[group.rows] = rewards, dones
+        self.results.infos[group.rows] = infos
         for index, info in resets.items():
-            self.reset_infos[actor.rows.start + index] = info
-        # the last answer of an actor that was found dead since: its counts are older than those with its death
-        if not actor.cut_off:
-            self._remember(actor, [resets.get(index, info) for index, info in enumerate(infos)])
+            self.reset_infos[group.rows.start + index] = info
+        self._remember(group, [resets.get(index, info) for index, info in enumerate(infos)])
 
-    def _cut_off(self, actor: _Actor, last: Any) -> None:
-        """End the episodes that died with an actor."""
-        self.results.rewards[actor.rows], self.results.dones[actor.rows] = 0.0, True
-        for row in range(actor.rows.start, actor.rows.stop):
+    def _cut_off(self, group: _Group, last: Any) -> None:
+        """End the episodes that died with an group."""
+        self.results.rewards[group.rows], self.results.dones[group.rows] = 0.0, True
+        for row in range(group.rows.start, group.rows.stop):
             self.results.infos[row] = {
                 "TimeLimit.truncated": True,
                 "terminal_observation": _row(last, row),
                 "actor_died": True,
                 "error": "the actor of this environment died",
                 "counts": self._counts[row],
+                "again": bool(self._counts[row].get("repeating")),
             }
 
-    def _remember(self, actor: _Actor, infos: list[dict[str, Any]]) -> None:
-        for row, info in enumerate(infos, actor.rows.start):
+    def _remember(self, group: _Group, infos: list[dict[str, Any]]) -> None:
+        for row, info in enumerate(infos, group.rows.start):
             self._counts[row] = info.get("counts", self._counts[row])
 
     def _empty(self) -> Results:
@@ -309,15 +303,15 @@ class RayVecEnv(VecEnv):
         return Results(_empty(self.observation_space, count), *numbers, [{} for _ in range(count)])
 
 
-def _check_cluster(actors: int, environments: int) -> None:
+def _check_cluster(actors: int, environments: int, cpus: float) -> None:
     if not 1 <= actors <= environments:
         raise UserError(f"'remote.actors' must be from 1 to the number of environments, {environments}, got {actors}")
     if not ray.is_initialized():
         raise UserError("remote environments need Ray, and it does not run here: call ray.init() first")
     free = ray.available_resources().get("CPU", 0.0)
-    if ACTOR_CPUS * actors > free + 1e-6:
+    if cpus * actors > free + 1e-6:
         raise UserError(
-            f"{actors} environment actors ask Ray for {ACTOR_CPUS} CPUs each, and {free:g} of its "
+            f"{actors} environment actors ask Ray for {cpus} CPUs each, and {free:g} of its "
             f"{ray.cluster_resources().get('CPU', 0):g} are free: lower --remote.actors, or give Ray more CPUs"
         )
 

@@ -119,14 +119,19 @@ def shared(cluster):
 @pytest.fixture
 def remote(shared):
     shared.set_attr("noted", 0.0)
-    shared.env_method("start_over")
+    shared.env_method("start_over", repeats=0)
     return shared
 
 
 def local(count=4):
     venv = DummyVecEnv([lambda index=index: factory(index)({}) for index in range(count)])
-    venv.env_method("start_over")
+    venv.env_method("start_over", repeats=0)
     return venv
+
+
+def kill(venv, row):
+    """Kill the actor of an environment: with SIGKILL, since an actor may still answer after `ray.kill`."""
+    os.kill(venv.places()[row]["pid"], signal.SIGKILL)
 
 
 def assert_equal(found, expected, tolerance=0.0):
@@ -186,11 +191,11 @@ def test_latents_have_the_bits_of_local_ones_in_whatever_order_results_come(remo
 def test_actors_killed_at_work_are_replaced_and_each_death_counts_once(remote) -> None:
     remote.set_attr("noted", 0.2)
     before, deaths, begun = remote.reset(), [], []
-    for kill, rows in enumerate(([0, 1], [2, 3], [0, 1])):
+    for turn, rows in enumerate(([0, 1], [2, 3], [0, 1])):
         pid = remote.places()[rows[0]]["pid"]
         was = remote.get_attr("restarts"), remote.get_attr("episode")
         remote.step_async(np.full(4, 3))
-        os.kill(pid, signal.SIGKILL) if kill else ray.kill(remote.actors()[0], no_restart=True)
+        os.kill(pid, signal.SIGKILL) if turn else ray.kill(remote.actors()[0], no_restart=True)
         observation, rewards, dones, infos = remote.step_wait()
         assert [row for row in range(4) if infos[row].get("actor_died")] == rows
         for row in rows:
@@ -211,7 +216,7 @@ def test_a_death_found_between_two_steps_ends_the_episode_at_the_next(remote, fr
     venv = ArrivingLatent(remote, frozen)
     before = venv.reset()
     deaths = sum(one["deaths"] for one in remote.get_attr("restarts"))
-    ray.kill(remote.actors()[0], no_restart=True)
+    kill(remote, 0)
     assert len(venv.env_method("action_masks")) == 4
     _, _, dones, infos = venv.step(np.zeros(4, int))
     assert dones[:2].all()
@@ -234,7 +239,7 @@ def test_seeds_and_options_hold_for_one_reset_and_a_death_beyond_the_budget_ends
     assert venv.reset_infos == [{"seed": 7 + index, "options": {"far": index}} for index in range(2)]
     venv.reset()
     assert venv.reset_infos == [{"seed": None, "options": None}] * 2
-    ray.kill(venv.actors()[0])
+    kill(venv, 0)
     with pytest.raises(UserError, match=r"environments 0 to 1 died .* 0 were replaced already.*--remote.replacements"):
         venv.step(np.zeros(2, int))
     venv.close()
