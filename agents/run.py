@@ -14,6 +14,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.attempts import attempt, attempts, lock_patience
 from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, save_agent, save_checkpoint, save_zip
 from agents.config import AgentRun, completed, plain
 from agents.environment import resolved, training_environments
@@ -50,7 +51,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
     """
     torch.set_num_threads(config.threads)
     refuse_encoders_folder(config.run)
-    with exclusive_lock(config.run, "training an agent"):
+    with exclusive_lock(config.run, "training an agent", lock_patience(config.run)):
         result = finished_result(config)
         if result is not None:
             return result
@@ -59,9 +60,10 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
         checkpoint = read_checkpoint(config.run)
         if checkpoint is not None:
             refuse_differences(completed(json.loads(checkpoint["settings"])), settings, config.run)
-        training = _Training(config, settings, artifact, checkpoint, report)
-        write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
-        return training.run()
+        with attempt(config.run, checkpoint["position"]["steps"] if checkpoint else 0):
+            training = _Training(config, settings, artifact, checkpoint, report)
+            write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+            return training.run()
 
 
 def finished_result(config: AgentRun) -> dict[str, Any] | None:
@@ -230,6 +232,7 @@ class _Training:
         returns = curve[-1]["returns"]
         result = {
             **self._about(),
+            "attempts": attempts(self.config.run),
             "final_return": float(np.mean(returns)),
             "final_returns": returns,
             "curve": curve,

@@ -1,6 +1,7 @@
 """Jobs on Ray workers: workers reused, jobs whose worker or node died started again, progress and stopping through one small actor."""
 
 import dataclasses
+import math
 import os
 import secrets
 import signal
@@ -18,8 +19,10 @@ from foundation.errors import UserError
 from foundation.progress import say
 
 _POLL_SECONDS = 0.3
-_RESIZE_SECONDS = 5.0
 _LONGEST_PAUSE = 60.0
+_COUNT_SECONDS = 5.0
+_CROWDED_SECONDS = 15.0
+"""How long more runs than there is room for may be under way: deaths are noticed within that time."""
 _LOST_SECONDS = 600.0
 """How long jobs wait for a node that has what they ask for, where none is left."""
 
@@ -77,6 +80,10 @@ class Board:
 
     def place(self, key: str, place: str) -> None:
         self.progress.places[key] = place
+
+    def forget(self, key: str) -> None:
+        """Of a job that starts again, what it had done and where: its steps begin at its checkpoint's."""
+        self.progress.places.pop(key, None)
 
     def read(self) -> Progress:
         return self.progress
@@ -174,12 +181,12 @@ def run_jobs(
                 waiting.clear()
                 pool.stop()
             pool.fill(waiting)
-            for attempt, outcome in pool.poll():
+            for attempt, outcome in pool.poll() or pool.given_up(waiting):
                 if outcome.died and not received and attempt.restarts < retries:
                     waiting.append(attempt.again(outcome))
                 else:
                     ended(_final(outcome, attempt, bool(received)))
-            watch(pool.progress(waiting))
+            watch(pool.progress())
     return received[0] if received else None
 
 
@@ -204,7 +211,7 @@ class _Pool:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self.needs, self.limit, self.token = needs, limit, token
+        self.needs, self.limit, self.token = needs, limit or math.inf, token
         # beside the command: it dies with no other node
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         board: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
@@ -213,13 +220,18 @@ class _Pool:
         self.idle: list[Any] = []
         self.running: dict[Any, tuple[Any, _Attempt]] = {}
         self.restarts: dict[str, int] = {}
-        self.resized = self.room = 0.0
+        self.placed: set[str] = set()
+        self.shown: dict[str, str] = {}
+        self.room, self.counted = 0.0, -math.inf
+        self.fits = self.fitted = time.monotonic()
+        """When there was last room for what runs, and for anything."""
 
     def fill(self, waiting: list[_Attempt]) -> None:
-        """Start what waits and may be started, as far as there is room."""
+        """Start what waits and may be started, as far as there is room; put back what has no room any more."""
         now = time.monotonic()
-        if now - self.resized > _RESIZE_SECONDS:
-            self.resized, self.room = now, min(fitting(self.needs), self.limit or float("inf"))
+        self._count_room(now)
+        if now - self.fits > _CROWDED_SECONDS:
+            waiting.append(self._put_back())
         for attempt in [one for one in waiting if one.not_before <= now]:
             if len(self.running) >= self.room:
                 break
@@ -236,17 +248,46 @@ class _Pool:
         ready, _ = ray.wait(list(self.running), timeout=_POLL_SECONDS)
         return [self._ended(reference) for reference in ready]
 
-    def progress(self, waiting: Sequence[_Attempt]) -> Progress:
-        """Return what is known of all jobs."""
+    def given_up(self, waiting: list[_Attempt]) -> list[tuple[_Attempt, Outcome]]:
+        """Return all that waits as failed, where no living node has had room for any of it for long."""
+        if time.monotonic() - self.fitted < _LOST_SECONDS:
+            return []
+        message = f"no living node has had what it asks for, for {_LOST_SECONDS / 60:.0f} minutes"
+        given_up = [(one, Outcome(one.job.key, "failed", message=message)) for one in waiting]
+        waiting.clear()
+        return given_up
+
+    def progress(self) -> Progress:
+        """Return what is known of all jobs; say once where each runs."""
         import ray
 
-        progress = ray.get(self.board.read.remote())
-        places = {key: place for key, place in progress.places.items() if key not in {one.job.key for one in waiting}}
-        return replace(progress, restarts=dict(self.restarts), places=places)
+        progress: Progress = ray.get(self.board.read.remote())
+        for key, place in progress.places.items():
+            if self.shown.get(key) != place and (self.needs.gpus or sends_code()):
+                say(f"{key}: on {place}")
+            self.shown[key] = place
+        self.placed = set(progress.places)
+        for _, attempt in self.running.values():
+            if attempt.job.key not in progress.places:
+                progress.notes[attempt.job.key] = "waits for Ray to give it a worker"
+        return replace(progress, restarts=dict(self.restarts))
 
     def stop(self) -> None:
-        """Ask the running jobs to save and end."""
+        """Ask the running jobs to save and end, and end those that still wait for a worker."""
+        import ray
+
         self.board.stop.remote()
+        for worker, attempt in self.running.values():
+            if attempt.job.key not in self.placed:
+                ray.kill(worker)
+
+    def _count_room(self, now: float) -> None:
+        if now - self.counted > _COUNT_SECONDS:
+            self.counted, self.room = now, min(fitting(self.needs), self.limit)
+            if len(self.running) <= self.room:
+                self.fits = now
+            if self.room or self.running:
+                self.fitted = now
 
     def _start(self, attempt: _Attempt) -> None:
         if attempt.restarts:
@@ -254,21 +295,42 @@ class _Pool:
         worker = self.idle.pop() if self.idle else self.actor.remote(self.board, self.needs, self.token)
         self.running[worker.do.remote(attempt.job)] = worker, attempt
 
+    def _put_back(self) -> _Attempt:
+        """End the run that was started last: a node was lost, and the others' environment actors find no CPUs beside it."""
+        import ray
+
+        worker, attempt = self.running.pop(list(self.running)[-1])
+        say(f"{attempt.job.key}: put back, since a node was lost; it goes on from its last checkpoint when there is room")
+        ray.kill(worker)
+        self.board.forget.remote(attempt.job.key)
+        self.fits = time.monotonic()
+        return replace(attempt, not_before=self.fits)
+
     def _ended(self, reference: Any) -> tuple[_Attempt, Outcome]:
         import ray
 
         worker, attempt = self.running.pop(reference)
+        key = attempt.job.key
         try:
             outcome = ray.get(reference)
             self.idle.append(worker)
         except ray.exceptions.RayError as error:
-            outcome = Outcome(attempt.job.key, "failed", message=f"its worker died ({_first_line(error)})", details=str(error), died=True)
+            outcome = Outcome(key, "failed", message=f"its worker died ({_first_line(error)})", details=str(error), died=_is_death(error))
             # one that only cannot be reached must not go on beside its successor, and idle ones may have died with its node
             for handle in (worker, *self.idle):
                 ray.kill(handle)
             self.idle.clear()
-            self.resized = 0.0
+            self.counted = -math.inf
+        if outcome.died:
+            self.board.forget.remote(key)
         return attempt, outcome
+
+
+def _is_death(error: Exception) -> bool:
+    """Say whether another worker may do better: not where its code cannot be sent or no node may run it."""
+    import ray
+
+    return not isinstance(error, (ray.exceptions.RuntimeEnvSetupError, ray.exceptions.ActorUnschedulableError, ray.exceptions.RayTaskError))
 
 
 def _final(outcome: Outcome, attempt: _Attempt, stopping: bool) -> Outcome:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,8 +50,8 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 
 
 @contextmanager
-def exclusive_lock(folder: str | Path, purpose: str) -> Iterator[None]:
-    """Hold `folder` for this process; a second process is refused with a `UserError`.
+def exclusive_lock(folder: str | Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold `folder` for this process; a second process is refused with a `UserError`, once it has waited for so long.
 
     The lock is the kernel's, so a killed process leaves none behind.
     """
@@ -62,7 +63,7 @@ def exclusive_lock(folder: str | Path, purpose: str) -> Iterator[None]:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(handle, time.monotonic() + wait_seconds)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is {purpose} here; wait for it or choose another folder") from None
         if not _is_at(handle, folder / ".lock"):
@@ -73,6 +74,16 @@ def exclusive_lock(folder: str | Path, purpose: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _flock(handle: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
 
 
 def _is_at(handle: int, path: Path) -> bool:
