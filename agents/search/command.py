@@ -1,0 +1,72 @@
+"""The command `tune_agent.py`, behind its thin script."""
+
+from collections.abc import Sequence
+
+from agents.environment import check_environment
+from agents.representation import reading_line
+from agents.search.config import read_search
+from agents.search.findings import again
+from agents.search.report import print_findings, write_search_report
+from agents.search.search import Search, Trial
+from agents.search.tuning import require_tune, run_trials
+from agents.workers import Progress
+from foundation.progress import Advance, console, progress_bar, say
+
+
+def tune(argv: Sequence[str]) -> int:
+    """Run what is missing of a search and write its report; return the exit status: 1 where a trial failed."""
+    config = read_search(argv)
+    require_tune()
+    search = Search(config)
+    # what cannot work is said before Ray starts and before the search's folder is made
+    for trial in search.trials:
+        check_environment(trial.settings.environment, trial.settings.algorithm)
+    if config.encoder is not None:
+        say(reading_line(config.encoder, config.latents))
+    with search.remembered():
+        missing = search.open_trials()
+        say(f"{len(search.trials)} trials, {len(search.trials) - len(missing)} of them done; {_pruning(search)}")
+        if missing:
+            total = config.steps * config.seeds * len(missing)
+            with progress_bar(f"searching on {config.environment.name}", total) as advance:
+                received = run_trials(search, _show_trial, _Total(advance))
+            if received is not None:
+                say(f"stopped; {config.run} holds what is done: run the same command again to go on")
+                return 128 + received
+        findings = write_search_report(search, argv)
+    print_findings(findings, again(findings, argv))
+    print(f"wrote {config.run}: report.html, search.json, search.csv, scores.png, scores.svg, trials/")
+    return 1 if findings.failures else 0
+
+
+def _pruning(search: Search) -> str:
+    if search.config.rungs:
+        return f"ASHA may stop some after {', '.join(f'{rung:,}' for rung in search.config.rungs)} steps"
+    if search.config.scheduler == "none":
+        return "each does all steps"
+    return (
+        f"each does all steps, for the first evaluation (evaluation.every {search.config.evaluation.every:,}) is not before the last step"
+    )
+
+
+def _show_trial(trial: Trial) -> None:
+    record = trial.record()
+    if record.ended == "failed":
+        console.print(f"failed: trial {trial.key}: {record.message}", style="red", soft_wrap=True, markup=False)
+    else:
+        reached = record.scores[-1]
+        say(f"trial {trial.key} {record.ended} at {reached.step:,} steps: mean return {reached.score:.2f}")
+
+
+class _Total:
+    """Shows the steps of all trials in one bar."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance, self.shown = advance, 0
+
+    def __call__(self, progress: Progress) -> None:
+        total = sum(progress.steps.values())
+        notes = [note for note in progress.notes.values() if note]
+        if total > self.shown:
+            self.advance(total - self.shown, notes[-1] if notes else None)
+            self.shown = total

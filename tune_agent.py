@@ -1,0 +1,9 @@
+"""Search hyperparameters: python tune_agent.py voxel_treechop --encoder RUN --agent ppo --space ppo --trials 20 --run OUT"""
+
+import sys
+
+from agents.search.command import tune
+from foundation.command import run
+
+if __name__ == "__main__":
+    run(lambda: tune(sys.argv[1:]))
