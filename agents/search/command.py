@@ -36,7 +36,7 @@ def tune(argv: Sequence[str]) -> int:
         findings = write_search_report(search, argv)
     print_findings(findings, again(findings, argv))
     print(f"wrote {config.run}: report.html, search.json, search.csv, scores.png, scores.svg, trials/")
-    return 1 if findings.failures else 0
+    return 0 if findings.complete else 1
 
 
 def _pruning(search: Search) -> str:

@@ -39,7 +39,7 @@ class SearchConfig(AgentRun):
     scheduler: Literal["asha", "none"] = "asha"
     """asha: trials whose evaluations are behind those of others are stopped early; none: every trial does all steps."""
     first_rung: int | None = None
-    """Steps after which ASHA first stops trials; default: a ninth of all, and no less than evaluation.every."""
+    """Steps after which ASHA first stops trials; default: steps / reduction^2, and no less than evaluation.every."""
     reduction: int = 3
     """ASHA keeps about one trial in so many at a rung, and the next rung is at so many times the steps."""
     workers: int | None = None

@@ -59,6 +59,11 @@ class Findings:
         return self.found[0] if self.found and self.found[0].record.ended == "finished" else None
 
     @property
+    def complete(self) -> bool:
+        """Whether every trial did all its steps or was stopped early."""
+        return all(one.record.ended in ("finished", "stopped early") for one in self.found)
+
+    @property
     def failures(self) -> list[str]:
         return [f"trial {one.trial.key}: {one.record.message}" for one in self.found if one.record.ended == "failed"]
 
@@ -83,8 +88,8 @@ def warning(findings: Findings) -> str:
     agents = "one agent" if search.config.seeds == 1 else f"{search.config.seeds} agents"
     return (
         f"Warning: the score of the best of {finished} finished trials, each of {agents}, is biased upward: it was chosen for being the "
-        f"highest, chance included. Its true mean is lower. Run it again with new seeds (the search's were {FIRST_SEED} and up) before "
-        "you compare or report it."
+        f"highest, chance included. Run it again with new seeds (the search's were {FIRST_SEED} and up) before you compare or report it."
+        + (" Its encoder was chosen with it, and is not trained again." if best.encoder else "")
     )
 
 

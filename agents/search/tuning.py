@@ -8,7 +8,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +16,7 @@ from agents.config import ACTOR_CPUS
 from agents.run import Report, Stopped
 from agents.search.config import SearchConfig
 from agents.search.search import Search, Trial
-from agents.search.trials import TrialPlan, advance
+from agents.search.trials import Reached, TrialPlan, advance
 from agents.workers import Board, Progress, absolute, find_token, shared_token, stop_signals
 from foundation.errors import UserError
 from foundation.files import write_atomically
@@ -43,8 +42,11 @@ def require_tune() -> None:
         raise UserError("the search needs Ray Tune: pip install --constraint constraints.txt --editable '.[tune]'") from error
 
 
-def run_trials(search: Search, ended: Callable[[Trial], None], watch: Callable[[Progress], None]) -> int | None:
-    """Run a search's open trials; return None, or the signal that stopped them.
+Advance = Callable[[TrialPlan, int | None, Report], Reached]
+
+
+def run_trials(search: Search, ended: Callable[[Trial], None], watch: Callable[[Progress], None], advance: Advance = advance) -> int | None:
+    """Run a search's open trials with `advance`; return None, or the signal that stopped them.
 
     `ended` gets each trial whose record says how it ended, `watch` the progress a few times a second. A trial that fails keeps no
     other from running; one whose worker died is started again. SIGINT and SIGTERM let the running trials save and leave the rest.
@@ -54,7 +56,7 @@ def run_trials(search: Search, ended: Callable[[Trial], None], watch: Callable[[
         needs = shared_gpus(run_needs(config), min(config.workers or len(trials), len(trials)))
         check_needs(needs)
         with stop_signals() as received, shared_token(config.run) as token, _environment(_QUIET):
-            _tune(search, trials, needs, token, _Watch(trials, ended, watch, received))
+            _tune(search, trials, needs, {"token": token, "advance": advance}, _Watch(trials, ended, watch, received))
     return received[0] if received else None
 
 
@@ -114,13 +116,13 @@ def asha(config: SearchConfig, trials: Sequence[Trial]) -> Any:
     return scheduler
 
 
-def _tune(search: Search, trials: Sequence[Trial], needs: Needs, token: Path | None, watch: _Watch) -> None:
+def _tune(search: Search, trials: Sequence[Trial], needs: Needs, given: dict[str, Any], watch: _Watch) -> None:
     from ray import tune
 
     config = search.config
     plans = {trial.number: absolute(search.plan(trial)) for trial in trials}
     passed = {trial.number: len(trial.record().scores) for trial in trials}
-    given = {"plans": plans, "rungs": config.rungs, "passed": passed, "board": watch.board, "gpus": needs.gpus, "token": token}
+    given |= {"plans": plans, "rungs": config.rungs, "passed": passed, "board": watch.board, "gpus": needs.gpus}
     # what a trial's actors ask for stands in its group: they may not use what lies outside
     bundles = [{"CPU": needs.cpus, **({"GPU": needs.gpus} if needs.gpus else {})}, *[{"CPU": ACTOR_CPUS}] * config.remote.actors]
     trainable = tune.with_resources(tune.with_parameters(_trainable(), **given), tune.PlacementGroupFactory(bundles))
@@ -155,6 +157,7 @@ def _trainable() -> type:
             if not gpus:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
             self.plans, self.rungs, self.passed, self.board = (given[name] for name in ("plans", "rungs", "passed", "board"))
+            self.advance: Advance = given["advance"]
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -165,7 +168,7 @@ def _trainable() -> type:
         def step(self) -> dict[str, Any]:
             rung = self.rungs[self.rung] if self.rung < len(self.rungs) else None
             self.rung += 1
-            return take_step(self.plan, rung, self._report)
+            return take_step(self.plan, rung, self._report, self.advance)
 
         def _report(self, steps: int, note: str) -> bool:
             import ray
@@ -175,7 +178,7 @@ def _trainable() -> type:
     return AgentTrial
 
 
-def take_step(plan: TrialPlan, rung: int | None, report: Report) -> dict[str, Any]:
+def take_step(plan: TrialPlan, rung: int | None, report: Report, advance: Advance = advance) -> dict[str, Any]:
     """Take a trial to its next rung, or its end (None), and return what Tune is told: errors too, which Tune would repeat."""
     try:
         if report(0, "starting"):
