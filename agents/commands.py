@@ -7,20 +7,23 @@ from typing import Any
 
 from agents.cluster import local_cpus, ray_cluster, run_needs
 from agents.comparison import Comparison
-from agents.config import AgentRun, ComparisonConfig, read_command
+from agents.config import AgentRun, read_command, read_grid
 from agents.environment import check_environment
+from agents.grid import RUNS
+from agents.progress_table import grid_progress
 from agents.report import JoinConfig, join_reports, write_report
 from agents.representation import reading_line
 from agents.run import available_device, finished_result, train_agent
 from agents.summary import Summary
-from agents.tables import failures, print_table
+from agents.tables import failures, not_asked_line, print_table
 from agents.workers import Job, Outcome, Progress, run_jobs
 from foundation.errors import UserError
 from foundation.presets import parse
 from foundation.progress import Advance, console, progress_bar, say
 
 TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes."""
-COMPARE = """Compare encoders and controls by episode return, over seeds. Running the command again runs only what is missing.
+COMPARE = """Compare encoders and controls by episode return, over tasks, algorithms and seeds: name environment presets first, and agent
+presets with --agent. Running the command again, or one with more, runs only what is missing.
 
 One report of several comparisons: python compare_encoders.py join FOLDER FOLDER --run OUT"""
 JOIN = """Write one report of several finished comparisons: rows of one task together, and all tasks with normalised scores."""
@@ -58,19 +61,23 @@ def compare(argv: Sequence[str]) -> int:
     """Run what is missing of a comparison and write its report; return the exit status: 1 where a run failed."""
     if argv and argv[0] == "join":
         return join(argv[1:])
-    config = read_command(ComparisonConfig, COMPARE, argv, pixels=False)
-    on_pixels = read_command(ComparisonConfig, COMPARE, argv, pixels=True)
-    comparison = Comparison(config, on_pixels.algorithm)
-    console.print(f"{len(comparison.rows)} rows x {config.seeds} seeds; finished runs are not repeated", soft_wrap=True)
-    for folder in config.encoders:
-        say(reading_line(folder))
-    done = comparison.steps_done()
-    with progress_bar(f"comparing on {config.environment.name}", comparison.steps, done=done) as advance:
-        received = comparison.run(_show_outcome, _Total(advance))
+    comparison = Comparison(read_grid(COMPARE, argv))
+    comparison.check()
+    folder = comparison.config.run
+    for encoder in comparison.config.encoders:
+        say(reading_line(encoder))
+    say(comparison.extent())
+    if comparison.missing():
+        say(f"learning curves of all runs: tensorboard --logdir {folder / RUNS}")
+    with grid_progress(comparison.parts) as table:
+        received = comparison.run(table.ended, table.watch)
     if received is not None:
-        say(f"stopped; {config.run} holds what is done: run the same command again to go on")
+        say(f"stopped; {folder} holds what is done: run the same command again to go on")
         return 128 + received
-    return _show_report(write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv])), config.run)
+    status = _show_report(write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv])), folder)
+    for sentence in not_asked_line(comparison.not_asked()):
+        print(sentence)
+    return status
 
 
 def join(argv: Sequence[str]) -> int:
@@ -87,15 +94,8 @@ def _show_report(summaries: list[Summary], folder: Path) -> int:
     return 1 if failures(summaries) else 0
 
 
-def _show_outcome(outcome: Outcome) -> None:
-    if outcome.status == "failed":
-        console.print(f"failed: {outcome.key}: {outcome.message}", style="red", soft_wrap=True, markup=False)
-    elif outcome.status == "finished":
-        console.print(f"{outcome.key}: mean return {outcome.value['final_return']:.2f}", soft_wrap=True)
-
-
 class _Total:
-    """Shows the steps of all jobs in one bar."""
+    """Shows the steps of a job in a bar."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance, self.shown = advance, 0

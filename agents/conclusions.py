@@ -4,12 +4,15 @@ from agents.results import TaskResults
 from agents.statistics import FEW_SEEDS, overlap
 from agents.summary import RowSummary, Summary
 
+_LONG_LIST = 4
+
 
 def conclusions(summary: Summary) -> list[str]:
     """Return sentences about one task, or about all tasks together; those that warn begin with "Warning"."""
     finished = [one for one in summary.rows if one.iqm]
     sentences = [_against_others(one, finished) for one in finished if one.row.kind == "encoder"]
-    return [*sentences, *_few_seeds(summary), *_collapsed(summary), *_failed(summary), *_left_out(summary), *_scope(summary)]
+    warnings = [*_few_seeds(summary), *_collapsed(summary), *_failed(summary)]
+    return [*sentences, *warnings, *_restarted(summary), *_left_out(summary), *_scope(summary)]
 
 
 def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
@@ -29,14 +32,19 @@ def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
             (above if ours.iqm.value > theirs.iqm.value else below).append(theirs.label)
     parts = []
     if above:
-        parts.append(f"scores higher than {_listed(above)}")
+        parts.append(f"scores higher than {_named(above, finished)}")
     if below:
-        parts.append(f"scores lower than {_listed(below)}")
+        parts.append(f"scores lower than {_named(below, finished)}")
     if open_:
-        parts.append(f"overlaps with {_listed(open_)}, against which nothing can be concluded")
+        parts.append(f"overlaps with {_named(open_, finished)}, against which nothing can be concluded")
     if few:
-        parts.append(f"has too few seeds to conclude anything against {_listed(few)}")
+        parts.append(f"has too few seeds to conclude anything against {_named(few, finished, 'any other row')}")
     return f"{ours.label} {'; it '.join(parts)}." if parts else f"{ours.label} has no row to be compared with."
+
+
+def _named(labels: list[str], finished: list[RowSummary], everything: str = "all other rows") -> str:
+    """List some of the rows; a long list of all but one says no more than that."""
+    return everything if len(labels) == len(finished) - 1 > _LONG_LIST else _listed(labels)
 
 
 def _few_seeds(summary: Summary) -> list[str]:
@@ -63,6 +71,20 @@ def _failed(summary: Summary) -> list[str]:
         return []
     listed = "run has no result and is" if failed == 1 else "runs have no result and are"
     return [f"Warning: {failed} {listed} listed as failed."]
+
+
+def _restarted(summary: Summary) -> list[str]:
+    runs, worlds = (sum(getattr(one.row, name) for one in summary.rows) for name in ("run_restarts", "restarts"))
+    parts = []
+    if runs:
+        parts.append(f"runs were started again {_times(runs)} (stopped, or their worker died) and went on from their checkpoints")
+    if worlds:
+        parts.append(f"environments died {_times(worlds)} and were replaced (an evaluation episode that this cut off was played again)")
+    return [f"Restarts: {'; '.join(parts)}."] if parts else []
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _left_out(summary: Summary) -> list[str]:

@@ -12,7 +12,10 @@ from foundation.errors import UserError
 from foundation.presets import build, command_line, read_preset, to_dict
 
 ACTOR_CPUS = 0.1
-"""What an environment actor asks of Ray: its environments wait more than they compute."""
+"""What an environment actor asks of Ray, together with evaluation's beside it: environments wait more than they compute."""
+
+_ONE_FOR_ALL = ("run", "workers", "ray", "remote", "device", "policy_device")
+"""What all parts of a comparison share, whatever their presets say."""
 
 CONTROLS = ("pixels", "untrained", "pca")
 Control = Literal["pixels", "untrained", "pca"]
@@ -61,7 +64,7 @@ class EnvironmentConfig:
 
 @dataclass
 class RemoteConfig:
-    """Training environments in Ray actors, on any node of the cluster; those of evaluation stay with the learner."""
+    """Environments in Ray actors, on any node of the cluster: those of training, and as many or fewer actors with evaluation's."""
 
     actors: int = 0
     """Actors that share the environments (n_envs) and step theirs at the same time; 0: all in the run's own process, in turn."""
@@ -72,9 +75,12 @@ class RemoteConfig:
     """Actors that may die and be replaced before a run gives up."""
     backoff_seconds: float = 1.0
     """Wait before an actor is replaced that died before it answered, doubled each time."""
+    timeout_seconds: float = 1800.0
+    """An actor that does not answer for so long counts as dead. Minecraft resets take minutes, one after another where games start."""
 
     def __post_init__(self) -> None:
         _at_least(0, actors=self.actors, replacements=self.replacements, backoff_seconds=self.backoff_seconds)
+        _at_least(1, timeout_seconds=self.timeout_seconds)
 
     def cpus(self, runs: int = 1) -> int:
         """Return the whole CPUs that the actors of so many runs ask of Ray."""
@@ -178,10 +184,10 @@ class AgentRun(TrainingConfig):
 
 @dataclass(kw_only=True)
 class ComparisonConfig(TrainingConfig):
-    """A grid of encoders and controls x seeds."""
+    """Encoders and controls x seeds, on one task with one algorithm."""
 
     run: Path
-    """The comparison's folder; running the same command again runs only what is missing."""
+    """The comparison's folder; running the same command again, or one with more, runs only what is missing."""
     encoders: tuple[Path, ...] = ()
     """Encoder folders, one row each."""
     controls: tuple[Control, ...] = ()
@@ -201,6 +207,20 @@ class ComparisonConfig(TrainingConfig):
             raise UserError(f"control '{mirrors[0]}' mirrors an encoder: add --encoders FOLDER")
 
 
+@dataclass(frozen=True)
+class PartConfig:
+    """What a command asks for on one task with one algorithm."""
+
+    task: str
+    """Name of the environment preset."""
+    agent: str
+    """Name of the agent preset."""
+    shared: ComparisonConfig
+    """What its rows share; the algorithm's settings are those on latents."""
+    pixels: Learner
+    """The algorithm's settings on pixels."""
+
+
 Config = TypeVar("Config", AgentRun, ComparisonConfig)
 
 
@@ -212,17 +232,18 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     line). What an environment preset says under `algorithm:` overrides them.
     """
     argv, options = take_env_options(argv)
-    argv, agent = _without_option(argv, "--agent")
+    argv, agents = _take_words(argv, "--agent")
+    if len(agents) > 1:
+        raise UserError(f"one --agent trains here, got {', '.join(agents)}; compare_encoders.py takes several")
     on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
-        own, named = values.get("algorithm", {}), values.pop("agent", "ppo")
+        own, named = values.get("algorithm", {}), _own_agent(values)
+        values.pop("agent", None)
         add_options(values, options)
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
-        if not isinstance(named, str):
-            raise UserError(f"'agent' must name a preset of configs/agent/, got {named!r}")
-        settings = agent_settings(agent or named, on_pixels)
+        settings = agent_settings(agents[0] if agents else named, on_pixels)
         needed = settings.pop("environment", {})
         if needed and isinstance(values.get("environment"), dict):
             values["environment"] = {**values["environment"], **needed}
@@ -233,6 +254,31 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     config = schema(**{one.name: getattr(parsed, one.name) for one in fields(schema)})
     config.check()
     return config
+
+
+def read_grid(description: str, argv: Sequence[str]) -> list[PartConfig]:
+    """Parse `ENVIRONMENT_PRESET ... --agent AGENT_PRESET ... [--field value ...]`: every environment with every agent named.
+
+    Where no agent is named, each environment has its preset's own. Options hold for all parts, the rest of a preset for its own.
+    Raises `UserError` where two presets have one name, or where what the parts must share is not the same in all presets.
+    """
+    count = next((position for position, word in enumerate(argv) if word.startswith("-")), len(argv))
+    rest, agents = _take_words(argv[count:], "--agent")
+    tasks = list(dict.fromkeys(argv[:count]))
+    if not tasks:
+        # says what there is, or helps
+        read_command(ComparisonConfig, description, argv)
+    parts = []
+    for task in tasks:
+        for agent in dict.fromkeys(agents or [_own_agent(read_preset("env", task))]):
+            words = [task, "--agent", agent, *rest]
+            try:
+                shared, pixels = (read_command(ComparisonConfig, description, words, pixels=pixels) for pixels in (False, True))
+            except UserError as error:
+                raise UserError(f"{task} with {agent}: {error}") from error
+            parts.append(PartConfig(_preset_name(task), _preset_name(agent), shared, pixels.algorithm))
+    _refuse_clashes(parts)
+    return parts
 
 
 def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
@@ -291,17 +337,41 @@ def _option(argv: list[str], name: str) -> str | None:
     return None
 
 
-def _without_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
-    value = _option(argv, name)
-    kept, skip = [], False
+def _take_words(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """Part the words of an option, up to the next option, from the other words of a command line."""
+    rest: list[str] = []
+    taken: list[str] = []
+    taking = False
     for word in argv:
-        if skip or word.startswith(f"{name}="):
-            skip = False
-            continue
-        if word == name:
-            if value is None:
-                raise UserError(f"{name} needs a value")
-            skip = True
-            continue
-        kept.append(word)
-    return kept, value
+        if word == name or word.startswith(f"{name}="):
+            taking = True
+            taken += [word.partition("=")[2]] if word != name else []
+        elif taking and not word.startswith("-"):
+            taken.append(word)
+        else:
+            taking = False
+            rest.append(word)
+    if not taken and len(rest) < len(argv):
+        raise UserError(f"{name} needs a value")
+    return rest, taken
+
+
+def _own_agent(values: dict[str, Any]) -> str:
+    named = values.get("agent", "ppo")
+    if not isinstance(named, str):
+        raise UserError(f"'agent' must name a preset of configs/agent/, got {named!r}")
+    return named
+
+
+def _preset_name(preset: str) -> str:
+    return Path(preset).stem if preset.endswith((".yaml", ".yml")) else preset
+
+
+def _refuse_clashes(parts: Sequence[PartConfig]) -> None:
+    names = [(part.task, part.agent) for part in parts]
+    for task, agent in names:
+        if names.count((task, agent)) > 1:
+            raise UserError(f"two presets are called '{task}' with '{agent}': their runs would share a folder; rename one of the files")
+    for key in _ONE_FOR_ALL:
+        if any(getattr(part.shared, key) != getattr(parts[0].shared, key) for part in parts):
+            raise UserError(f"the environment presets do not agree on '{key}', which is one for all; say it on the command line")

@@ -91,7 +91,7 @@ def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
 
 
 def _vectorised(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None) -> VecEnv:
-    _refuse_other_resize(config, frozen)
+    refuse_other_resize(config, frozen)
     venv = DummyVecEnv([partial(_with_episodes, config, seed_of, {}) for seed_of in seeds])
     return venv if frozen is None else VecLatent(venv, frozen)
 
@@ -100,7 +100,7 @@ def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], fr
     # brings Ray
     from agents.remote import ArrivingLatent, RayVecEnv
 
-    _refuse_other_resize(config, frozen)
+    refuse_other_resize(config, frozen)
     venv = RayVecEnv(
         [partial(_with_episodes, config, seed_of) for seed_of in seeds],
         remote.actors,
@@ -111,7 +111,8 @@ def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], fr
     return venv if frozen is None or remote.encode == "worker" else ArrivingLatent(venv, frozen)
 
 
-def _refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None) -> None:
+def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None) -> None:
+    """Raise `UserError` where pictures would be resized in another way than the encoder's frames were."""
     if frozen is not None and config.frame_size is not None and frozen.info.resize != config.resize:
         raise UserError(
             f"the encoder's frames were resized by '{frozen.info.resize}', the environment's are by '{config.resize}': "

@@ -2,10 +2,28 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import UserError
+
+
+def latest(folder: Path, *names: str) -> dict[str, float]:
+    """Return the last value of each metric that a run, perhaps one under way, has written."""
+    found: dict[str, float] = {}
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return found
+    for line in reversed(lines):
+        with suppress(ValueError):
+            # the last one may be half written
+            values = json.loads(line)
+            found |= {name: values[name] for name in names if name in values and name not in found}
+        if len(found) == len(names):
+            break
+    return found
 
 
 class MetricsFile:

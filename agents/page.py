@@ -3,6 +3,7 @@
 import base64
 import html
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from agents.plots import on_page, row_colours
 from agents.results import TaskResults
 from agents.statistics import FEW_SEEDS, RESAMPLES, Estimate
 from agents.summary import Pair, RowSummary, Summary
-from agents.tables import failures, interval_cell, seeds_cell, value_cell
+from agents.tables import failures, interval_cell, not_asked_line, restarts_cell, seeds_cell, value_cell
 
 MOST_FILM_BYTES = 6_000_000
 """Films of later rows are left out of the page above this; they lie beside the runs."""
 
+_NOTES = ("All agents", "Scores are", "Not in", "Restarts")
 _STYLE = Path(__file__).with_name("report.css")
 _CAPTIONS = {
     "intervals": "Interquartile mean and 95 % interval of each row",
@@ -28,11 +30,13 @@ _CAPTIONS = {
 }
 
 
-def page(summaries: list[Summary], tasks: list[TaskResults], drawings: dict[str, dict[str, str]], command: str) -> str:
+def page(
+    summaries: list[Summary], tasks: list[TaskResults], drawings: dict[str, dict[str, str]], command: str, not_asked: Sequence[str] = ()
+) -> str:
     """Return the page; `drawings` holds the SVG figures of each summary, by its name and the figure's."""
     title = "Encoders compared on " + " and ".join(dict.fromkeys(task.name for task in tasks))
     colours = row_colours(summaries)
-    sections = [f"<h1>{_text(title)}</h1><p class=lead>{_text(_lead(tasks))}</p>"]
+    sections = [f"<h1>{_text(title)}</h1><p class=lead>{_text(' '.join([_lead(tasks), *not_asked_line(not_asked)]))}</p>"]
     for number, summary in enumerate(summaries):
         sections += _summary_sections(summary, colours, drawings[summary.name], f"s{number}-", len(summaries) > 1)
     sections += [
@@ -75,7 +79,7 @@ def _summary_sections(summary: Summary, colours: dict[str, str], drawings: dict[
 
 
 def _finding(sentence: str) -> str:
-    kind = "warning" if sentence.startswith("Warning") else "note" if sentence.startswith(("All agents", "Scores are", "Not in")) else ""
+    kind = "warning" if sentence.startswith("Warning") else "note" if sentence.startswith(_NOTES) else ""
     return f'<p class="finding {kind}">{_text(sentence)}</p>'
 
 
@@ -151,18 +155,18 @@ def _difference_line(pair: Pair) -> str:
 
 
 def _encoders(tasks: list[TaskResults]) -> str:
-    heads = ["row", "latents", "encoder weights", "policy weights", "ms a frame", "frames/s", "seconds a run", "restarts", "validation"]
+    heads = ["row", "latents", "encoder weights", "policy weights", "ms a frame", "frames/s", "seconds a run"]
+    heads += ["started again", "validation"]
     heads = ["task", *heads] if len(tasks) > 1 else heads
     lines, speeds = [], []
     for task in tasks:
         for row in task.rows:
             if row.player or not row.runs:
                 continue
-            one = RowSummary(row, [], [])
             latents, weights, milliseconds, rate, validation = _encoder_cells(row.encoder)
             policy = f"{row.policy_parameters:,}" if row.policy_parameters else "–"
-            seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
-            cells = [latents, weights, policy, milliseconds, rate, seconds, f"{one.restarts}", validation]
+            seconds = "–" if row.seconds is None else f"{row.seconds:,.0f}"
+            cells = [latents, weights, policy, milliseconds, rate, seconds, restarts_cell(row), validation]
             lines.append(
                 f"<tr>{f'<td class=left>{_text(task.name)}</td>' if len(tasks) > 1 else ''}<th scope=row>{_text(row.label)}</th>"
                 + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
@@ -229,7 +233,7 @@ def _versions(tasks: list[TaskResults]) -> str:
 
 
 def _settings(task: TaskResults) -> str:
-    content = yaml.safe_dump({**task.settings, "algorithm on pixels": task.pixels_algorithm}, sort_keys=False)
+    content = yaml.safe_dump({**task.settings, "algorithms": task.algorithms}, sort_keys=False)
     return f"<details><summary>Settings: {_text(task.name)}</summary><pre>{_text(content)}</pre></details>"
 
 

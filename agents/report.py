@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,7 @@ class JoinConfig:
 def write_report(comparison: Comparison, command: str) -> list[Summary]:
     """Write the report of a comparison into its folder and return what it says."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-    return write_files(comparison.config.run, [collect(comparison, command, versions)], command)
+    return write_files(comparison.config.run, collect(comparison, command, versions), command, comparison.not_asked())
 
 
 def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Summary]:
@@ -58,7 +59,7 @@ def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Sum
     return write_files(out, join([task for folder in folders for task in read_results(folder)]), command)
 
 
-def write_files(folder: Path, tasks: list[TaskResults], command: str) -> list[Summary]:
+def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked: Sequence[str] = ()) -> list[Summary]:
     """Write `comparison.json`, `comparison.csv`, `rows.csv`, the figures and `report.html`; return the summaries."""
     summaries = summarise(tasks)
     colours = row_colours(summaries)
@@ -72,9 +73,9 @@ def write_files(folder: Path, tasks: list[TaskResults], command: str) -> list[Su
             write_atomically(folder / f"{stem}.svg", drawings[summary.name][name])
     write_atomically(folder / "comparison.csv", runs_csv(tasks))
     write_atomically(folder / "rows.csv", rows_csv(summaries))
-    content = to_json(folder, tasks, summaries, command)
+    content = {**to_json(folder, tasks, summaries, command), "not_asked": list(not_asked)}
     write_atomically(folder / REPORT_FILE, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
-    write_atomically(folder / "report.html", page(summaries, tasks, drawings, command))
+    write_atomically(folder / "report.html", page(summaries, tasks, drawings, command, not_asked))
     return summaries
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from encoders import EncoderArtifact, load_encoder, prepare
-from encoders.artifact import FIT_FRAMES, StoreReference, read_info
+from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, read_info
 from encoders.encoder import Encoder
 from encoders.registry import make_architecture
 from foundation.errors import UserError
@@ -61,6 +61,18 @@ def fingerprint(encoder: str | Path) -> str:
     return read_info(encoder).weights_sha256
 
 
+def training_store(info: EncoderInfo, store: Path | None = None) -> Path:
+    """Return where the frames are from which a control of an encoder is made: `store`, else the one that the encoder names.
+
+    Raises `UserError` where it is gone.
+    """
+    path = store or Path(info.store.path)
+    if not path.exists():
+        what = "there is no such store" if store else "the store that the encoder was trained on is gone"
+        raise UserError(f"{path}: {what}; name one with --store STORE")
+    return path
+
+
 def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -78,9 +90,7 @@ def _training_frames(
     """Return training frames for `model`, in sequences where it has memory, and the store they come from."""
     from frames import FrameBatch, FrameStore, sample_frames, sample_sequences
 
-    path = store or Path(mirror.info.store.path)
-    if not path.exists():
-        raise UserError(f"{path}: the store that the encoder was trained on is gone; name one with --store STORE")
+    path = training_store(mirror.info, store)
     opened = FrameStore(path)
     rate = mirror.info.frames_per_second
     stride = max(1, round(opened.frames_per_second / rate))

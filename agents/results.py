@@ -5,20 +5,23 @@ A `TaskResults` is one environment with its settings; rows of several comparison
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from agents.comparison import Comparison, Row
+from agents.comparison import Comparison
 from agents.config import plain
 from agents.encoder_facts import EncoderFacts, SpeedCache, encoder_facts
 from agents.episode_pictures import FILM, STRIP
+from agents.grid import Part, Row
 from foundation.errors import UserError
 from foundation.presets import build, to_dict
 
-FORMAT = 2
+FORMAT = 3
+"""Of comparison.json. 2 had one algorithm a task, whose settings stood among the task's."""
 REPORT_FILE = "comparison.json"
 ORDER = ("encoder", "control", "player")
 """How the rows of a report stand under one another."""
@@ -50,6 +53,8 @@ class Run:
     """Time of training, without evaluation."""
     restarts: int = 0
     """Environments that died and were replaced."""
+    attempts: int = 1
+    """Times that training was started; above 1 where the run was stopped, or its worker died, and it went on from a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,22 @@ class RowResults:
     def scores(self) -> list[float]:
         return [run.score for run in self.runs]
 
+    @property
+    def seconds(self) -> float | None:
+        """Mean time of training."""
+        times = [run.seconds for run in self.runs if run.seconds is not None]
+        return float(np.mean(times)) if times else None
+
+    @property
+    def restarts(self) -> int:
+        """Environments that died and were replaced, in all runs."""
+        return sum(run.restarts for run in self.runs)
+
+    @property
+    def run_restarts(self) -> int:
+        """Times that a run of the row was started again."""
+        return sum(run.attempts - 1 for run in self.runs)
+
 
 @dataclass(frozen=True)
 class Target:
@@ -92,14 +113,18 @@ class TaskResults:
     """All rows of one task, and how they were made."""
 
     name: str
-    """The environment's."""
+    """The environment's; with what tells it apart where a report has several of that name."""
     settings: dict[str, Any]
-    pixels_algorithm: dict[str, Any]
+    """All but the algorithms'."""
+    algorithms: dict[str, dict[str, Any]]
+    """By algorithm: its settings on latents, and under `pixels` those on pixels."""
     commands: list[str]
     versions: dict[str, str]
     rows: list[RowResults]
     source: str
     """Name of the comparison's folder."""
+    variant: str = ""
+    """What tells it apart from another task in the same environment: its preset, and how agents act."""
 
     @property
     def steps(self) -> int:
@@ -135,13 +160,11 @@ class TaskResults:
         return None if score is None or score <= played["random"] else Target(played["random"], score, source)
 
 
-def collect(comparison: Comparison, command: str, versions: dict[str, str]) -> TaskResults:
+def collect(comparison: Comparison, command: str, versions: dict[str, str]) -> list[TaskResults]:
     """Read the results of every row from its runs' folders, and measure encoders that were not measured yet."""
     speeds = SpeedCache(comparison.config.run / "encoders" / "speed.json")
-    rows = [_row(comparison, row, speeds) for row in comparison.rows]
-    config = comparison.config
-    settings, source = plain(config), config.run.resolve().name
-    return TaskResults(config.environment.name, settings, plain(comparison.pixels), [command], versions, rows, source)
+    names = _algorithm_names(comparison.parts)
+    return join([_collect_part(part, names[part.agent], command, versions, speeds) for part in comparison.parts])
 
 
 def read_results(folder: str | Path) -> list[TaskResults]:
@@ -156,15 +179,16 @@ def read_results(folder: str | Path) -> list[TaskResults]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a finished comparison") from error
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); run its comparison's command again, which repeats no finished run") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        found = values.get("format") if isinstance(values, dict) else None
+    found = values.get("format") if isinstance(values, dict) else None
+    if found not in (2, FORMAT):
         raise UserError(
-            f"{path}: has format {found}, this version reads {FORMAT}; run its comparison's command again, which repeats no finished run"
+            f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it anew with the version of the program that made it"
         )
     results = values.get("results")
     if not isinstance(results, list) or not results:
         raise UserError(f"{path}: holds no results; run its comparison's command again")
-    return [_resolved(build(TaskResults, one, f"{path}: results"), path.parent) for one in results]
+    current = [_from_format_2(one) for one in results] if found == 2 else results
+    return [_resolved(build(TaskResults, one, f"{path}: results"), path.parent) for one in current]
 
 
 def to_plain(task: TaskResults, folder: Path) -> dict[str, Any]:
@@ -174,17 +198,40 @@ def to_plain(task: TaskResults, folder: Path) -> dict[str, Any]:
 
 
 def join(parts: list[TaskResults]) -> list[TaskResults]:
-    """Put rows of the same task under one another; name the algorithm where rows learned by several, the folder where names clash."""
+    """Put rows of the same task under one another; name the algorithm where rows learned by several, the folder where names clash.
+
+    Tasks in the same environment are named apart by their variants, or numbered.
+    """
     several = len({row.algorithm for part in parts for row in part.rows if row.algorithm}) > 1
     joined: list[TaskResults] = []
     for part in parts:
-        rows = [replace(row, label=f"{row.label}, {row.algorithm}") if several and row.algorithm else row for row in part.rows]
+        rows = [replace(row, label=f"{row.label} with {row.algorithm}") if several and row.algorithm else row for row in part.rows]
         same = next((index for index, task in enumerate(joined) if _same_task(task, part)), None)
         if same is None:
             joined.append(replace(part, rows=rows))
         else:
             joined[same] = _with_rows(joined[same], part, rows)
-    return joined
+    return [replace(task, name=_name_apart(task, joined)) for task in joined]
+
+
+def _name_apart(task: TaskResults, tasks: list[TaskResults]) -> str:
+    alike = [other for other in tasks if other.name == task.name]
+    if len(alike) == 1:
+        return task.name
+    variants = [other.variant for other in alike]
+    apart = task.variant and variants.count(task.variant) == 1
+    number = next(index for index, other in enumerate(alike) if other is task) + 1
+    return f"{task.name} ({task.variant if apart else number})"
+
+
+def _from_format_2(values: Any) -> Any:
+    """Return a task of a report of before, which had one algorithm or several joined, and the settings of the first alone."""
+    if not isinstance(values, dict) or not isinstance(values.get("settings"), dict) or not isinstance(values.get("rows"), list):
+        return values
+    settings, pixels = dict(values["settings"]), values.get("pixels_algorithm", {})
+    named = next((row["algorithm"] for row in values["rows"] if isinstance(row, dict) and row.get("algorithm")), None)
+    algorithms = {named: {**settings.pop("algorithm"), "pixels": pixels}} if named and "algorithm" in settings else {}
+    return {**{key: value for key, value in values.items() if key != "pixels_algorithm"}, "settings": settings, "algorithms": algorithms}
 
 
 def _resolved(task: TaskResults, folder: Path) -> TaskResults:
@@ -199,45 +246,61 @@ def _with_rows(task: TaskResults, part: TaskResults, rows: list[RowResults]) -> 
     taken = {row.label for row in task.rows}
     # players of one task play the same episodes in every comparison
     added = [row for row in rows if not (row.player and row.label in taken)]
-    named = [replace(row, label=f"{row.label} ({part.source})") if row.label in taken else row for row in added]
+    named = [replace(row, label=_free(row.label, f" ({part.source})", taken)) for row in added]
     ordered = sorted([*task.rows, *_keys_of_their_own(task.rows, named, part)], key=lambda row: ORDER.index(row.kind))
     seeds = {"seeds": max(task.seeds, part.seeds)}
-    return replace(task, rows=ordered, commands=[*task.commands, *part.commands], settings=task.settings | seeds)
+    commands = list(dict.fromkeys([*task.commands, *part.commands]))
+    algorithms = {**task.algorithms, **part.algorithms}
+    return replace(task, rows=ordered, commands=commands, settings=task.settings | seeds, algorithms=algorithms)
 
 
 def _keys_of_their_own(before: list[RowResults], added: list[RowResults], part: TaskResults) -> list[RowResults]:
     taken = {row.key for row in before}
-    return [replace(row, key=f"{row.key}@{part.source}") if row.key in taken else row for row in added]
+    return [replace(row, key=_free(row.key, f"@{part.source}", taken)) for row in added]
 
 
-def _row(comparison: Comparison, row: Row, speeds: SpeedCache) -> RowResults:
-    results, failures = [], []
-    folders = []
-    for cell in comparison.cells:
-        if cell.row is row:
-            result = cell.result(comparison.config.steps)
-            if result is None:
-                failures.append(f"{cell.key}: {cell.failure() or 'not run'}")
-            else:
-                results.append(result)
-                folders.append(cell.folder / "pictures")
-    first = results[0] if results else {}
-    settings = comparison.pixels if row.control == "pixels" else comparison.config.algorithm
+def _free(name: str, more: str, taken: set[str]) -> str:
+    """Return the name with as much more behind it as it takes to be a new one."""
+    while name in taken:
+        name += more
+    return name
+
+
+def _collect_part(part: Part, algorithm: str, command: str, versions: dict[str, str], speeds: SpeedCache) -> TaskResults:
+    settings = plain(part.config) | {"environment": plain(part.environment)}
+    algorithms = {algorithm: {**settings.pop("algorithm"), "pixels": plain(part.pixels)}}
+    rows = [_row(part, row, algorithm, speeds) for row in part.rows]
+    variant = part.task + (", continuous actions" if part.environment.continuous else "")
+    return TaskResults(part.environment.name, settings, algorithms, [command], versions, rows, part.config.run.resolve().name, variant)
+
+
+def _algorithm_names(parts: Sequence[Part]) -> dict[str, str]:
+    """Return each agent preset's algorithm, with the preset's name where several are of one algorithm."""
+    kinds = {part.agent: type(part.config.algorithm).__name__.removesuffix("Settings") for part in parts}
+    return {agent: f"{kind} ({agent})" if list(kinds.values()).count(kind) > 1 else kind for agent, kind in kinds.items()}
+
+
+def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults:
+    cells = part.cells_of(row)
+    results = {cell.key: result for cell in cells if (result := cell.result()) is not None}
+    first = next(iter(results.values()), {})
+    settings = part.pixels if row.control == "pixels" else part.config.algorithm
+    filmed = (cell.folder / "pictures" for cell in cells if cell.key in results)
     return RowResults(
-        row.key,
+        cells[0].key.rpartition("/")[0],
         row.label,
         row.kind,
-        [_run(result) for result in results],
-        failures,
+        [_run(result) for result in results.values()],
+        [f"{cell.key}: {cell.failure() or 'not run'}" for cell in cells if cell.key not in results],
         row.player,
-        None if row.player else type(settings).__name__.removesuffix("Settings"),
+        None if row.player else algorithm,
         encoder_facts(first, settings.n_envs, speeds),
         first.get("policy_parameters"),
-        next((str(folder) for folder in folders if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
+        next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
     )
 
 
 def _run(result: dict[str, Any]) -> Run:
     curve = [Point(point["step"], float(np.mean(point["returns"]))) for point in result.get("curve", [])]
-    fields = {key: result[key] for key in ("seconds", "restarts") if key in result}
+    fields = {key: result[key] for key in ("seconds", "restarts", "attempts") if key in result}
     return Run(result["seed"], result["steps"], result["final_return"], result["final_returns"], curve, **fields)

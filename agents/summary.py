@@ -28,6 +28,7 @@ class RowSummary:
     """A row's estimates; None where no run finished, or where the number needs a target that is not known."""
 
     row: RowResults
+    """Over several tasks: of the first, with the runs of all."""
     scores: list[np.ndarray]
     """By task, one a finished seed: returns, or normalised over several tasks."""
     seeds: list[list[int]]
@@ -54,15 +55,6 @@ class RowSummary:
     @property
     def all_scores(self) -> list[float]:
         return [float(score) for task in self.scores for score in task]
-
-    @property
-    def seconds(self) -> float | None:
-        times = [run.seconds for run in self.row.runs if run.seconds is not None]
-        return float(np.mean(times)) if times else None
-
-    @property
-    def restarts(self) -> int:
-        return sum(run.restarts for run in self.row.runs)
 
 
 @dataclass(frozen=True)
@@ -101,13 +93,8 @@ class Summary:
 def summarise(tasks: list[TaskResults]) -> list[Summary]:
     """Return a summary of each task; before them, where there are several with a target, one of all of them."""
     single = [_summary(task.name, [task], [_row_summary(task, row) for row in task.rows]) for task in tasks]
-    named = [replace(one, name=f"{one.name} ({index + 1})") if _twice(one, single) else one for index, one in enumerate(single)]
     scaled = [task for task in tasks if task.target is not None]
-    return [_over_tasks(tasks, scaled), *named] if len(scaled) > 1 else named
-
-
-def _twice(one: Summary, summaries: list[Summary]) -> bool:
-    return sum(other.name == one.name for other in summaries) > 1
+    return [_over_tasks(tasks, scaled), *single] if len(scaled) > 1 else single
 
 
 def _row_summary(task: TaskResults, row: RowResults) -> RowSummary:
@@ -160,7 +147,7 @@ def _row_over_tasks(tasks: list[TaskResults], rows: list[RowResults]) -> RowSumm
     scores = [task.target.normalised(row.scores) for task, row in zip(tasks, rows, strict=True) if task.target]
     areas = [found for task, row in zip(tasks, rows, strict=True) if len(found := _normalised_areas(task, row))]
     return RowSummary(
-        rows[0],
+        replace(rows[0], runs=[run for row in rows for run in row.runs]),
         scores,
         [[run.seed for run in row.runs] for row in rows],
         [failure for row in rows for failure in row.failures],
@@ -259,8 +246,9 @@ def _table_line(summary: Summary, one: RowSummary) -> dict[str, Any]:
         "failed": len(one.failures),
         **numbers,
         "normalised": summary.normalised,
-        "seconds": one.seconds,
-        "restarts": one.restarts,
+        "seconds": one.row.seconds,
+        "restarts": one.row.restarts,
+        "run_restarts": one.row.run_restarts,
         "encoder": encoder.name if encoder else None,
         "latents": int(np.prod(encoder.latents)) if encoder else None,
         "encoder_parameters": encoder.parameters if encoder else None,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,23 +10,27 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.conclusions import conclusions
-from agents.results import TaskResults
+from agents.results import RowResults, TaskResults
 from agents.statistics import Estimate
 from agents.summary import RowSummary, Summary, to_table
 
 _HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds a run", "latents", "ms a frame", "encoder weights")
+_ESSENTIAL = 4
+"""Columns that even a narrow terminal shows: the row, its seeds, its score and the interval."""
+_MOST_NAMED = 6
 
 
 def runs_csv(tasks: list[TaskResults]) -> str:
     """Return a line a finished run."""
-    heads = ["task", "row", "kind", "algorithm", "seed", "steps", "evaluation_episodes", "mean_return", "normalised", "seconds", "restarts"]
+    heads = ["task", "row", "kind", "algorithm", "seed", "steps", "evaluation_episodes", "mean_return", "normalised", "seconds"]
+    heads += ["restarts", "attempts"]
     lines: list[list[Any]] = []
     for task in tasks:
         for row in task.rows:
             for run in row.runs:
                 normalised = float(task.target.normalised(run.score)) if task.target else ""
                 about = [task.name, row.label, row.kind, row.algorithm or "", run.seed, run.steps, len(run.returns)]
-                lines.append([*about, run.score, normalised, "" if run.seconds is None else run.seconds, run.restarts])
+                lines.append([*about, run.score, normalised, "" if run.seconds is None else run.seconds, run.restarts, run.attempts])
     return _csv(heads, lines)
 
 
@@ -41,16 +46,25 @@ def print_table(summaries: list[Summary]) -> None:
     console = Console(markup=False)
     console.width = max(console.width, 128) if not console.is_terminal else console.width
     for summary in summaries:
-        table = Table(title=_title(summary), title_justify="left", title_style="bold")
-        for position, heading in enumerate(_HEADINGS):
-            table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position in (0, 3))
-        for one in summary.rows:
-            table.add_row(*_cells(summary, one), style="red" if one.iqm is None else None)
-        console.print(table)
+        console.print(_table(summary, console.width))
         for sentence in conclusions(summary):
             console.print(sentence, highlight=False)
     for failure in failures(summaries):
         console.print(f"failed: {failure}", highlight=False, style="red", markup=False)
+
+
+def restarts_cell(row: RowResults) -> str:
+    """Return how often a row's runs were started again, and its environments; or a dash."""
+    parts = [(row.run_restarts, "run"), (row.restarts, "environment")]
+    return ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in parts if count) or "–"
+
+
+def not_asked_line(rows: Sequence[str]) -> list[str]:
+    """Return the sentence that names runs which lie in the folder and are not in the report; none where there are none."""
+    if not rows:
+        return []
+    more = f" and {len(rows) - _MOST_NAMED} rows more" if len(rows) > _MOST_NAMED else ""
+    return [f"Also in the folder, and not asked for this time: {'; '.join(rows[:_MOST_NAMED])}{more}."]
 
 
 def failures(summaries: list[Summary]) -> list[str]:
@@ -74,13 +88,35 @@ def value_cell(found: Estimate | None, digits: int = 2) -> str:
     return "–" if found is None else f"{found.value:.{digits}f}"
 
 
+def _table(summary: Summary, width: int) -> Table:
+    """Lay out the summary's rows; columns on the right for which there is no room stay out, and stand in `rows.csv`."""
+    lines = [_cells(summary, one) for one in summary.rows]
+    headings = list(_HEADINGS)
+    if any(one.row.restarts or one.row.run_restarts for one in summary.rows):
+        headings.insert(_ESSENTIAL, "started again")
+        lines = [[*line[:_ESSENTIAL], restarts_cell(one.row), *line[_ESSENTIAL:]] for line, one in zip(lines, summary.rows, strict=True)]
+    table = Table(title=_title(summary), title_justify="left", title_style="bold")
+    taken = 1
+    for position, (heading, *column) in enumerate(zip(headings, *lines, strict=True)):
+        # two spaces and a border; headings break between words
+        least = max(*(len(cell) for cell in column), *(len(word) for word in heading.split()))
+        taken += 3 + least
+        if position >= _ESSENTIAL and taken > width:
+            headings = headings[:position]
+            break
+        table.add_column(heading, justify="left" if position == 0 else "right", min_width=least if position else None)
+    for line, one in zip(lines, summary.rows, strict=True):
+        table.add_row(*line[: len(headings)], style="red" if one.iqm is None else None)
+    return table
+
+
 def _cells(summary: Summary, one: RowSummary) -> list[str]:
     seeds = seeds_cell(summary, one)
     if one.iqm is None:
         return [one.label, seeds, "failed", *[""] * (len(_HEADINGS) - 3)]
     encoder = one.row.encoder
     described = [f"{np.prod(encoder.latents)}", _speed(one), f"{encoder.parameters:,}"] if encoder else ["–"] * 3
-    seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
+    seconds = "–" if one.row.seconds is None else f"{one.row.seconds:,.0f}"
     numbers = [value_cell(one.iqm), interval_cell(one.iqm), value_cell(one.median), value_cell(one.optimality_gap)]
     return [one.label, seeds, *numbers, seconds, *described]
 

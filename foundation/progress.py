@@ -34,13 +34,9 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} {self.unit}/s" if speed >= 10 else f"{speed:.1f} {self.unit}/s")
 
 
-@contextmanager
-def progress_bar(description: str, total: int | None, unit: str = "steps", done: int = 0) -> Iterator[Advance]:
-    """Show a bar on standard error, with rate and time left; without a terminal, print a line every ten percent."""
-    if not console.is_terminal:
-        yield _plain_lines(description, total, unit, done)
-        return
-    columns = (
+def bar_columns(unit: str) -> tuple[ProgressColumn, ...]:
+    """Return what a bar shows: what, how far, how fast, time passed and left."""
+    return (
         TextColumn("{task.description}"),
         BarColumn(),
         # where the terminal is narrow the bar gives way, and no number goes on in the next line
@@ -48,9 +44,16 @@ def progress_bar(description: str, total: int | None, unit: str = "steps", done:
         _Rate(unit),
         TimeElapsedColumn(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None, unit: str = "steps", done: int = 0) -> Iterator[Advance]:
+    """Show a bar on standard error, with rate and time left; without a terminal, print a line every ten percent."""
+    if not console.is_terminal:
+        yield _plain_lines(description, total, unit, done)
+        return
+    with Progress(*bar_columns(unit), TextColumn("{task.fields[note]}"), console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
         def advance(amount: int = 1, note: str | None = None, total: int | None = None) -> None:

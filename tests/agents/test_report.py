@@ -89,7 +89,7 @@ def test_numbers_of_a_task_are_those_of_its_runs() -> None:
     assert found.optimality_gap.value == pytest.approx(1 - (5 - 1) / (11 - 1))
     assert found.area
     assert found.area.value == pytest.approx(area_under_curve([50, 100], [2.5, 5]))
-    assert found.restarts == SEEDS
+    assert found.row.restarts == SEEDS
 
 
 def test_paired_differences_take_the_seeds_that_both_rows_have() -> None:
@@ -132,7 +132,7 @@ def test_a_task_without_a_target_has_no_normalised_score() -> None:
 def test_rows_of_one_task_are_joined_and_told_apart() -> None:
     other = replace(row("vae", 3), algorithm="DQN")
     joined = join([task(row("vae", 5), *PLAYERS), task(other, *PLAYERS, source="two")])
-    assert [one.label for one in joined[0].rows] == ["vae, PPO", "vae, DQN", "random", "scripted"]
+    assert [one.label for one in joined[0].rows] == ["vae with PPO", "vae with DQN", "random", "scripted"]
     assert len({one.key for one in joined[0].rows}) == 4
     joined = join([task(row("vae", 5), *PLAYERS), task(row("vae", 3), *PLAYERS, source="two")])
     assert [one.label for one in joined[0].rows][:2] == ["vae", "vae (two)"]
@@ -155,7 +155,7 @@ def test_joined_reports_read_what_comparisons_wrote_and_can_be_joined_again(tmp_
 def test_what_cannot_be_joined_says_why(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "comparison.json").write_text('{"format": 1}')
-    with pytest.raises(UserError, match="format 1, this version reads 2; run its comparison's command again"):
+    with pytest.raises(UserError, match="format 1, this version reads 2 and 3; write it anew"):
         join_reports((tmp_path / "old", tmp_path / "none"), tmp_path / "out", "")
     with pytest.raises(UserError, match="name the folder of a finished comparison"):
         read_results(tmp_path / "none")
