@@ -23,6 +23,7 @@ _LONGEST_PAUSE = 60.0
 _COUNT_SECONDS = 5.0
 _CROWDED_SECONDS = 15.0
 """How long more runs than there is room for may be under way: deaths are noticed within that time."""
+_LOST_STARTS = 10
 _LOST_SECONDS = 600.0
 """How long jobs wait for a node that has what they ask for, where none is left."""
 
@@ -182,8 +183,8 @@ def run_jobs(
                 pool.stop()
             pool.fill(waiting)
             for attempt, outcome in pool.poll() or pool.given_up(waiting):
-                if outcome.died and not received and attempt.restarts < retries:
-                    waiting.append(attempt.again(outcome))
+                if outcome.died and not received and attempt.restarts < retries and attempt.lost < _LOST_STARTS:
+                    waiting.append(attempt.again(outcome.message, pool.began(attempt)))
                 else:
                     ended(_final(outcome, attempt, bool(received)))
             watch(pool.progress())
@@ -196,12 +197,14 @@ class _Attempt:
 
     job: Job
     restarts: int = 0
+    lost: int = 0
+    """Times that its worker died before it began: on a node that is dying, mostly. These are no restarts."""
     not_before: float = 0.0
 
-    def again(self, outcome: Outcome) -> "_Attempt":
-        pause = min(2.0**self.restarts, _LONGEST_PAUSE)
-        say(f"{self.job.key}: {outcome.message}; starting it again in {pause:.0f} s, from its last checkpoint")
-        return _Attempt(self.job, self.restarts + 1, time.monotonic() + pause)
+    def again(self, reason: str, began: bool) -> "_Attempt":
+        pause = min(2.0 ** (self.restarts + self.lost), _LONGEST_PAUSE)
+        say(f"{self.job.key}: {reason}; starting it again in {pause:.0f} s, from its last checkpoint")
+        return _Attempt(self.job, self.restarts + began, self.lost + (not began), time.monotonic() + pause)
 
 
 class _Pool:
@@ -247,6 +250,10 @@ class _Pool:
             return []
         ready, _ = ray.wait(list(self.running), timeout=_POLL_SECONDS)
         return [self._ended(reference) for reference in ready]
+
+    def began(self, attempt: _Attempt) -> bool:
+        """Say whether a worker had taken the attempt up."""
+        return attempt.job.key in self.placed
 
     def given_up(self, waiting: list[_Attempt]) -> list[tuple[_Attempt, Outcome]]:
         """Return all that waits as failed, where no living node has had room for any of it for long."""
