@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
-from agents.plots import png, svg
+from agents.plots import on_page, png, svg
 from agents.search.findings import Finding, Findings, again, find, shown, to_csv, to_json, warning
 from agents.search.search import Search
 from agents.search.space import Parameter
@@ -23,6 +23,7 @@ from foundation.files import write_atomically
 
 _STYLE = Path(__file__).resolve().parent.parent / "report.css"
 _FINISHED, _STOPPED, _FAILED = "#0072B2", "#E69F00", "#b00020"
+_INK = "#1c2430"
 _COLUMNS, _WIDTH, _HEIGHT = 3, 3.4, 2.9
 
 
@@ -43,10 +44,10 @@ def print_findings(findings: Findings, next_command: str | None) -> None:
     """Print the table of trials, best first, the warning, and the command that runs the best one again."""
     console = Console(markup=False)
     # not to a terminal, a table is as wide as it needs to be
-    console.width = console.width if console.is_terminal else max(console.width, 40 + 24 * len(findings.search.space.names))
+    console.width = console.width if console.is_terminal else max(console.width, 60 + 16 * len(findings.search.space.names))
     table = Table(title=_title(findings), title_justify="left", title_style="bold")
     for heading in _headings(findings):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for one in findings.found:
         table.add_row(*_cells(findings, one), style="red" if one.record.ended == "failed" else None)
     console.print(table)
@@ -62,7 +63,8 @@ def scores_figure(findings: Findings) -> Figure:
     parameters = findings.search.space.parameters
     rows = -(-len(parameters) // _COLUMNS)
     columns = min(_COLUMNS, len(parameters))
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    ink: Any = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), _INK)
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, **ink}):
         figure = Figure(figsize=(max(_WIDTH * columns, 4.5), _HEIGHT * rows + 0.6), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes, parameter in zip(grid.flat, parameters, strict=False):
@@ -89,7 +91,7 @@ def page(findings: Findings, drawing: str, next_command: str | None) -> str:
         f"<pre>{_text(next_command)}</pre>" if next_command else "",
         f"<h2>Trials</h2><div class=scroll><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>",
         f"<h2>Failed</h2><ul>{failures}</ul>" if failures else "",
-        f"<h2>Scores</h2><figure><div class=scroll>{drawing[drawing.index('<svg') :]}</div></figure>",
+        f"<h2>Scores</h2><figure><div class=scroll><div class=figure>{on_page(drawing, 'scores-')}</div></div></figure>",
         f"<h2>Command and space</h2><pre>{_text(findings.command)}\n\n{_text(_space_lines(space))}</pre>",
         f"<footer>Written {time.strftime('%Y-%m-%d %H:%M')}.</footer>",
     ]
@@ -113,6 +115,7 @@ def _draw(axes: Axes, parameter: Parameter, findings: Findings) -> None:
     axes.scatter(failed, [0.03] * len(failed), marker="x", s=26, color=_FAILED, label="failed", transform=axes.get_xaxis_transform())
     _scale_axis(axes, parameter)
     axes.set_xlabel(parameter.name)
+    axes.tick_params(which="both", colors=_INK)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -152,15 +155,21 @@ def _nearest(order: list[str], value: str) -> str:
 
 
 def _headings(findings: Findings) -> list[str]:
-    return ["trial", "score", "steps", "ended", *findings.search.space.names]
+    agents = ["agents"] if findings.search.config.seeds > 1 else []
+    return ["trial", "score", *agents, "steps", "ended", *_short(findings.search.space.names)]
+
+
+def _short(names: list[str]) -> list[str]:
+    """Return the last parts of dotted names, whole names where several end alike."""
+    last = [name.rpartition(".")[2] for name in names]
+    return [end if last.count(end) == 1 else name for name, end in zip(names, last, strict=True)]
 
 
 def _cells(findings: Findings, one: Finding) -> list[str]:
     score = "–" if one.score is None else f"{one.score:.2f}"
-    if len(one.agents) > 1:
-        score += f" ({min(one.agents):.2f} to {max(one.agents):.2f})"
+    agents = [f"{min(one.agents):.2f} to {max(one.agents):.2f}" if one.agents else "–"] if findings.search.config.seeds > 1 else []
     steps = "–" if one.steps is None else f"{one.steps:,}"
-    return [one.trial.key, score, steps, one.how, *(shown(one.trial.values[name]) for name in findings.search.space.names)]
+    return [one.trial.key, score, *agents, steps, one.how, *(shown(one.trial.values[name]) for name in findings.search.space.names)]
 
 
 def _title(findings: Findings) -> str:
