@@ -74,6 +74,7 @@ def compare(argv: Sequence[str]) -> int:
     if received is not None:
         say(f"stopped; {folder} holds what is done: run the same command again to go on")
         return 128 + received
+    say("writing the report")
     status = _show_report(write_report(comparison, shlex.join(["python", "compare_encoders.py", *argv])), folder)
     for sentence in not_asked_line(comparison.not_asked()):
         print(sentence)

@@ -21,7 +21,7 @@ from agents.tables import failures, interval_cell, not_asked_line, restarts_cell
 MOST_FILM_BYTES = 6_000_000
 """Films of later rows are left out of the page above this; they lie beside the runs."""
 
-_NOTES = ("All agents", "Scores are", "Not in", "Restarts")
+_NOTES = ("All agents", "Scores are", "Not in", "Restarts", "Also in")
 _STYLE = Path(__file__).with_name("report.css")
 _CAPTIONS = {
     "intervals": "Interquartile mean and 95 % interval of each row",
@@ -36,7 +36,7 @@ def page(
     """Return the page; `drawings` holds the SVG figures of each summary, by its name and the figure's."""
     title = "Encoders compared on " + " and ".join(dict.fromkeys(task.name for task in tasks))
     colours = row_colours(summaries)
-    sections = [f"<h1>{_text(title)}</h1><p class=lead>{_text(' '.join([_lead(tasks), *not_asked_line(not_asked)]))}</p>"]
+    sections = [f"<h1>{_text(title)}</h1><p class=lead>{_text(_lead(tasks))}</p>", *map(_finding, not_asked_line(not_asked))]
     for number, summary in enumerate(summaries):
         sections += _summary_sections(summary, colours, drawings[summary.name], f"s{number}-", len(summaries) > 1)
     sections += [

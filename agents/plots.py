@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from agents.summary import RowSummary, Summary
@@ -25,8 +26,15 @@ def row_colours(summaries: list[Summary]) -> dict[str, str]:
     """Return one colour a row's label, the same in every figure of a report."""
     rows = {one.label: one.row for summary in summaries for one in summary.rows}
     learners = [label for label, row in rows.items() if row.player is None]
-    colours = {label: _COLOURS[index % len(_COLOURS)] for index, label in enumerate(learners)}
+    colours = {label: _colour(index) for index, label in enumerate(learners)}
     return colours | {label: _PLAYER_COLOURS[row.player] for label, row in rows.items() if row.player}
+
+
+def _colour(index: int) -> str:
+    """Return the colour of a learner by its number; after all eight, the same ones darker, then lighter."""
+    turn, place = divmod(index, len(_COLOURS))
+    other, share = ((0.0, 0.0), (0.0, 0.45), (1.0, 0.5))[turn % 3]
+    return to_hex([(1 - share) * part + share * other for part in to_rgb(_COLOURS[place])])
 
 
 def figures(summary: Summary, colours: dict[str, str]) -> dict[str, Figure]:
@@ -64,7 +72,7 @@ def intervals_figure(summary: Summary, colours: dict[str, str]) -> Figure:
 def curves_figure(summary: Summary, colours: dict[str, str]) -> Figure:
     """Draw the learning curve of every row with a band of 95 % intervals over seeds."""
     task = summary.tasks[0]
-    with _axes(summary, 4.4) as (figure, axes):
+    with _axes(summary, 4.4 + _legend_height(summary)) as (figure, axes):
         limit = _limit(summary)
         for one in summary.rows:
             colour = colours[one.label]
@@ -90,7 +98,7 @@ def curves_figure(summary: Summary, colours: dict[str, str]) -> Figure:
 
 def profiles_figure(summary: Summary, colours: dict[str, str]) -> Figure:
     """Draw the share of runs that score above each threshold, with pointwise bands."""
-    with _axes(summary, 4.2) as (figure, axes):
+    with _axes(summary, 4.2 + _legend_height(summary)) as (figure, axes):
         for one in summary.rows:
             if one.row.key in summary.profiles:
                 profile, low, high = summary.profiles[one.row.key]
@@ -179,6 +187,11 @@ def _seeds(one: RowSummary) -> str:
     counts = sorted({len(task) for task in one.scores})
     text = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"{text} seed" if text == "1" else f"{text} seeds"
+
+
+def _legend_height(summary: Summary) -> float:
+    """Return the inches that a legend of many rows takes beyond one of eight."""
+    return 0.1 * max(len(summary.rows) - 8, 0)
 
 
 def _legend(axes: Axes) -> None:

@@ -124,6 +124,7 @@ class ProgressTable:
         if outcome.status == "finished":
             state.steps, state.score = state.cell.run.steps, outcome.value["final_return"]
             state.deaths = outcome.value.get("restarts", 0)
+        self.bar.update(self.task, completed=self.steps)
 
     def watch(self, progress: Progress) -> None:
         """Take in what the runs have reported."""

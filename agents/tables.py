@@ -14,7 +14,7 @@ from agents.results import RowResults, TaskResults
 from agents.statistics import Estimate
 from agents.summary import RowSummary, Summary, to_table
 
-_HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds a run", "latents", "ms a frame", "encoder weights")
+_HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds\na run", "latents", "ms\na frame", "encoder\nweights")
 _ESSENTIAL = 4
 """Columns that even a narrow terminal shows: the row, its seeds, its score and the interval."""
 _MOST_NAMED = 6
@@ -93,18 +93,17 @@ def _table(summary: Summary, width: int) -> Table:
     lines = [_cells(summary, one) for one in summary.rows]
     headings = list(_HEADINGS)
     if any(one.row.restarts or one.row.run_restarts for one in summary.rows):
-        headings.insert(_ESSENTIAL, "started again")
+        headings.insert(_ESSENTIAL, "started\nagain")
         lines = [[*line[:_ESSENTIAL], restarts_cell(one.row), *line[_ESSENTIAL:]] for line, one in zip(lines, summary.rows, strict=True)]
     table = Table(title=_title(summary), title_justify="left", title_style="bold")
     taken = 1
     for position, (heading, *column) in enumerate(zip(headings, *lines, strict=True)):
-        # two spaces and a border; headings break between words
-        least = max(*(len(cell) for cell in column), *(len(word) for word in heading.split()))
-        taken += 3 + least
+        # two spaces and a border
+        taken += 3 + max(len(text) for text in (*column, *heading.split("\n")))
         if position >= _ESSENTIAL and taken > width:
             headings = headings[:position]
             break
-        table.add_column(heading, justify="left" if position == 0 else "right", min_width=least if position else None)
+        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position > 0)
     for line, one in zip(lines, summary.rows, strict=True):
         table.add_row(*line[: len(headings)], style="red" if one.iqm is None else None)
     return table
