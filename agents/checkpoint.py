@@ -97,7 +97,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
 def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm, folder: Path) -> tuple[Position, list[Segment]]:
     """Put the algorithm, its environments and the random generators back; return the position and the replay buffer's segments.
 
-    Environments that cannot be restored begin fresh episodes.
+    Environments that cannot be restored begin fresh episodes, and so do all where an actor's death was found as they were saved.
     """
     algorithm.set_parameters(content["parameters"], exact_match=True)
     for name, value in content.get("variables", {}).items():
@@ -187,13 +187,15 @@ def _worlds(algorithm: BaseAlgorithm) -> dict[str, Any]:
     if memory is not None:
         worlds["lstm"] = [[tensor.cpu() for tensor in pair] for pair in memory]
     encoding = _encoding_layer(venv)
-    return worlds if encoding is None else {**worlds, "encoder": dict(encoding.encoder_state())}
+    if encoding is not None:
+        worlds["encoder"] = dict(encoding.encoder_state())
+    return {**worlds, "whole": not _cut_off(venv)}
 
 
 def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
     venv = algorithm.env
     assert venv is not None
-    exact = all(venv.env_method("can_restore"))
+    exact = worlds.get("whole", True) and all(venv.env_method("can_restore"))
     if exact:
         # a reset first: environments allocate in it
         venv.reset()
@@ -211,6 +213,12 @@ def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
     encoding = _encoding_layer(venv)
     if encoding is not None:
         encoding.restore_encoder_state(worlds.get("encoder", {}))
+
+
+def _cut_off(venv: VecEnv) -> bool:
+    """Whether remote environments died since the last step: what was saved of them is of the episodes after."""
+    remote: Any = venv.unwrapped
+    return hasattr(type(remote), "cut_off") and bool(remote.cut_off().any())
 
 
 def _encoding_layer(venv: VecEnv) -> Any:

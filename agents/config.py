@@ -1,6 +1,5 @@
 """What a run is: an encoder or a control, an environment, an algorithm, a seed."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
@@ -81,10 +80,6 @@ class RemoteConfig:
     def __post_init__(self) -> None:
         _at_least(0, actors=self.actors, replacements=self.replacements, backoff_seconds=self.backoff_seconds)
         _at_least(1, timeout_seconds=self.timeout_seconds)
-
-    def cpus(self, runs: int = 1) -> int:
-        """Return the whole CPUs that the actors of so many runs ask of Ray."""
-        return math.ceil(round(ACTOR_CPUS * self.actors * runs, 6))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.algorithms import Learner
-from agents.config import EnvironmentConfig, RemoteConfig
+from agents.config import ACTOR_CPUS, EnvironmentConfig, RemoteConfig
 from agents.episodes import Episodes, evaluation_seed, training_seed
 from foundation.errors import UserError
 from frames.action_centres import ActionCentres, action_centres
@@ -70,19 +70,21 @@ def training_environments(
 
     They are in this process, or in Ray actors where `remote` says so; both see the same worlds.
     """
-    seeds = [partial(training_seed, run_seed, index) for index in range(count)]
-    if remote is None or not remote.actors:
-        return _vectorised(config, seeds, frozen)
-    return _remote(config, seeds, frozen, remote)
+    return _environments(config, [partial(training_seed, run_seed, index) for index in range(count)], frozen, remote)
 
 
-def evaluation_environments(config: EnvironmentConfig, count: int, frozen: FrozenEncoder | None) -> VecEnv:
-    """Return `count` parallel environments that share out the evaluation worlds: number i plays i, i + count, ..."""
+def evaluation_environments(
+    config: EnvironmentConfig, count: int, frozen: FrozenEncoder | None, remote: RemoteConfig | None = None
+) -> VecEnv:
+    """Return `count` parallel environments that share out the evaluation worlds: number i plays i, i + count, ...
+
+    They are where those of training are.
+    """
 
     def seed_of(index: int, episode: int) -> int:
         return evaluation_seed(index + episode * count)
 
-    return _vectorised(config, [partial(seed_of, index) for index in range(count)], frozen)
+    return _environments(config, [partial(seed_of, index) for index in range(count)], frozen, remote)
 
 
 def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
@@ -90,8 +92,12 @@ def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
     return venv.unwrapped.envs  # type: ignore[attr-defined]
 
 
-def _vectorised(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None) -> VecEnv:
+def _environments(
+    config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig | None
+) -> VecEnv:
     refuse_other_resize(config, frozen)
+    if remote is not None and remote.actors:
+        return _remote(config, seeds, frozen, remote)
     venv = DummyVecEnv([partial(_with_episodes, config, seed_of, {}) for seed_of in seeds])
     return venv if frozen is None else VecLatent(venv, frozen)
 
@@ -100,13 +106,15 @@ def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], fr
     # brings Ray
     from agents.remote import ArrivingLatent, RayVecEnv
 
-    refuse_other_resize(config, frozen)
     venv = RayVecEnv(
         [partial(_with_episodes, config, seed_of) for seed_of in seeds],
-        remote.actors,
+        min(remote.actors, len(seeds)),
         frozen=frozen if remote.encode == "worker" else None,
         replacements=remote.replacements,
         backoff_seconds=remote.backoff_seconds,
+        timeout_seconds=remote.timeout_seconds,
+        # training and evaluation take turns
+        cpus=ACTOR_CPUS / 2,
     )
     return venv if frozen is None or remote.encode == "worker" else ArrivingLatent(venv, frozen)
 

@@ -12,7 +12,7 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.config import EnvironmentConfig
+from agents.config import EnvironmentConfig, RemoteConfig
 from agents.environment import evaluation_environments
 from agents.episodes import evaluation_seed
 from foundation.errors import UserError
@@ -59,14 +59,18 @@ class Acting:
 
 
 class Evaluation:
-    """Plays the same evaluation worlds as often as asked, in environments of its own."""
+    """Plays the same evaluation worlds as often as asked, in environments of its own: in Ray actors where `remote` says so."""
 
-    def __init__(self, environment: EnvironmentConfig, frozen: FrozenEncoder | None, episodes: int) -> None:
-        self.venv = evaluation_environments(environment, min(episodes, environment.evaluated_at_once, _MOST_ENVIRONMENTS), frozen)
+    def __init__(
+        self, environment: EnvironmentConfig, frozen: FrozenEncoder | None, episodes: int, remote: RemoteConfig | None = None
+    ) -> None:
+        count = min(episodes, environment.evaluated_at_once, _MOST_ENVIRONMENTS)
+        self.venv = evaluation_environments(environment, count, frozen, remote)
 
     def play(self, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
         """Play evaluation episodes 0 to `episodes` - 1."""
-        self.venv.env_method("start_over")
+        # an option of the reset, since an environment that replaces one which dies in it is told, too
+        self.venv.set_options({"start_over": True})
         return play_episodes(self.venv, act, episodes, keep_pictures)
 
     def play_policy(
@@ -109,9 +113,9 @@ def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = F
     return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures)
 
 
-def play_random(environment: EnvironmentConfig, episodes: int, seed: int) -> Played:
+def play_random(environment: EnvironmentConfig, episodes: int, seed: int, remote: RemoteConfig | None = None) -> Played:
     """Play with uniformly random actions, from the same actions that agents choose from."""
-    evaluation = Evaluation(environment, None, episodes)
+    evaluation = Evaluation(environment, None, episodes, remote)
     space = evaluation.venv.action_space
     space.seed(seed)
     try:

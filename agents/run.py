@@ -136,7 +136,7 @@ class _Training:
         self.saved_at = time.monotonic()
         self.resumed = checkpoint is not None
         episodes = config.evaluation.episodes, config.evaluation.final_episodes
-        self.evaluation = Evaluation(config.environment, self.frozen, max(episodes))
+        self.evaluation = Evaluation(config.environment, self.frozen, max(episodes), config.remote)
         self.metrics = MetricsFile(config.run, self.position.metrics_bytes, self.position.steps)
         self.clock = time.perf_counter()
         self.seconds_before = self.position.seconds

@@ -154,18 +154,22 @@ def _hear(connections: Collection[ActorConnection]) -> None:
 
 def _connected(address: tuple[str, int], key: bytes) -> Connection | None:
     try:
-        with socket.create_connection(address, _CONNECT_SECONDS) as made:
-            made.settimeout(None)
-            connection = Connection(made.detach())
-        if not connection.poll(_CONNECT_SECONDS):
-            raise TimeoutError("no answer")
-        answer_challenge(connection, key)
-        deliver_challenge(connection, key)
-        tune(connection)
-        _limit(connection)
+        return _dialled(address, key)
     except (OSError, EOFError, AuthenticationError) as error:
         print(f"no connection to the environment actor at {address[0]}:{address[1]} ({error}): going on with Ray calls", file=sys.stderr)
         return None
+
+
+def _dialled(address: tuple[str, int], key: bytes) -> Connection:
+    with socket.create_connection(address, _CONNECT_SECONDS) as made:
+        made.settimeout(None)
+        connection = Connection(made.detach())
+    if not connection.poll(_CONNECT_SECONDS):
+        raise TimeoutError("no answer")
+    answer_challenge(connection, key)
+    deliver_challenge(connection, key)
+    tune(connection)
+    _limit(connection)
     return connection
 
 

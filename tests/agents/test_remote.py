@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 
 import gymnasium
 import numpy as np
@@ -15,9 +16,11 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.algorithms import PPOSettings
+from agents.checkpoint import Position, read_checkpoint, restore_checkpoint, save_checkpoint
 from agents.cluster import local_ray
 from agents.config import AgentRun, EnvironmentConfig, EvaluationConfig, RemoteConfig
 from agents.episodes import Episodes
+from agents.evaluation import play_episodes
 from agents.remote import ArrivingLatent, RayVecEnv
 from agents.run import Stopped, train_agent
 from encoders import StoreReference, make_encoder, prepare
@@ -111,7 +114,7 @@ def make(count=4, actors=2, world=Noise, **options):
 @pytest.fixture(scope="module")
 def shared(cluster):
     """Return four environments in two actors, which every test that does without its own begins anew."""
-    venv = make()
+    venv = make(world=Saved)
     yield venv
     venv.close()
 
@@ -129,6 +132,14 @@ def local(count=4):
     return venv
 
 
+def restarts(venv):
+    """Return how often the environments have died, and how many resets failed."""
+    total = Counter()
+    for one in venv.get_attr("restarts"):
+        total.update(one)
+    return total
+
+
 def kill(venv, row):
     """Kill the actor of an environment: with SIGKILL, since an actor may still answer after `ray.kill`."""
     os.kill(venv.places()[row]["pid"], signal.SIGKILL)
@@ -139,6 +150,9 @@ def assert_equal(found, expected, tolerance=0.0):
         assert found.keys() == expected.keys()
         for key in expected.keys() - {"deaths"}:
             assert_equal(found[key], expected[key], tolerance)
+    elif isinstance(expected, tuple):
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other, tolerance)
     elif isinstance(expected, np.ndarray):
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
@@ -188,14 +202,17 @@ def test_latents_have_the_bits_of_local_ones_in_whatever_order_results_come(remo
     assert_same_steps(ArrivingLatent(remote, frozen), VecLatent(local(), frozen), steps=3, late=[0])
 
 
-def test_actors_killed_at_work_are_replaced_and_each_death_counts_once(remote) -> None:
+def test_actors_killed_or_stopped_at_work_are_replaced_and_each_death_counts_once(remote) -> None:
     remote.set_attr("noted", 0.2)
     before, deaths, begun = remote.reset(), [], []
     for turn, rows in enumerate(([0, 1], [2, 3], [0, 1])):
         pid = remote.places()[rows[0]]["pid"]
         was = remote.get_attr("restarts"), remote.get_attr("episode")
+        if turn == 2:
+            # it will hang, and not be waited for
+            remote._groups[0].actor.timeout_seconds = 0.2
         remote.step_async(np.full(4, 3))
-        os.kill(pid, signal.SIGKILL) if turn else ray.kill(remote.actors()[0], no_restart=True)
+        ray.kill(remote.actors()[0]) if turn == 0 else os.kill(pid, signal.SIGKILL if turn == 1 else signal.SIGSTOP)
         observation, rewards, dones, infos = remote.step_wait()
         assert [row for row in range(4) if infos[row].get("actor_died")] == rows
         for row in rows:
@@ -215,14 +232,67 @@ def test_actors_killed_at_work_are_replaced_and_each_death_counts_once(remote) -
 def test_a_death_found_between_two_steps_ends_the_episode_at_the_next(remote, frozen) -> None:
     venv = ArrivingLatent(remote, frozen)
     before = venv.reset()
-    deaths = sum(one["deaths"] for one in remote.get_attr("restarts"))
+    deaths = restarts(remote)
     kill(remote, 0)
     assert len(venv.env_method("action_masks")) == 4
     _, _, dones, infos = venv.step(np.zeros(4, int))
     assert dones[:2].all()
     assert np.array_equal(infos[1]["terminal_observation"]["latent"], before["latent"][1])
     assert not venv.step(np.zeros(4, int))[2][:2].any()
-    assert sum(one["deaths"] for one in remote.get_attr("restarts")) == deaths + 2
+    assert restarts(remote) == deaths + Counter(deaths=2)
+
+
+def test_no_episode_goes_on_from_a_checkpoint_in_which_its_actor_was_found_dead(remote, tmp_path) -> None:
+    algorithm = PPOSettings(n_envs=4, n_steps=4, batch_size=4, net_arch=(8,)).make(remote, 0, "cpu")
+    algorithm._last_obs = algorithm.env.reset()
+
+    def starts():
+        algorithm._last_episode_starts = np.zeros(4, bool)
+        save_checkpoint(tmp_path, {}, Position(), algorithm, [])
+        restore_checkpoint(read_checkpoint(tmp_path), algorithm, tmp_path)
+        return algorithm._last_episode_starts.tolist()
+
+    assert starts() == [False] * 4
+    kill(remote, 0)
+    assert starts() == [True] * 4
+
+
+def test_an_evaluation_plays_whole_episodes_of_its_worlds_whatever_dies(remote) -> None:
+    def returns(venv, killed=()):
+        calls = []
+
+        def act(observation, starts):
+            calls.append(None)
+            if len(calls) in killed:
+                kill(venv, 0)
+            return np.ones(4, int)
+
+        venv.set_options({"start_over": True})
+        played = play_episodes(venv, act, 10, keep_pictures=True)
+        return played.returns, played.lengths, np.array(played.pictures)
+
+    expected = returns(local())
+    assert_equal(returns(remote), expected)
+    before = restarts(remote)
+    # between two evaluations, so that the reset fails, and in the first episode
+    kill(remote, 2)
+    assert_equal(returns(remote, killed=[3]), expected)
+    assert restarts(remote) == before + Counter(deaths=2, failed_resets=2)
+
+
+def test_without_a_connection_steps_go_through_ray(frozen, monkeypatch, capsys) -> None:
+    def refuse(address, key):
+        raise ConnectionRefusedError("closed")
+
+    monkeypatch.setattr("agents.remote.connection._dialled", refuse)
+    venv, expected = make(2, 1), local(2)
+    assert_same_steps(venv, expected)
+    told = capsys.readouterr().err
+    assert (told.count("\n"), "(closed): going on with Ray calls" in told) == (1, True)
+    monkeypatch.undo()
+    kill(venv, 0)
+    assert venv.step(np.zeros(2, int))[2].all()
+    venv.close()
 
 
 def test_latents_encoded_by_an_actor_are_those_of_the_learner(frozen) -> None:
