@@ -19,8 +19,8 @@ def tune(argv: Sequence[str]) -> int:
     require_tune()
     search = Search(config)
     # what cannot work is said before Ray starts and before the search's folder is made
-    for trial in search.trials:
-        check_environment(trial.settings.environment, trial.settings.algorithm)
+    for settings in {repr(trial.settings.environment): trial.settings for trial in search.trials}.values():
+        check_environment(settings.environment, settings.algorithm)
     if config.encoder is not None:
         say(reading_line(config.encoder, config.latents))
     with search.remembered():

@@ -59,6 +59,11 @@ class Findings:
         return self.found[0] if self.found and self.found[0].record.ended == "finished" else None
 
     @property
+    def restarts(self) -> int:
+        """Times that trials were started again after their workers died."""
+        return sum(one.record.restarts for one in self.found)
+
+    @property
     def complete(self) -> bool:
         """Whether every trial did all its steps or was stopped early."""
         return all(one.record.ended in ("finished", "stopped early") for one in self.found)
@@ -148,11 +153,11 @@ def to_csv(findings: Findings) -> str:
     names = findings.search.space.names
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["trial", "ended", "steps", "score", *names, "message"])
+    writer.writerow(["trial", "ended", "steps", "score", *names, "restarts", "message"])
     for one in findings.found:
         values = [shown(one.trial.values[name]) for name in names]
         known = ["" if number is None else number for number in (one.steps, one.score)]
-        writer.writerow([one.trial.number, one.how, *known, *values, one.record.message])
+        writer.writerow([one.trial.number, one.how, *known, *values, one.record.restarts, one.record.message])
     return buffer.getvalue()
 
 
@@ -166,7 +171,8 @@ def shown(value: Any) -> str:
 def _trial_json(one: Finding) -> dict[str, Any]:
     known = {"trial": one.trial.number, "ended": one.how, "steps": one.steps, "score": one.score, "values": one.trial.values}
     rungs = [{"step": reached.step, "score": reached.score} for reached in one.record.scores]
-    return {**known, "agents": one.agents, "scores": rungs, "encoder": one.encoder, "message": one.record.message, "folder": one.trial.key}
+    known |= {"agents": one.agents, "restarts": one.record.restarts}
+    return {**known, "scores": rungs, "encoder": one.encoder, "message": one.record.message, "folder": one.trial.key}
 
 
 def _rank(one: Finding) -> tuple[float, ...]:

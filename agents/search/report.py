@@ -176,7 +176,9 @@ def _title(findings: Findings) -> str:
     config = findings.search.config
     agents = "1 agent" if config.seeds == 1 else f"{config.seeds} agents"
     episodes = config.evaluation.final_episodes
-    return f"{len(findings.found)} trials of {agents}: mean return of {episodes} evaluation episodes after {config.steps:,} agent steps"
+    restarts = f"; {findings.restarts} restarts after workers died" if findings.restarts else ""
+    about = f"mean return of {episodes} evaluation episodes after {config.steps:,} agent steps"
+    return f"{len(findings.found)} trials of {agents}: {about}{restarts}"
 
 
 def _method(findings: Findings) -> str:

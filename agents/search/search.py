@@ -36,6 +36,8 @@ class Record:
     ended: Ended | None = None
     message: str = ""
     """Why it failed."""
+    restarts: int = 0
+    """Times that it was started again after its worker died."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Trial:
         record = self.record()
         if not record.scores or step > record.scores[-1].step:
             self.write(dataclasses.replace(record, scores=[*record.scores, Reached(step, score)]))
+
+    def add_restart(self) -> None:
+        """Count that the trial was started again."""
+        record = self.record()
+        self.write(dataclasses.replace(record, restarts=record.restarts + 1))
 
     def end(self, ended: Ended, message: str = "") -> None:
         """Record how the trial ended."""

@@ -109,6 +109,10 @@ def train_encoder(plan: EncoderPlan, report: Report) -> None:
             _wait(report, "waiting for an equal encoder")
         if plan.trained:
             return
+        with ExitStack() as left_behind:
+            # a command goes on whose worker was killed
+            while not _locked(left_behind, plan.encoder):
+                _wait(report, "waiting for the encoder's training to end")
         write_atomically(plan.folder / "preset.yaml", yaml.safe_dump(plan.preset, sort_keys=False))
         with (plan.folder / "output.txt").open("wb") as output:
             command = [sys.executable, *plan.command()]

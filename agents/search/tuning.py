@@ -3,7 +3,9 @@
 Tune's own files lie in a temporary folder and are never read: what it has to know of earlier runs comes from the search's folder.
 """
 
+import logging
 import os
+import re
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from agents.search.trials import Reached, TrialPlan, advance
 from agents.workers import Board, Progress, absolute, find_token, shared_token, stop_signals
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.progress import say
 
 INTERRUPTED = "interrupted"
 
@@ -55,6 +58,8 @@ def run_trials(search: Search, ended: Callable[[Trial], None], watch: Callable[[
     with ray_cluster(config.ray, local_cpus(config, min(config.workers or cores(), len(trials)))):
         needs = shared_gpus(run_needs(config), min(config.workers or len(trials), len(trials)))
         check_needs(needs)
+        # what it would say of failed trials stands in their records
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         with stop_signals() as received, shared_token(config.run) as token, _environment(_QUIET):
             _tune(search, trials, needs, {"token": token, "advance": advance}, _Watch(trials, ended, watch, received))
     return received[0] if received else None
@@ -94,8 +99,14 @@ class _Watch:
             self.trials[number].end(how, result.get("message", ""))
             self.ended(self.trials[number])
 
-    def died(self, number: int, reason: str) -> None:
-        self.trials[number].end("failed", f"its worker died ({reason})")
+    def restarted(self, number: int) -> None:
+        trial = self.trials[number]
+        trial.add_restart()
+        say(f"trial {trial.key}: its worker died, or a file or a connection failed; starting it again, from its agents' checkpoints")
+
+    def given_up(self, number: int, restarts: int, reason: str) -> None:
+        times = "1 restart" if restarts == 1 else f"{restarts} restarts"
+        self.trials[number].end("failed", f"given up after {times}: {reason}")
         self.ended(self.trials[number])
 
 
@@ -232,11 +243,19 @@ def _callback(watch: _Watch) -> Any:
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             watch.completed(trial.config["trial"], trial.last_result or {})
 
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            watch.restarted(trial.config["trial"])
+
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            said = str(trial.get_error() or "").strip().splitlines()
-            watch.died(trial.config["trial"], said[-1] if said else "it did not say why")
+            watch.given_up(trial.config["trial"], trial.num_failures - 1, _reason(trial.get_error()))
 
     return Watching()
+
+
+def _reason(error: object) -> str:
+    """Return what ended a trial's worker, in one line: the exception that Tune's text ends with, or that there was none."""
+    lines = str(error or "").strip().splitlines()
+    return lines[-1] if lines and re.match(r"[\w.]+(Error|Exception)\b", lines[-1]) else "its worker died"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agents.algorithms import PPOSettings
-from agents.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig, read_command
+from agents.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig, RayConfig, read_command
 from agents.run import Stopped, train_agent
 from agents.search import trials as trials_module
 from agents.search.command import require_tune
@@ -380,16 +380,19 @@ def test_without_tune_one_line_says_what_to_install(monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_tune_stops_the_worse_repeats_what_died_and_records_all(searching) -> None:
-    search = searching("algorithm.gamma: {grid: [0.5, 0.6, 0.7, 0.8, 0.9]}", trials=5, workers=1)
+    space = "algorithm.gamma: {grid: [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]}"
+    search = searching(space, trials=7, workers=1, ray=RayConfig(retries=1))
 
     def pretend(plan, rung, report):
         report(rung or 128, "")
         folder = plan.runs[0].run.parent
         if plan.number == 1:
             raise ZeroDivisionError("by nothing")
-        if plan.number == 3 and not (folder / "died").exists():
+        if plan.number == 6 or (plan.number == 3 and not (folder / "died").exists()):
             (folder / "died").touch()
             os._exit(1)
+        if plan.number == 5:
+            raise OSError("the disk is gone")
         return Reached(rung or 128, {0: 5.0, 2: 1.0, 3: 7.0, 4: 3.0}[plan.number])
 
     for trial in search.trials:
@@ -399,11 +402,15 @@ def test_tune_stops_the_worse_repeats_what_died_and_records_all(searching) -> No
         received = run_trials(search, lambda trial: ended.append(trial.number), lambda now: seen.update(now.steps), pretend)
     assert received is None
     records = [trial.record() for trial in search.trials]
-    assert [record.ended for record in records] == ["finished", "failed", "stopped early", "finished", "stopped early"]
+    assert [record.ended for record in records[:5]] == ["finished", "failed", "stopped early", "finished", "stopped early"]
+    assert [record.ended for record in records[5:]] == ["failed", "failed"]
     assert records[1].message == "ZeroDivisionError: by nothing"
+    assert [record.restarts for record in records] == [0, 0, 0, 1, 0, 1, 1]
+    assert records[5].message == "given up after 1 restart: OSError: the disk is gone"
+    assert records[6].message == "given up after 1 restart: its worker died"
     assert [reached.step for reached in records[3].scores] == [32, 96, 128]
     assert [reached.step for reached in records[2].scores] == [32]
-    assert sorted(ended) == [0, 1, 2, 3, 4]
+    assert sorted(ended) == [0, 1, 2, 3, 4, 5, 6]
     assert seen["trial 0"] == 128
 
 
