@@ -163,7 +163,7 @@ class Part:
         return Cell(str(folder.relative_to(self.config.run)), row, seed, run)
 
     def _player_run(self, player: Player, seed: int, folder: Path) -> PlayerRun:
-        return PlayerRun(player, self.config.environment, self.config.evaluation.final_episodes, seed, folder)
+        return PlayerRun(player, self.config.environment, self.config.evaluation.final_episodes, seed, folder, self.config.remote)
 
     def _agent_run(self, row: Row, seed: int, folder: Path) -> AgentRun:
         shared = {name: getattr(self.config, name) for name in TrainingConfig.__dataclass_fields__}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.config import EnvironmentConfig
+from agents.config import EnvironmentConfig, RemoteConfig
 from agents.episode_pictures import write_episode
 from agents.evaluation import play_random, play_scripted
 from agents.run import Report
@@ -26,14 +26,17 @@ class PlayerRun:
     seed: int
     run: Path
     """The run's folder."""
+    remote: RemoteConfig
     steps: int = 0
 
 
 def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
     """Play the evaluation episodes of a player that does not learn, and write its result."""
     report(0, "")
-    play = play_random if run.player == "random" else play_scripted
-    played = play(run.environment, run.episodes, run.seed)
+    if run.player == "random":
+        played = play_random(run.environment, run.episodes, run.seed, run.remote)
+    else:
+        played = play_scripted(run.environment, run.episodes, run.seed)
     write_episode(run.run / "pictures", played.pictures, run.environment.frame_skip, None)
     result = {"steps": 0, "seed": run.seed, "final_return": float(np.mean(played.returns)), "final_returns": played.returns}
     write_atomically(run.run / "result.json", json.dumps(result, indent=2) + "\n")

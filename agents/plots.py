@@ -34,7 +34,8 @@ def _colour(index: int) -> str:
     """Return the colour of a learner by its number; after all eight, the same ones darker, then lighter."""
     turn, place = divmod(index, len(_COLOURS))
     other, share = ((0.0, 0.0), (0.0, 0.45), (1.0, 0.5))[turn % 3]
-    return to_hex([(1 - share) * part + share * other for part in to_rgb(_COLOURS[place])])
+    red, green, blue = ((1 - share) * part + share * other for part in to_rgb(_COLOURS[place]))
+    return to_hex((red, green, blue))
 
 
 def figures(summary: Summary, colours: dict[str, str]) -> dict[str, Figure]:

@@ -46,6 +46,8 @@ class CellState:
     """Environments that died."""
     restarts: int = 0
     """Times that the run itself was started again."""
+    over: bool = False
+    """Nothing more will come from it."""
     looked: float = -_LOOK_SECONDS
 
     def look(self, now: float) -> None:
@@ -120,7 +122,7 @@ class ProgressTable:
         """Take in how a run ended."""
         state = self.cells[outcome.key]
         state.status = {"finished": "done", "failed": "fail", "stopped": "wait"}[outcome.status]
-        state.restarts = outcome.restarts
+        state.restarts, state.over = outcome.restarts, True
         if outcome.status == "finished":
             state.steps, state.score = state.cell.run.steps, outcome.value["final_return"]
             state.deaths = outcome.value.get("restarts", 0)
@@ -131,7 +133,7 @@ class ProgressTable:
         now = self.clock()
         for key, state in self.cells.items():
             state.restarts = max(progress.restarts.get(key, 0), state.restarts)
-            if state.status in ("wait", "run"):
+            if not state.over:
                 state.status = "run" if key in progress.places else "wait"
                 # the last rollout may go on beyond what was asked for
                 state.steps = min(progress.steps.get(key, state.steps), state.cell.run.steps)
@@ -270,7 +272,7 @@ def _state(cell: Cell) -> CellState:
     if result is None:
         return CellState(cell, "wait", cell.steps_done(), latest(cell.folder, _EVALUATED).get(_EVALUATED))
     died, again = result.get("restarts", 0), result.get("attempts", 1) - 1
-    return CellState(cell, "done", cell.run.steps, result["final_return"], died, again)
+    return CellState(cell, "done", cell.run.steps, result["final_return"], died, again, over=True)
 
 
 def _urgency(line: Line) -> int:

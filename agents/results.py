@@ -205,13 +205,19 @@ def join(parts: list[TaskResults]) -> list[TaskResults]:
     several = len({row.algorithm for part in parts for row in part.rows if row.algorithm}) > 1
     joined: list[TaskResults] = []
     for part in parts:
-        rows = [replace(row, label=f"{row.label} with {row.algorithm}") if several and row.algorithm else row for row in part.rows]
+        rows = [replace(row, label=_with_algorithm(row)) if several else row for row in part.rows]
         same = next((index for index, task in enumerate(joined) if _same_task(task, part)), None)
         if same is None:
             joined.append(replace(part, rows=rows))
         else:
             joined[same] = _with_rows(joined[same], part, rows)
     return [replace(task, name=_name_apart(task, joined)) for task in joined]
+
+
+def _with_algorithm(row: RowResults) -> str:
+    """Return the row's label with its algorithm; one from a report of several has it already, with a comma in those of before."""
+    named = row.algorithm is None or row.label.endswith((f" with {row.algorithm}", f", {row.algorithm}"))
+    return row.label if named else f"{row.label} with {row.algorithm}"
 
 
 def _name_apart(task: TaskResults, tasks: list[TaskResults]) -> str:

@@ -91,3 +91,9 @@ def small_run(worlds: Factory, tmp_path):
         return AgentRun(**{**settings, **changes})
 
     return make
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than everything else; few tests look at figures."""
+    monkeypatch.setattr("agents.report.figures", lambda summary, colours: {})

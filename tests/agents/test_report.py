@@ -51,12 +51,6 @@ def task(*rows: RowResults, name: str = "VoxelTreechop-v0", source: str = "one",
 PLAYERS = (row("random", 1, "player", spread=0), row("scripted", 11, "player", spread=0))
 
 
-@pytest.fixture
-def no_figures(monkeypatch) -> None:
-    """Drawing takes longer than everything else; the test in the browser has figures."""
-    monkeypatch.setattr("agents.report.figures", lambda summary, colours: {})
-
-
 def test_overlapping_intervals_conclude_nothing() -> None:
     found = summarise([task(row("vae", 5), row("pca", 5.2, "control"), row("pixels", 2, "control"), *PLAYERS)])[0]
     said = conclusions(found)
@@ -133,6 +127,10 @@ def test_rows_of_one_task_are_joined_and_told_apart() -> None:
     other = replace(row("vae", 3), algorithm="DQN")
     joined = join([task(row("vae", 5), *PLAYERS), task(other, *PLAYERS, source="two")])
     assert [one.label for one in joined[0].rows] == ["vae with PPO", "vae with DQN", "random", "scripted"]
+    # joined once more
+    assert [one.label for one in join([*joined, task(row("pca", 1), name="VoxelNavigate-v0")])[0].rows] == [
+        one.label for one in joined[0].rows
+    ]
     assert len({one.key for one in joined[0].rows}) == 4
     joined = join([task(row("vae", 5), *PLAYERS), task(row("vae", 3), *PLAYERS, source="two")])
     assert [one.label for one in joined[0].rows][:2] == ["vae", "vae (two)"]
