@@ -115,6 +115,7 @@ def local_ray(cpus: int) -> Iterator[None]:
     os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
+    _silence()
     paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     try:
         ray.init(
@@ -195,6 +196,7 @@ def _current_cluster() -> str:
 def _connect(address: str) -> None:
     import ray
 
+    _silence()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
     except Exception as error:  # of many kinds: versions, a machine that is no node, a package too large
@@ -209,11 +211,19 @@ def _connect(address: str) -> None:
 def _runtime_env() -> dict[str, Any]:
     """Return what workers on other nodes need: this checkout's code, and nothing of its data."""
     rooms = sorted(path.parent.name for path in _ROOT.glob("*/__init__.py"))
-    kept = [f"!/{name}" for name in (*rooms, "configs", "*.py")]
+    # the first keeps the checkout itself, which /* leaves out too
+    kept = [f"!/{name}" for name in (".", *rooms, "configs", "*.py")]
     wanted = {"working_dir": str(_ROOT), "excludes": ["/*", *kept, "__pycache__"]}
     # `ray job submit --working-dir` has sent the code already, and Ray refuses to be told twice
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("runtime_env") or {}
     return {} if "working_dir" in job else wanted
+
+
+def _silence() -> None:
+    """Keep what Ray prints of every death, up to forty lines of its own state, out of the terminal; it stays in Ray's logs."""
+    import ray._private.worker
+
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _disconnect() -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# this folder comes first otherwise, and its frames.py is not the room
-sys.path.insert(0, str(ROOT))
+# this folder comes first otherwise, and its ray.py is not Ray
+sys.path[0] = str(ROOT)
 
 _ACTORS, _WORKERS = 5, 2
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
@@ -216,6 +216,8 @@ def _equal(one: Run, other: Run) -> bool:
 def prepare(folder: Path) -> Path:
     """Make a small encoder of the voxel world with the product's commands and return its folder."""
     store, encoder = folder / "store", folder / "encoder"
+    if (encoder / "encoder.json").is_file():
+        return encoder
     frames = ["make_frames.py", "build", "--source", "VoxelTreechop-v0", "--frames", "600", "--store", str(store)]
     for command in (frames, ["train_encoder.py", "debug", "--store", str(store), "--run", str(encoder), "--device", "cpu"]):
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, env={**os.environ, **_QUIET}, stdout=subprocess.DEVNULL)

@@ -23,6 +23,8 @@ from wrappers import FrozenEncoder
 
 _LONGEST_BACKOFF = 60.0
 _CLOSE_SECONDS = 20.0
+_FREE_SECONDS = 60.0
+"""Where a run goes on after a death, the actors of its last attempt may hold their CPUs for a while."""
 
 
 @dataclass
@@ -308,12 +310,14 @@ def _check_cluster(actors: int, environments: int, cpus: float) -> None:
         raise UserError(f"'remote.actors' must be from 1 to the number of environments, {environments}, got {actors}")
     if not ray.is_initialized():
         raise UserError("remote environments need Ray, and it does not run here: call ray.init() first")
-    free = ray.available_resources().get("CPU", 0.0)
-    if cpus * actors > free + 1e-6:
-        raise UserError(
-            f"{actors} environment actors ask Ray for {cpus} CPUs each, and {free:g} of its "
-            f"{ray.cluster_resources().get('CPU', 0):g} are free: lower --remote.actors, or give Ray more CPUs"
-        )
+    total, deadline = ray.cluster_resources().get("CPU", 0.0), time.monotonic() + _FREE_SECONDS
+    while cpus * actors > (free := ray.available_resources().get("CPU", 0.0)) + 1e-6:
+        if cpus * actors > total or time.monotonic() > deadline:
+            raise UserError(
+                f"{actors} environment actors ask Ray for {cpus} CPUs each, and {free:g} of its {total:g} are free: "
+                "lower --remote.actors, or give Ray more CPUs"
+            )
+        time.sleep(0.2)
 
 
 def _empty(space: spaces.Space, rows: int) -> Any:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,19 @@ def test_a_node_without_the_commands_folder_is_told_apart(tmp_path) -> None:
     assert not token.exists()
 
 
+def test_nodes_are_sent_the_code_and_nothing_else(tmp_path, monkeypatch) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    sent = cluster._runtime_env()
+    create_package(sent["working_dir"], tmp_path / "sent.zip", include_gitignore=True, excludes=sent["excludes"])
+    names = zipfile.ZipFile(tmp_path / "sent.zip").namelist()
+    assert {"agents/run.py", "agents/remote/host.py", "envs/voxel/env.py", "configs/agent/ppo.yaml", "train_agent.py"} <= set(names)
+    assert not [name for name in names if name.startswith(("tests", "docs", ".", "benchmarks")) or "__pycache__" in name]
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"working_dir": "gcs://sent.zip"}}))
+    assert cluster._runtime_env() == {}
+
+
 @pytest.fixture(scope="module")
 def three_nodes():
     """A cluster: a head without CPUs for runs, two nodes with two each."""
@@ -178,9 +192,15 @@ class Kills:
 
 @pytest.mark.slow
 def test_runs_whose_worker_node_or_environments_die_go_on_and_lose_no_step(three_nodes, run) -> None:
+    def code(path: Path, report: Any) -> tuple[str, Path]:
+        import agents.run
+
+        return agents.run.__file__, path
+
     jobs = [
         Job("alone", train_agent, replace(run, run=run.run / "alone")),
         Job("remote", train_agent, replace(run, run=run.run / "remote", remote=RemoteConfig(actors=1))),
+        Job("code", code, Path("relative")),
     ]
     outcomes: dict[str, Outcome] = {}
     kills, config = Kills(three_nodes), RayConfig(three_nodes.address)
@@ -192,7 +212,10 @@ def test_runs_whose_worker_node_or_environments_die_go_on_and_lose_no_step(three
     assert outcomes["alone"].restarts >= 2
     assert 3 <= outcomes["alone"].value["attempts"] <= outcomes["alone"].restarts + 1
     assert outcomes["remote"].value["deaths"] + outcomes["remote"].value["failed_resets"] >= 1
-    for job in jobs:
+    file, path = outcomes["code"].value
+    assert not Path(file).is_relative_to(ROOT)
+    assert path == Path("relative").absolute()
+    for job in jobs[:2]:
         steps = [json.loads(line)["step"] for line in (job.argument.run / "metrics.jsonl").read_text().splitlines() if "seconds" in line]
         assert steps == list(range(32, 2401, 32))
     # a killed run comes to what it comes to alone, in one piece
