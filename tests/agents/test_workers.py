@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from agents.cluster import gpu_share, local_ray
-from agents.workers import Job, run_jobs
+from agents.workers import Job, Progress, run_jobs
 from foundation.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_failures_and_deaths_are_outcomes_like_others() -> None:
+def test_failures_and_deaths_are_outcomes_like_others(tmp_path) -> None:
     def double(number, report):
         report(number, "")
         return 2 * number
@@ -31,23 +31,46 @@ def test_failures_and_deaths_are_outcomes_like_others() -> None:
     def die(_, report):
         os._exit(1)
 
-    jobs = [Job("fail", fail, 0), Job("mistake", mistake, 0), Job("die", die, 0), Job("one", double, 1), Job("two", double, 2)]
-    outcomes, seen = {}, {}
+    def again(marker, report):
+        if not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return "lived"
+
+    def lose_file(marker, report):
+        if not marker.exists():
+            marker.touch()
+            raise OSError("the file system is away")
+        return "read"
+
+    unlucky = [Job("again", again, tmp_path / "again"), Job("file", lose_file, tmp_path / "file")]
+    jobs = [Job("fail", fail, 0), Job("mistake", mistake, 0), Job("die", die, 0), *unlucky, Job("one", double, 1), Job("two", double, 2)]
+    outcomes, seen, restarts, places = {}, {}, {}, {}
+
+    def watch(progress: Progress) -> None:
+        seen.update(progress.steps)
+        restarts.update(progress.restarts)
+        places.update(progress.places)
+
     with local_ray(1):
-        received = run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), lambda progress: seen.update(progress.steps), retries=0)
+        received = run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), watch, retries=1, shared=tmp_path)
     assert received is None
-    assert {key: one.status for key, one in outcomes.items()} == {
-        "fail": "failed",
-        "mistake": "failed",
-        "die": "failed",
-        "one": "finished",
-        "two": "finished",
+    assert {key: (one.status, one.restarts) for key, one in outcomes.items()} == {
+        "fail": ("failed", 0),
+        "mistake": ("failed", 0),
+        "die": ("failed", 1),
+        "again": ("finished", 1),
+        "file": ("finished", 1),
+        "one": ("finished", 0),
+        "two": ("finished", 0),
     }
     assert outcomes["fail"].message == "ZeroDivisionError: by nothing"
     assert (outcomes["mistake"].message, outcomes["mistake"].user_error) == ("the user can mend this", True)
     assert "died" in outcomes["die"].message
     assert (outcomes["one"].value, outcomes["two"].value) == (2, 4)
     assert seen == {"one": 1, "two": 2}
+    assert restarts == {"die": 1, "again": 1, "file": 1}
+    assert all("1 CPU" in place for place in places.values())
 
 
 @pytest.mark.parametrize(("gpus", "workers"), [(1, 1), (1, 7), (2, 3), (3, 2), (4, 16), (8, 1)])
