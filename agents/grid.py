@@ -137,7 +137,8 @@ class Part:
     def refuse_other_settings(self) -> None:
         """Raise `UserError` where the folder holds runs with other settings; rows, seeds and more steps may be added."""
         path = self.folder / SETTINGS_FILE
-        if not path.is_file():
+        begun = any(any(self.folder.glob(f"*/seed*/{name}")) for name in ("result.json", "resume.pt"))
+        if not begun or not path.is_file():
             return
         before, now = _completed(path), self.settings()
         steps = before["steps"]
@@ -146,7 +147,7 @@ class Part:
             raise UserError(f"{self.folder}: its runs are of {steps} steps, {self.config.steps} were asked for; choose another --run")
 
     def remember_settings(self) -> None:
-        """Write the settings beside the runs."""
+        """Write the settings beside the runs, in place of those of a command that came to none."""
         write_atomically(self.folder / SETTINGS_FILE, yaml.safe_dump(self.settings(), sort_keys=False))
 
     def _player_rows(self) -> list[Row]:

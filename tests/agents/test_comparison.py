@@ -185,6 +185,12 @@ def test_other_settings_in_the_same_folder_are_refused_and_other_tasks_are_not(c
     assert compare(tasks=("long",), seeds=1, algorithm=replace(PPO, n_epochs=2))[1]
 
 
+def test_settings_with_which_nothing_was_trained_bind_nobody(compare) -> None:
+    _, done = compare(seeds=1, fail=("runs/short/ppo/pixels/seed0",))
+    assert len(done) == 2
+    assert compare(seeds=1, algorithm=replace(PPO, n_epochs=2))[1] == ["runs/short/ppo/pixels/seed0"]
+
+
 def test_a_folder_of_another_version_is_refused_with_what_to_do(compare, tmp_path: Path) -> None:
     folder = tmp_path / "comparison"
     (folder / "runs" / "pixels" / "seed0").mkdir(parents=True)
