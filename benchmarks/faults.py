@@ -9,6 +9,7 @@ Two finished comparisons can be held to each other alone: python benchmarks/faul
 """
 
 import argparse
+import csv
 import json
 import os
 import signal
@@ -17,12 +18,16 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 # this folder comes first otherwise, and its ray.py is not Ray
 sys.path[0] = str(ROOT)
+
+from agents.cluster import ray_cluster  # noqa: E402
+from agents.config import RayConfig  # noqa: E402
 
 _ACTORS, _WORKERS = 5, 2
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
@@ -132,7 +137,6 @@ def _alive(name: str) -> list[dict[str, Any]]:
 
 def disturb(command: list[str], folder: Path, steps: int, log: Path, deadline: float) -> list[str]:
     """Run the comparison on three nodes while parts of it are killed; return what was."""
-    import ray
     from ray.cluster_utils import Cluster
 
     os.environ.update(_QUIET)
@@ -141,25 +145,24 @@ def disturb(command: list[str], folder: Path, steps: int, log: Path, deadline: f
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=2, **small)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
         killer = Killer(folder, cluster, steps)
         given = [*command, "--run", str(folder), "--ray.address", cluster.address]
         process = _started(given, log)
-        for kind in ["actor", "worker"] * _WORKERS + ["actor"] * (_ACTORS - _WORKERS) + ["node"]:
-            while not killer.kill(kind):
-                _check_time(process, deadline, kind)
-        while not any(run.result() for run in learners(folder)) or not any(run.worker() and run.saved() for run in learners(folder)):
+        with ray_cluster(RayConfig(cluster.address), 0):
+            for kind in ["actor", "worker"] * _WORKERS + ["actor"] * (_ACTORS - _WORKERS) + ["node"]:
+                while not killer.kill(kind):
+                    _check_time(process, deadline, kind)
+        runs = partial(learners, folder)
+        while not any(run.result() for run in runs()) or not any(run.worker() and run.saved() for run in runs()):
             _check_time(process, deadline, "command")
         process.kill()
         process.wait()
         killer.done.append("command")
         print("killed: command", flush=True)
-        again = _started(given, log)
-        status = again.wait(max(deadline - time.monotonic(), 1))
+        status = _started(given, log).wait(max(deadline - time.monotonic(), 1))
         print(f"the same command again: status {status}", flush=True)
         return killer.done
     finally:
-        ray.shutdown()
         cluster.shutdown()
 
 
@@ -190,6 +193,7 @@ def verdict(undisturbed: Path, disturbed: Path, kills: list[str] | None = None) 
     unequal = [name for name in found if not _equal(expected[name], found[name])]
     wrong = [name for name in unequal if name in untouched]
     equal_touched = [name for name in found if name not in untouched and name not in unequal]
+    shown = _shown(disturbed)
     least = 0 if kills is None else kills.count("worker") + 1
     lines = [
         ("runs complete", f"{len(found)} of {len(expected)}", len(found) == len(expected) > 0),
@@ -197,6 +201,7 @@ def verdict(undisturbed: Path, disturbed: Path, kills: list[str] | None = None) 
         ("starts that a result does not show", ", ".join(hidden) or "none", not hidden),
         ("training started again, as results show", f"{restarted} times", restarted >= least),
         ("environments replaced, as results show", f"{deaths} times", kills is None or deaths >= kills.count("actor")),
+        ("both in the comparison's table", f"{shown[0]} and {shown[1]} times", shown == (restarted, deaths)),
         ("runs that nothing touched", f"{len(untouched)}", bool(untouched)),
         ("of these, other returns, curve or weights", ", ".join(wrong) or "none", not wrong),
         ("runs that a kill touched and that are equal too", f"{len(equal_touched)} of {len(found) - len(untouched)}", True),
@@ -205,6 +210,13 @@ def verdict(undisturbed: Path, disturbed: Path, kills: list[str] | None = None) 
     for what, value, holds in lines:
         print(f"| {what} | {value} | {'holds' if holds else '**does not hold**'} |")
     return all(holds for _, _, holds in lines)
+
+
+def _shown(folder: Path) -> tuple[int, int]:
+    """Return how often a comparison's own table says that training was started again, and environments replaced."""
+    path = folder / "comparison.csv"
+    rows = [row for row in csv.DictReader(path.open()) if row["kind"] != "player"] if path.is_file() else []
+    return sum(int(row["attempts"]) - 1 for row in rows), sum(int(row["restarts"]) for row in rows)
 
 
 def _equal(one: Run, other: Run) -> bool:

@@ -227,7 +227,7 @@ def test_workers_of_a_killed_command_end_by_themselves(three_nodes, run) -> None
     command = [sys.executable, "train_agent.py", "debug", "--control", "pixels", "--run", str(run.run), "--device", "cpu"]
     lengths = ["--steps", "100000", "--checkpoint-every", "128", "--evaluation.every", "50000"]
     process = subprocess.Popen([*command, *lengths, "--ray.address", three_nodes.address], cwd=ROOT)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while process.poll() is None and not (run.run / "resume.pt").is_file() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.kill()
