@@ -1,5 +1,6 @@
 """What can be known before a comparison runs: that algorithms can act, that encoders fit what they are to see, that stores are there."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gymnasium
@@ -15,22 +16,29 @@ from wrappers.flat_observation import PICTURE
 from wrappers.latents import check_actions, check_rate
 
 
-def refuse_misfits(part: Part) -> None:
-    """Raise `UserError`, with the part's task and algorithm, where an algorithm, an encoder or a store does not fit.
+def refuse_misfits(parts: Sequence[Part]) -> None:
+    """Raise `UserError`, with the task and the algorithm, where an algorithm, an encoder or a store does not fit.
 
-    Makes one environment of the task, without starting an episode, and loads every encoder.
+    Loads every encoder once, and makes one environment of each part, without starting an episode.
     """
-    try:
-        env = agent_environment(part.config.environment)
+    named = dict.fromkeys(folder for part in parts for folder in part.config.encoders)
+    encoders = {folder: FrozenEncoder(folder) for folder in named}
+    for part in parts:
         try:
-            part.config.algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
-            for folder in part.config.encoders:
-                _refuse_misfit(folder, FrozenEncoder(folder), part, env)
-        finally:
-            env.close()
-        _refuse_missing_store(part)
-    except UserError as error:
-        raise UserError(f"{part.name}: {error}") from error
+            _refuse_misfits_of(part, encoders)
+            _refuse_missing_store(part)
+        except UserError as error:
+            raise UserError(f"{part.name}: {error}") from error
+
+
+def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
+    env = agent_environment(part.config.environment)
+    try:
+        part.config.algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
+        for folder in part.config.encoders:
+            _refuse_misfit(folder, encoders[folder], part, env)
+    finally:
+        env.close()
 
 
 def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasium.Env) -> None:

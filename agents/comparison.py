@@ -48,24 +48,19 @@ class Comparison:
 
     def check(self) -> None:
         """Raise `UserError` for what cannot work, before anything runs and before the folder remembers it."""
-        refuse_encoders_folder(self.config.run)
-        refuse_other_layout(self.config.run)
-        for part in self.parts:
-            part.refuse_other_settings()
+        self._refuse_folder()
         if self.config.ray.address is None:
             available_device(self.config.device)
-        for part in self.parts:
-            if part.missing():
-                refuse_misfits(part)
+        refuse_misfits([part for part in self.parts if part.missing()])
 
     def run(self, ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:
-        """Run the cells that are missing; return None, or the signal that stopped them.
+        """Run the cells that are missing, after `check`; return None, or the signal that stopped them.
 
-        Raises `UserError` where something cannot work (see `check`). A failing cell leaves `failed.json` and keeps no other from
+        Raises `UserError` where the folder holds something else by now. A failing cell leaves `failed.json` and keeps no other from
         running.
         """
-        self.check()
         with exclusive_lock(self.config.run, "comparing encoders"):
+            self._refuse_folder()
             remember_layout(self.config.run)
             for part in self.parts:
                 part.remember_settings()
@@ -74,6 +69,12 @@ class Comparison:
                 return None
             self._make_components()
             return self._run_cells(missing, ended, watch)
+
+    def _refuse_folder(self) -> None:
+        refuse_encoders_folder(self.config.run)
+        refuse_other_layout(self.config.run)
+        for part in self.parts:
+            part.refuse_other_settings()
 
     def _run_cells(self, missing: list[Cell], ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:
         by_key = {cell.key: cell for cell in missing}

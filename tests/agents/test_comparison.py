@@ -57,6 +57,7 @@ def compare(worlds, tmp_path, monkeypatch):
                 parts.append(PartConfig(task, agent, ComparisonConfig(**given), given["algorithm"]))
         made = Comparison(parts)
         done: list[str] = []
+        made.check()
         made.run(lambda outcome: done.append(outcome.key), lambda progress: None)
         return made, done
 
