@@ -55,8 +55,8 @@ def print_table(summaries: list[Summary]) -> None:
 
 def restarts_cell(row: RowResults) -> str:
     """Return how often a row's runs were started again, and its environments; or a dash."""
-    parts = [(row.run_restarts, "run"), (row.restarts, "environment")]
-    return ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in parts if count) or "–"
+    parts = [("runs", row.run_restarts), ("environments", row.restarts)]
+    return ", ".join(f"{what} {count}" for what, count in parts if count) or "–"
 
 
 def not_asked_line(rows: Sequence[str]) -> list[str]:

@@ -154,10 +154,10 @@ def test_what_was_started_again_is_counted_in_every_form_of_the_report(compare, 
     (cell.folder / "result.json").write_text(json.dumps(result))
     print_table(write_report(made, "the command"))
     shown = capsys.readouterr().out
-    assert "2 runs, 2 environments" in shown
+    assert "runs 2, environments 2" in shown
     assert "Restarts: runs were started again 2 times" in shown
     folder = made.config.run
-    assert "2 runs, 2 environments" in (folder / "report.html").read_text()
+    assert "runs 2, environments 2" in (folder / "report.html").read_text()
     row = json.loads((folder / "comparison.json").read_text())["rows"][0]
     assert (row["run_restarts"], row["restarts"]) == (2, 2)
     assert (folder / "comparison.csv").read_text().splitlines()[1].endswith(",2,3")
