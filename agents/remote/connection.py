@@ -59,7 +59,8 @@ class ActorConnection:
         self._number += 1
         self._answer = None
         self._deadline = time.monotonic() + (self.timeout_seconds if within is None else within)
-        self._request = cloudpickle.dumps((self._number, method, arguments))
+        # a call that the other side cannot read still gets an answer
+        self._request = pickle.dumps((self._number, cloudpickle.dumps((method, arguments))))
         if self._failure is not None:
             self._fail(self._failure)
         elif self._connection is not None:

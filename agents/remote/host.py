@@ -103,9 +103,10 @@ class EnvironmentHost:
         return {**spaces, "metadata": self.bare.metadata, "address": listener.address}
 
     def answer(self, request: bytes) -> bytes:
-        """Do what a request asks, (number, method, arguments); return its number, and the value or the exception."""
-        number, method, arguments = pickle.loads(request)
+        """Do what a request asks, (number, pickled method and arguments); return its number, and the value or the exception."""
+        number, call = pickle.loads(request)
         try:
+            method, arguments = pickle.loads(call)
             return cloudpickle.dumps((number, getattr(self, method)(*arguments), None))
         except Exception as error:
             return cloudpickle.dumps((number, None, _portable(error)))
