@@ -23,7 +23,7 @@ _LONGEST_PAUSE = 60.0
 _COUNT_SECONDS = 5.0
 _CROWDED_SECONDS = 15.0
 """How long more runs than there is room for may be under way: deaths are noticed within that time."""
-_LOST_STARTS = 10
+_LOST_STARTS = 6
 _LOST_SECONDS = 600.0
 """How long jobs wait for a node that has what they ask for, where none is left."""
 
@@ -329,6 +329,8 @@ class _Pool:
             self.idle.clear()
             self.counted = -math.inf
         if outcome.died:
+            # it may have begun since the last look
+            self.placed = set(ray.get(self.board.read.remote()).places)
             self.board.forget.remote(key)
         return attempt, outcome
 
