@@ -184,7 +184,7 @@ def run_jobs(
             pool.fill(waiting)
             for attempt, outcome in pool.poll() or pool.given_up(waiting):
                 if outcome.died and not received and attempt.restarts < retries and attempt.lost < _LOST_STARTS:
-                    waiting.append(attempt.again(outcome.message, pool.began(attempt)))
+                    waiting.append(attempt.again(outcome.message))
                 else:
                     ended(_final(outcome, attempt, bool(received)))
             watch(pool.progress())
@@ -200,11 +200,13 @@ class _Attempt:
     lost: int = 0
     """Times that its worker died before it began: on a node that is dying, mostly. These are no restarts."""
     not_before: float = 0.0
+    began: bool = False
+    """Of one that ended: a worker had taken it up."""
 
-    def again(self, reason: str, began: bool) -> "_Attempt":
+    def again(self, reason: str) -> "_Attempt":
         pause = min(2.0 ** (self.restarts + self.lost), _LONGEST_PAUSE)
         say(f"{self.job.key}: {reason}; starting it again in {pause:.0f} s, from its last checkpoint")
-        return _Attempt(self.job, self.restarts + began, self.lost + (not began), time.monotonic() + pause)
+        return _Attempt(self.job, self.restarts + self.began, self.lost + (not self.began), time.monotonic() + pause)
 
 
 class _Pool:
@@ -250,10 +252,6 @@ class _Pool:
             return []
         ready, _ = ray.wait(list(self.running), timeout=_POLL_SECONDS)
         return [self._ended(reference) for reference in ready]
-
-    def began(self, attempt: _Attempt) -> bool:
-        """Say whether a worker had taken the attempt up."""
-        return attempt.job.key in self.placed
 
     def given_up(self, waiting: list[_Attempt]) -> list[tuple[_Attempt, Outcome]]:
         """Return all that waits as failed, where no living node has had room for any of it for long."""
@@ -330,7 +328,7 @@ class _Pool:
             self.counted = -math.inf
         if outcome.died:
             # it may have begun since the last look
-            self.placed = set(ray.get(self.board.read.remote()).places)
+            attempt = replace(attempt, began=key in ray.get(self.board.read.remote()).places)
             self.board.forget.remote(key)
         return attempt, outcome
 
