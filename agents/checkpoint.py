@@ -22,7 +22,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.replay import Segment, read_segments, remove_others, replay_buffer, rows_added, write_segments
+from agents.replay import Segment, cut_episodes, read_segments, remove_others, replay_buffer, rows_added, write_segments
 from foundation.errors import UserError
 from foundation.files import write_atomically
 
@@ -109,7 +109,10 @@ def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm, folder
     buffer = replay_buffer(algorithm)
     if buffer is not None:
         read_segments(folder / "replay", buffer, rows_added(algorithm), segments)
-    _restore_worlds(content["worlds"], algorithm)
+    if not _restore_worlds(content["worlds"], algorithm) and buffer is not None and segments:
+        cut_episodes(buffer)
+        # written anew, with what has changed
+        segments = segments[:-1]
     _restore_random(content["random"])
     if "actions" in content["random"]:
         algorithm.action_space.np_random.bit_generator.state = json.loads(content["random"]["actions"])
@@ -192,7 +195,8 @@ def _worlds(algorithm: BaseAlgorithm) -> dict[str, Any]:
     return {**worlds, "whole": not _cut_off(venv)}
 
 
-def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
+def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> bool:
+    """Put the environments back, or begin fresh episodes where that cannot be; return whether the episodes go on."""
     venv = algorithm.env
     assert venv is not None
     exact = worlds.get("whole", True) and all(venv.env_method("can_restore"))
@@ -204,7 +208,7 @@ def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
     if not exact:
         algorithm._last_obs = venv.reset()  # type: ignore[assignment]
         algorithm._last_episode_starts = np.ones((venv.num_envs,), dtype=bool)
-        return
+        return False
     algorithm._last_obs = _arrays(worlds["observation"])
     algorithm._last_episode_starts = _arrays(worlds["episode_starts"])
     if "lstm" in worlds:
@@ -213,6 +217,7 @@ def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> None:
     encoding = _encoding_layer(venv)
     if encoding is not None:
         encoding.restore_encoder_state(worlds.get("encoder", {}))
+    return True
 
 
 def _cut_off(venv: VecEnv) -> bool:

@@ -12,6 +12,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learner import Learner
+from agents.n_step import NStepDictReplayBuffer
 from foundation.errors import UserError
 
 
@@ -26,9 +27,11 @@ class _OffPolicy(Learner):
     """Steps of each environment between two rounds of updates."""
     gradient_steps: int = 1
     """Updates a round."""
+    n_steps: int = 1
+    """Steps whose rewards a target holds before the value of what follows."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "n_envs", "buffer_size", "batch_size", "train_freq", "gradient_steps")
+        self._at_least(1, "n_envs", "buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
         self._at_least(0, "learning_starts")
         if self.buffer_size % self.n_envs:
             raise UserError(f"'algorithm.buffer_size' must be a multiple of n_envs = {self.n_envs}, got {self.buffer_size}")
@@ -39,6 +42,14 @@ class _OffPolicy(Learner):
 
     def stored_steps(self) -> tuple[int, int, str]:
         return self.buffer_size, 2, "buffer_size"
+
+    def keywords(self, venv: VecEnv) -> dict[str, Any]:
+        keywords = super().keywords(venv)
+        if self.n_steps == 1 or not isinstance(venv.observation_space, spaces.Dict):
+            return keywords
+        del keywords["n_steps"]
+        sums = {"n_steps": self.n_steps, "gamma": self.gamma}
+        return {**keywords, "replay_buffer_class": NStepDictReplayBuffer, "replay_buffer_kwargs": sums}
 
     def for_playing(self) -> Learner:
         return replace(self, n_envs=1, buffer_size=1)

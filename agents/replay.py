@@ -89,6 +89,12 @@ def read_segments(folder: Path, buffer: ReplayBuffer, added: int, segments: list
     buffer.pos, buffer.full = added % buffer.buffer_size, added >= buffer.buffer_size
 
 
+def cut_episodes(buffer: ReplayBuffer) -> None:
+    """End the episodes of the last row as truncated: others follow, and no target of several steps may reach into them."""
+    last = (buffer.pos - 1) % buffer.buffer_size
+    buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1 - buffer.dones[last])
+
+
 def _place(segment: Segment, length: int) -> slice:
     first = segment.first % length
     return slice(first, first + segment.last - segment.first)

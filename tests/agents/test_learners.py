@@ -26,7 +26,7 @@ REPLAY = {"buffer_size": 48, "learning_starts": 16, "batch_size": 4, "exploratio
 TINY = {
     "ppo": {"n_steps": 16, "batch_size": 16, "n_epochs": 1},
     "a2c": {"n_steps": 4},
-    "dqn": REPLAY,
+    "dqn": {**REPLAY, "n_steps": 3},
     "qrdqn": {**REPLAY, "n_quantiles": 3},
     "recurrent_ppo": {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "lstm_hidden_size": 4},
     "maskable_ppo": {"n_steps": 16, "batch_size": 16, "n_epochs": 1},
@@ -138,6 +138,25 @@ def test_each_step_of_a_replay_buffer_is_written_once_and_the_overwritten_go(lat
     assert (config.run / "replay" / names[0]).stat().st_mtime_ns == first[names[0]]
     with np.load(config.run / "replay" / names[1], allow_pickle=False) as content:
         assert content["observations"].shape == (16, 2, 16)
+
+
+def test_episodes_that_a_resumed_run_does_not_go_on_with_are_cut_in_its_buffer_for_good(latent_run) -> None:
+    config = latent_run("dqn", steps=64)
+    with pytest.raises(Stopped):
+        train_agent(config, lambda steps, note: steps >= 32)
+    saved = torch.load(config.run / "resume.pt", weights_only=True)
+    saved["worlds"]["whole"] = False
+    torch.save(saved, config.run / "resume.pt")
+    train_agent(config, go_on)
+    rows = {}
+    for path in sorted((config.run / "replay").iterdir()):
+        with np.load(path) as segment:
+            rows.update(enumerate(zip(segment["dones"], segment["timeouts"], strict=True), int(path.name.partition("-")[0])))
+    assert sorted(rows) == list(range(8, 32))
+    # two environments: row 15 is the last before the stop
+    dones, timeouts = rows[15]
+    assert (np.maximum(dones, timeouts) == 1).all()
+    assert not all((np.maximum(*rows[row]) == 1).all() for row in (13, 14, 16))
 
 
 def test_a_full_disk_is_named_and_the_older_checkpoint_goes_on(latent_run, tmp_path, monkeypatch) -> None:
