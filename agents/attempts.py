@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ def attempt(folder: Path, steps: int) -> Iterator[None]:
     _append(folder, {"event": "start", "host": socket.gethostname(), "process": os.getpid(), "steps": steps})
     try:
         yield
-    except Stopped:
-        _append(folder, {"event": "stopped"})
-        raise
     except BaseException as error:
-        _append(folder, {"event": "failed", "error": f"{type(error).__name__}: {error}"})
+        end = {"event": "stopped"} if isinstance(error, Stopped) else {"event": "failed", "error": f"{type(error).__name__}: {error}"}
+        # where the disk is full, the error that says so is not to be hidden by another
+        with suppress(OSError):
+            _append(folder, end)
         raise
     _append(folder, {"event": "finished"})
 
@@ -43,11 +43,20 @@ def lock_patience(folder: Path) -> float:
 
 
 def _append(folder: Path, line: dict[str, Any]) -> None:
+    content = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **line}).encode() + b"\n"
+    path = folder / "attempts.jsonl"
+    before = path.read_bytes() if path.is_file() else b""
+    half = before and not before.endswith(b"\n")
     # one write to the end: a killed process leaves whole lines
-    with open(folder / "attempts.jsonl", "ab", buffering=0) as file:
-        file.write(json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **line}).encode() + b"\n")
+    with path.open("ab") as file:
+        file.write(b"\n" + content if half else content)
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / "attempts.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        # a full disk or a lost machine leaves half of one
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines

@@ -47,6 +47,24 @@ def test_an_attempt_that_was_killed_has_a_start_alone(tmp_path) -> None:
     assert attempts(tmp_path) == 2
 
 
+def test_a_line_that_a_full_disk_cut_off_costs_no_other(tmp_path) -> None:
+    with pytest.raises(ZeroDivisionError), attempt(tmp_path, 0):
+        with (tmp_path / "attempts.jsonl").open("a") as file:
+            file.write('{"time": "2026-01-01T00:00:00+00:00", "eve')
+        raise ZeroDivisionError
+    assert lock_patience(tmp_path) < 60
+    with attempt(tmp_path, 32):
+        pass
+    assert attempts(tmp_path) == 2
+
+
+def test_the_error_of_a_full_disk_is_not_hidden_by_that_of_writing_it_down(tmp_path, monkeypatch) -> None:
+    with pytest.raises(UserError, match="free some space"), attempt(tmp_path, 0):
+        (tmp_path / "attempts.jsonl").unlink()
+        (tmp_path / "attempts.jsonl").symlink_to("/dev/full")
+        raise UserError("free some space")
+
+
 def test_the_lock_of_a_lost_node_is_waited_for_longer_than_one_of_this_machine(tmp_path) -> None:
     here = lock_patience(tmp_path)
     (tmp_path / "attempts.jsonl").write_text(json.dumps({"event": "start", "host": "another", "process": 1, "steps": 0}) + "\n")
