@@ -72,11 +72,11 @@ def check_needs(needs: Needs) -> None:
     if fitting(needs):
         return
     nodes = _nodes()
-    there = f"{len(nodes)} node{'s' if len(nodes) != 1 else ''} with " + ", ".join(_resources(node) for node in nodes)
-    asked = f"{needs.cpus:g} CPUs" + (f" and {needs.gpus:g} GPUs" if needs.gpus else "") + " on one node"
-    asked += f", and {needs.actors:g} CPUs for environment actors" if needs.actors else ""
+    there = f"{_count(len(nodes), 'node')} with " + ", ".join(_resources(node) for node in nodes)
+    asked = _count(needs.cpus, "CPU") + (f" and {_count(needs.gpus, 'GPU')}" if needs.gpus else "") + " on one node"
+    asked += f", and {_count(needs.actors, 'CPU')} for environment actors" if needs.actors else ""
     if needs.gpus and not any(node.get("GPU") for node in nodes):
-        remedy = "use --device cpu or auto, or join a node that has one"
+        remedy = "leave out --ray.gpus, use --device cpu or auto, or join a node that has one"
     else:
         remedy = "lower --ray.cpus, --ray.gpus or --remote.actors, or join larger nodes"
     raise UserError(f"a run asks for {asked}; Ray has {there}: {remedy}")
@@ -93,9 +93,12 @@ def sends_code() -> bool:
 def ray_cluster(config: RayConfig, cpus: int) -> Iterator[None]:
     """Be connected to the cluster at `config.address` for the time of the block, or run a Ray of this machine with `cpus` CPUs.
 
-    Raises `UserError` where a Ray does not start, or a cluster is not there, is not reached within seconds, or has other versions.
+    Raises `UserError` where a Ray does not start, a run asks for more CPUs than this machine has cores, or a cluster is not there, is
+    not reached within seconds, or has other versions.
     """
     if config.address is None:
+        if config.cpus > cores():
+            raise UserError(f"a run asks for {_count(config.cpus, 'CPU')}; this machine has {_count(cores(), 'core')}: lower --ray.cpus")
         with local_ray(cpus):
             yield
         return
@@ -179,7 +182,11 @@ def _on_node(node: dict[str, float], needs: Needs) -> int:
 
 
 def _resources(node: dict[str, float]) -> str:
-    return f"{node.get('CPU', 0):g} CPUs" + (f" and {node['GPU']:g} GPUs" if node.get("GPU") else "")
+    return _count(node.get("CPU", 0), "CPU") + (f" and {_count(node['GPU'], 'GPU')}" if node.get("GPU") else "")
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
 
 
 def _current_cluster() -> str:

@@ -113,6 +113,8 @@ def _raise_failure(outcome: Outcome) -> None:
     if outcome.status == "failed":
         if outcome.user_error:
             raise UserError(outcome.message)
+        if outcome.died:
+            raise UserError(f"{outcome.message}; running the same command again goes on from the last checkpoint")
         raise RuntimeError(outcome.details or outcome.message)
 
 

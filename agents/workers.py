@@ -1,11 +1,10 @@
 """Jobs on Ray workers: workers reused, jobs whose worker or node died started again, progress and stopping through one small actor."""
 
 import dataclasses
+import errno
 import math
 import os
-import secrets
 import signal
-import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.cluster import Needs, check_needs, fitting, sends_code, shared_gpus
+from agents.shared_folder import find_token, shared_token
 from foundation.errors import UserError
 from foundation.progress import say
 
@@ -26,6 +26,8 @@ _CROWDED_SECONDS = 15.0
 _LOST_STARTS = 6
 _LOST_SECONDS = 600.0
 """How long jobs wait for a node that has what they ask for, where none is left."""
+_ONE_SIGNAL_SECONDS = 1.0
+"""Within that time signals are one: wrappers such as `timeout` pass on what the terminal has sent already."""
 
 Report = Callable[[int, str], bool]
 
@@ -74,16 +76,18 @@ class Board:
         self.progress = Progress()
         self.stopping = False
 
-    def report(self, key: str, steps: int, note: str) -> bool:
+    def report(self, key: str, steps: int, note: str, place: str = "") -> bool:
         self.progress.steps[key] = steps
         self.progress.notes[key] = note
+        if place:
+            self.place(key, place)
         return self.stopping
 
     def place(self, key: str, place: str) -> None:
         self.progress.places[key] = place
 
     def forget(self, key: str) -> None:
-        """Of a job that starts again, what it had done and where: its steps begin at its checkpoint's."""
+        """Forget where a job ran that starts again; its steps stay until it reports those of its checkpoint."""
         self.progress.places.pop(key, None)
 
     def read(self) -> Progress:
@@ -106,11 +110,14 @@ class Worker:
 
         from agents.run import Stopped
 
+        place = ""
+
         def report(steps: int, note: str) -> bool:
-            return ray.get(self.board.report.remote(job.key, steps, note))
+            return ray.get(self.board.report.remote(job.key, steps, note, place))
 
         try:
-            ray.get(self.board.place.remote(job.key, got(self.needs)))
+            place = got(self.needs)
+            ray.get(self.board.place.remote(job.key, place))
             find_token(self.token)
             return Outcome(job.key, "finished", job.function(job.argument, report))
         except Stopped:
@@ -118,17 +125,11 @@ class Worker:
         except UserError as error:
             return Outcome(job.key, "failed", message=str(error), user_error=True)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                message = f"{error.strerror} on {os.uname().nodename}: free some space and run the same command again"
+                return Outcome(job.key, "failed", message=message, user_error=True)
             message = f"{type(error).__name__}: {error}"
             return Outcome(job.key, "failed", message=message, details=traceback.format_exc(), died=isinstance(error, OSError))
-
-
-def find_token(token: Path | None) -> None:
-    """Raise `UserError` where this node does not see the folder that the command writes to."""
-    if token is not None and not token.is_file():
-        raise UserError(
-            f"{token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
-            "share the file system of --run, of encoders and of stores, under the same paths"
-        )
 
 
 def got(needs: Needs) -> str:
@@ -169,24 +170,25 @@ def run_jobs(
     `ended` gets each outcome as it comes, `watch` the progress a few times a second. A job that fails keeps no other from running.
     One whose worker or node died, or which failed for a file or a connection (`OSError`), is started again, at most `retries` times,
     after a pause that doubles; any other error would come again and is final. SIGINT and SIGTERM let the running jobs save and
-    leave the rest undone. Call inside `ray_cluster`. Workers must see the folder `shared`. Raises `UserError` where the
-    cluster can never give what a job `needs`.
+    leave the rest undone; a second one ends them at once. Call inside `ray_cluster`. Workers must see the folder `shared`. Raises
+    `UserError` where the cluster can never give what a job `needs`.
     """
     needs = shared_gpus(needs or Needs(), workers or len(jobs))
     check_needs(needs)
     waiting = [_Attempt(_sent(job)) for job in jobs]
-    with shared_token(shared) as token, stop_signals() as received:
+    with stop_signals() as received, shared_token(shared) as token:
         pool = _Pool(needs, workers, token)
         while waiting or pool.running:
             if received:
                 waiting.clear()
-                pool.stop()
-            pool.fill(waiting)
+                pool.stop(at_once=len(received) > 1)
+            else:
+                pool.fill(waiting)
             for attempt, outcome in pool.poll() or pool.given_up(waiting):
                 if outcome.died and not received and attempt.restarts < retries and attempt.lost < _LOST_STARTS:
                     waiting.append(attempt.again(outcome.message))
                 else:
-                    ended(_final(outcome, attempt, bool(received)))
+                    ended(_final(outcome, attempt, stopping=bool(received)))
             watch(pool.progress())
     return received[0] if received else None
 
@@ -227,6 +229,7 @@ class _Pool:
         self.restarts: dict[str, int] = {}
         self.placed: set[str] = set()
         self.shown: dict[str, str] = {}
+        self.stopping = False
         self.room, self.counted = 0.0, -math.inf
         self.fits = self.fitted = time.monotonic()
         """When there was last room for what runs, and for anything."""
@@ -257,8 +260,8 @@ class _Pool:
         """Return all that waits as failed, where no living node has had room for any of it for long."""
         if time.monotonic() - self.fitted < _LOST_SECONDS:
             return []
-        message = f"no living node has had what it asks for, for {_LOST_SECONDS / 60:.0f} minutes"
-        given_up = [(one, Outcome(one.job.key, "failed", message=message)) for one in waiting]
+        message = f"no living node has had what it asks for, for {_LOST_SECONDS / 60:.0f} minutes: join nodes, run the same command again"
+        given_up = [(one, Outcome(one.job.key, "failed", message=message, user_error=True)) for one in waiting]
         waiting.clear()
         return given_up
 
@@ -267,23 +270,28 @@ class _Pool:
         import ray
 
         progress: Progress = ray.get(self.board.read.remote())
+        running = {attempt.job.key for _, attempt in self.running.values()}
+        # a worker that was ended may have had its say afterwards
+        progress.places = {key: place for key, place in progress.places.items() if key in running}
         for key, place in progress.places.items():
             if self.shown.get(key) != place and (self.needs.gpus or sends_code()):
                 say(f"{key}: on {place}")
             self.shown[key] = place
         self.placed = set(progress.places)
-        for _, attempt in self.running.values():
-            if attempt.job.key not in progress.places:
-                progress.notes[attempt.job.key] = "waits for Ray to give it a worker"
+        for key in running - self.placed:
+            progress.notes[key] = "waits for Ray to give it a worker"
         return replace(progress, restarts=dict(self.restarts))
 
-    def stop(self) -> None:
-        """Ask the running jobs to save and end, and end those that still wait for a worker."""
+    def stop(self, at_once: bool) -> None:
+        """Ask the running jobs to save and end, and end those that still wait for a worker; or end all at once."""
         import ray
 
+        if self.running and not self.stopping:
+            say("stopping: runs save when their rollout or evaluation ends; a second Ctrl-C ends them at once, from their last checkpoints")
+        self.stopping = True
         self.board.stop.remote()
         for worker, attempt in self.running.values():
-            if attempt.job.key not in self.placed:
+            if at_once or attempt.job.key not in self.placed:
                 ray.kill(worker)
 
     def _count_room(self, now: float) -> None:
@@ -342,6 +350,8 @@ def _is_death(error: Exception) -> bool:
 
 def _final(outcome: Outcome, attempt: _Attempt, stopping: bool) -> Outcome:
     if outcome.died and stopping:
+        if attempt.began:
+            say(f"{outcome.key}: {outcome.message}; it goes on from its last checkpoint")
         return Outcome(outcome.key, "stopped", restarts=attempt.restarts)
     often = f" after {attempt.restarts} restarts" if outcome.died and attempt.restarts else ""
     return replace(outcome, restarts=attempt.restarts, message=outcome.message + often)
@@ -364,25 +374,18 @@ def absolute(argument: Any) -> Any:
 
 
 @contextmanager
-def shared_token(folder: Path | None) -> Iterator[Path | None]:
-    """Leave a file in `folder` by which workers know that they see the same one."""
-    if folder is None:
-        yield None
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    token = folder.absolute() / f".ray-{secrets.token_hex(8)}"
-    token.touch()
-    try:
-        yield token
-    finally:
-        token.unlink(missing_ok=True)
-
-
-@contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them."""
+    """Collect SIGINT and SIGTERM instead of dying of them; those that come within a second of the last are one."""
     received: list[int] = []
-    before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in (signal.SIGINT, signal.SIGTERM)}
+    last = -math.inf
+
+    def receive(number: int, _: Any) -> None:
+        nonlocal last
+        last, before = time.monotonic(), last
+        if last - before > _ONE_SIGNAL_SECONDS:
+            received.append(number)
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

@@ -283,7 +283,7 @@ class RayVecEnv(VecEnv):
         self._remember(group, [resets.get(index, info) for index, info in enumerate(infos)])
 
     def _cut_off(self, group: _Group, last: Any) -> None:
-        """End the episodes that died with an group."""
+        """End the episodes that died with an actor."""
         self.results.rewards[group.rows], self.results.dones[group.rows] = 0.0, True
         for row in range(group.rows.start, group.rows.stop):
             self.results.infos[row] = {

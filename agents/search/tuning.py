@@ -19,7 +19,8 @@ from agents.run import Report, Stopped
 from agents.search.config import SearchConfig
 from agents.search.search import Search, Trial
 from agents.search.trials import Reached, TrialPlan, advance
-from agents.workers import Board, Progress, absolute, find_token, shared_token, stop_signals
+from agents.shared_folder import find_token, shared_token
+from agents.workers import Board, Progress, absolute, stop_signals
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say

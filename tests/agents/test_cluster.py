@@ -18,7 +18,8 @@ from agents.algorithms import PPOSettings
 from agents.cluster import Needs, check_needs, fitting, ray_cluster, reachable, run_needs, shared_gpus
 from agents.config import AgentRun, EnvironmentConfig, EvaluationConfig, RayConfig, RemoteConfig
 from agents.run import train_agent
-from agents.workers import Job, Outcome, Progress, find_token, run_jobs, shared_token
+from agents.shared_folder import find_token, shared_token
+from agents.workers import Job, Outcome, Progress, run_jobs
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 
@@ -74,15 +75,24 @@ def test_other_versions_are_one_sentence(monkeypatch) -> None:
 def test_what_no_node_can_give_is_refused_with_what_there_is(nodes) -> None:
     nodes({"CPU": 4.0, "GPU": 1.0}, {"CPU": 8.0})
     check_needs(Needs(8.0))
-    with pytest.raises(UserError, match=r"asks for 1 CPUs and 2 GPUs on one node; Ray has 2 nodes with 4 CPUs and 1 GPUs, 8 CPUs: lower"):
+    with pytest.raises(UserError, match=r"asks for 1 CPU and 2 GPUs on one node; Ray has 2 nodes with 4 CPUs and 1 GPU, 8 CPUs: lower"):
         check_needs(Needs(gpus=2.0))
     with pytest.raises(UserError, match="asks for 9 CPUs on one node"):
         check_needs(Needs(9.0))
     with pytest.raises(UserError, match="12 CPUs for environment actors"):
         check_needs(Needs(actors=12.0))
     nodes({"CPU": 4.0})
-    with pytest.raises(UserError, match="use --device cpu or auto"):
+    with pytest.raises(UserError, match=r"leave out --ray\.gpus, use --device cpu or auto"):
         check_needs(shared_gpus(Needs(gpus=None), 3))
+
+
+def test_a_run_that_this_machine_has_too_few_cores_for_is_refused_before_ray_starts(monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "cores", lambda: 2)
+    with (
+        pytest.raises(UserError, match=r"asks for 64 CPUs; this machine has 2 cores: lower --ray\.cpus"),
+        ray_cluster(RayConfig(cpus=64), 64),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -115,6 +125,19 @@ def test_a_node_without_the_commands_folder_is_told_apart(tmp_path) -> None:
         with pytest.raises(UserError, match="does not see the folder that the command made there"):
             find_token(tmp_path / "other" / token.name)
     assert not token.exists()
+
+
+def test_what_killed_commands_left_in_a_folder_is_removed_and_what_living_ones_hold_stays(tmp_path) -> None:
+    (tmp_path / ".ray-0123").touch()
+    with shared_token(tmp_path) as first, shared_token(tmp_path) as second:
+        assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\)"), shared_token(tmp_path / "file" / "run"):
+        pass
 
 
 def test_nodes_are_sent_the_code_and_nothing_else(tmp_path, monkeypatch) -> None:

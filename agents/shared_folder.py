@@ -1,0 +1,55 @@
+"""How workers know that they see the folder that the command writes to: by a file that lies there for as long as the command lives."""
+
+import fcntl
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foundation.errors import UserError
+
+
+@contextmanager
+def shared_token(folder: Path | None) -> Iterator[Path | None]:
+    """Leave a file in `folder` for the time of the block, and remove what killed commands left; None: nothing is shared.
+
+    Raises `UserError` where the folder cannot be written.
+    """
+    if folder is None:
+        yield None
+        return
+    token = folder.absolute() / f".ray-{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        file = token.open("xb")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield token
+        finally:
+            token.unlink(missing_ok=True)
+
+
+def find_token(token: Path | None) -> None:
+    """Raise `UserError` where this node does not see the folder that the command writes to."""
+    if token is not None and not token.is_file():
+        raise UserError(
+            f"{token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
+            "share the file system of --run, of encoders and of stores, under the same paths"
+        )
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the files of commands that live no more: a living one holds the lock of its own."""
+    for token in folder.glob(".ray-*"):
+        with token.open("rb") as file:
+            try:
+                # shared, which needs no right to write
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            token.unlink(missing_ok=True)
