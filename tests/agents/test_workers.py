@@ -1,5 +1,6 @@
 """Ray workers: a job that fails or takes its worker down keeps no other from finishing; signals save."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,13 +12,19 @@ from typing import Any
 import pytest
 
 from agents.cluster import gpu_share, local_ray
-from agents.workers import Job, Progress, run_jobs
+from agents.workers import Job, Outcome, Progress, run_jobs, stop_signals
 from foundation.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_failures_and_deaths_are_outcomes_like_others(tmp_path) -> None:
+@pytest.fixture(scope="module")
+def one_cpu():
+    with local_ray(1):
+        yield
+
+
+def test_failures_and_deaths_are_outcomes_like_others(one_cpu, tmp_path) -> None:
     def double(number, report):
         report(number, "")
         return 2 * number
@@ -43,8 +50,12 @@ def test_failures_and_deaths_are_outcomes_like_others(tmp_path) -> None:
             raise OSError("the file system is away")
         return "read"
 
+    def fill_disk(_, report):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     unlucky = [Job("again", again, tmp_path / "again"), Job("file", lose_file, tmp_path / "file")]
-    jobs = [Job("fail", fail, 0), Job("mistake", mistake, 0), Job("die", die, 0), *unlucky, Job("one", double, 1), Job("two", double, 2)]
+    failing = [Job("fail", fail, 0), Job("disk", fill_disk, 0), Job("mistake", mistake, 0), Job("die", die, 0)]
+    jobs = [*failing, *unlucky, Job("one", double, 1), Job("two", double, 2)]
     outcomes, seen, restarts, places = {}, {}, {}, {}
 
     def watch(progress: Progress) -> None:
@@ -52,11 +63,10 @@ def test_failures_and_deaths_are_outcomes_like_others(tmp_path) -> None:
         restarts.update(progress.restarts)
         places.update(progress.places)
 
-    with local_ray(1):
-        received = run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), watch, retries=1, shared=tmp_path)
-    assert received is None
+    assert run_jobs(jobs, 1, lambda one: outcomes.update({one.key: one}), watch, retries=1, shared=tmp_path) is None
     assert {key: (one.status, one.restarts) for key, one in outcomes.items()} == {
         "fail": ("failed", 0),
+        "disk": ("failed", 0),
         "mistake": ("failed", 0),
         "die": ("failed", 1),
         "again": ("finished", 1),
@@ -66,11 +76,53 @@ def test_failures_and_deaths_are_outcomes_like_others(tmp_path) -> None:
     }
     assert outcomes["fail"].message == "ZeroDivisionError: by nothing"
     assert (outcomes["mistake"].message, outcomes["mistake"].user_error) == ("the user can mend this", True)
+    assert outcomes["disk"].user_error
+    assert "No space left on device" in outcomes["disk"].message
+    assert "free some space" in outcomes["disk"].message
     assert "died" in outcomes["die"].message
     assert (outcomes["one"].value, outcomes["two"].value) == (2, 4)
     assert seen == {"one": 1, "two": 2}
     assert restarts == {"die": 1, "again": 1, "file": 1}
     assert all("1 CPU" in place for place in places.values())
+
+
+def test_where_a_run_is_outlives_what_it_reports_to_and_only_a_second_signal_ends_it_at_once(one_cpu, tmp_path, monkeypatch) -> None:
+    from ray._private.state import actors
+
+    monkeypatch.setattr("agents.workers._ONE_SIGNAL_SECONDS", 0.0)
+    killed = tmp_path / "killed"
+
+    def work(marker, report):
+        report(1, "")
+        while not marker.exists():
+            time.sleep(0.05)
+        report(2, "")
+        time.sleep(600)
+
+    places = []
+
+    def watch(progress: Progress) -> None:
+        if progress.steps.get("run") == 1 and not killed.exists():
+            boards = [one for one in actors().values() if one["ActorClassName"] == "Board" and one["State"] == "ALIVE"]
+            os.kill(boards[-1]["Pid"], signal.SIGKILL)
+            killed.touch()
+        if progress.steps.get("run") == 2:
+            places.append(progress.places.get("run"))
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcomes: list[Outcome] = []
+    assert run_jobs([Job("run", work, killed), Job("waits", work, killed)], 1, outcomes.append, watch) == signal.SIGINT
+    assert [(one.key, one.status) for one in outcomes] == [("run", "stopped")]
+    # after the first signal it was still there: it could have saved
+    assert places[0]
+    assert places[1]
+
+
+def test_a_signal_that_is_passed_on_twice_is_one() -> None:
+    with stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert received == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize(("gpus", "workers"), [(1, 1), (1, 7), (2, 3), (3, 2), (4, 16), (8, 1)])
