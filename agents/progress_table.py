@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from agents.episodes import RESTARTS
 from agents.grid import Cell, Part
@@ -20,10 +21,11 @@ from foundation.progress import Advance, bar_columns, console, progress_bar
 
 _HEADINGS = ("done", "run", "wait", "fail", "steps", "steps/s", "return", "restarts")
 _WIDTHS = (4, 3, 4, 4, 6, 7, 8, 8)
-_GAP = 2
+_GAP, _INDENT = 2, 2
 _LEAST_LABEL = 16
 _AROUND = 4
 """Lines of the table that are no rows: the headings, one for what does not fit, an empty one, and the bar."""
+_IN_WORDS = {"run": "running", "fail": "failed", "done": "finished", "wait": "waiting"}
 _RATE_SECONDS = 30.0
 _REDRAW_SECONDS = 0.5
 _LOOK_SECONDS = 3.0
@@ -146,19 +148,27 @@ class ProgressTable:
 
     def __rich_console__(self, terminal: Console, options: ConsoleOptions) -> RenderResult:
         shown = self._shown(terminal.height - _AROUND)
-        width = max(len(name) for lines in self.sections.values() for name in (*self.sections, *(f"  {line.label}" for line in lines)))
-        taken = sum(_WIDTHS) + _GAP * len(_WIDTHS)
-        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False)
-        table.add_column("", width=min(width, max(terminal.width - taken, _LEAST_LABEL)), no_wrap=True, overflow="ellipsis")
+        yield self._table(terminal.width, [], show_header=True)
+        for name, lines in self.sections.items():
+            if of_section := [line for line in lines if line in shown]:
+                # beside no numbers, a name may be longer than the labels' column
+                yield Text(name, style="bold", no_wrap=True, overflow="ellipsis")
+                yield self._table(terminal.width, of_section)
+        rest = self._rest(shown)
+        yield Group(*([rest] if rest else []), "", self.bar.get_renderable())
+
+    def _table(self, width: int, lines: Sequence[Line], show_header: bool = False) -> Table:
+        """Lay out rows, in columns that are as wide for every part of the table; narrow gaps where the labels need the room."""
+        labels = max(len(line.label) for section in self.sections.values() for line in section) + _INDENT
+        gap = _GAP if labels + sum(_WIDTHS) + _GAP * len(_WIDTHS) <= width else 1
+        room = width - sum(_WIDTHS) - gap * len(_WIDTHS)
+        table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, show_header=show_header)
+        table.add_column("", width=min(labels, max(room, _LEAST_LABEL)), no_wrap=True, overflow="ellipsis")
         for heading, each in zip(_HEADINGS, _WIDTHS, strict=True):
             table.add_column(heading, width=each, justify="right", no_wrap=True)
-        for name, lines in self.sections.items():
-            of_section = [line for line in lines if line in shown]
-            if of_section:
-                table.add_row(name, style="bold")
-            for line in of_section:
-                table.add_row(f"  {line.label}", *line.texts(), style=_style(line))
-        yield Group(table, self._rest(shown), "", self.bar.get_renderable())
+        for line in lines:
+            table.add_row(" " * _INDENT + line.label, *line.texts(), style=_style(line))
+        return table
 
     def _shown(self, room: int) -> list[Line]:
         """Return the rows for which there is room, in the grid's order."""
@@ -176,7 +186,7 @@ class ProgressTable:
         hidden = [line for lines in self.sections.values() for line in lines if line not in shown]
         if not hidden:
             return ""
-        counts = [(sum(line.count(status) for line in hidden), what) for status, what in (("done", "finished"), ("wait", "waiting"))]
+        counts = [(sum(line.count(status) for line in hidden), what) for status, what in _IN_WORDS.items()]
         runs = ", ".join(f"{count} runs {what}" for count, what in counts if count)
         return f"  and {len(hidden)} rows more: {runs}"
 

@@ -1,6 +1,7 @@
 """A command's words become a grid; what cannot work is refused before anything runs; what runs is shown as it is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,21 @@ def test_the_table_fits_a_small_terminal_and_hides_no_row_that_runs(parts) -> No
     assert "second with mine" in [line.strip() for line in small]
     assert any(line.strip().startswith("and 5 rows more: 10 runs waiting") for line in small)
     assert not any("rows more" in line for line in whole)
+    everywhere = {cell.key: PLACE for part in parts for cell in part.cells if cell.seed == 0}
+    table.watch(Progress(places=everywhere))
+    assert any(line.strip().startswith("and 4 rows more: 4 runs running, 4 runs waiting") for line in shown(table, height=10))
+
+
+def test_the_table_tells_tasks_and_encoders_with_long_names_apart_in_eighty_columns(parts) -> None:
+    named = [("voxel_navigate_dense", "ppo"), ("voxel_navigate_dense", "maskable_ppo")]
+    for part, (task, agent) in zip(parts, named, strict=False):
+        part.task, part.agent = task, agent
+        part.learners[0] = replace(part.learners[0], label="conv_vae (treechop-conv-1)")
+        part.cells = [replace(cell, row=part.learners[0]) if cell.row.kind != "player" else cell for cell in part.cells]
+    lines = shown(ProgressTable(parts))
+    assert {"voxel_navigate_dense with ppo", "voxel_navigate_dense with maskable_ppo"} <= {line.strip() for line in lines}
+    assert sum("conv_vae (treechop-conv-1) " in line for line in lines) == 2
+    assert max(len(line) for line in lines) <= 80
 
 
 def test_a_resumed_comparison_counts_what_its_checkpoints_hold(parts) -> None:
