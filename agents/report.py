@@ -54,8 +54,9 @@ def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Sum
     places = [folder.resolve() for folder in (*folders, out)]
     if len(set(places)) < len(places):
         raise UserError("a folder is named twice; --run must name a folder of its own")
-    if (out / "runs").is_dir():
-        raise UserError(f"{out}: holds a comparison's runs; choose another --run")
+    for name, what in (("runs", "a comparison's runs"), ("trials", "a search's trials")):
+        if (out / name).is_dir():
+            raise UserError(f"{out}: holds {what}; choose another --run")
     return write_files(out, join([task for folder in folders for task in read_results(folder)]), command)
 
 

@@ -26,6 +26,8 @@ Ended = Literal["finished", "stopped early", "failed"]
 _MAY_DIFFER = ("run", "trials", "workers", "device", "policy_device", "checkpoint_every", "checkpoint_minutes", "remote", "ray", "store")
 _NOT_PATHS = ("encoder", "space", "encoder_preset")
 """What they hold is compared, not where it lies."""
+_OF_OTHERS = ("grid.yaml", "comparison.json", "agent.json", "result.json", "resume.pt")
+"""What a folder of a comparison, a joined report, or an agent's run holds, and one of a search does not."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Search:
     """The trials of `config`: those of its folder, and as many new ones as it asks for."""
 
     def __init__(self, config: SearchConfig) -> None:
-        refuse_encoders_folder(config.run)
+        _refuse_folder_of_others(config.run)
         self.config = config
         self.space: Space = read_space(config.space, lambda wanted: known_names(config, wanted))
         # a folder of another search is told before a space that has too few points
@@ -185,6 +187,12 @@ class Search:
 
         assert self.config.store is not None
         return FrameStore(self.config.store).fingerprint
+
+
+def _refuse_folder_of_others(folder: Path) -> None:
+    refuse_encoders_folder(folder)
+    if found := next((name for name in _OF_OTHERS if (folder / name).exists()), None):
+        raise UserError(f"{folder}: holds {found}, so a comparison or an agent and no search; choose another --run")
 
 
 def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:

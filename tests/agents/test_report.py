@@ -161,6 +161,10 @@ def test_what_cannot_be_joined_says_why(tmp_path: Path) -> None:
         join_reports((tmp_path / "old", tmp_path / "old"), tmp_path / "out", "")
     with pytest.raises(UserError, match="two folders or more"):
         compare(["join", str(tmp_path / "old"), "--run", str(tmp_path / "out")])
+    for name, what in (("runs", "a comparison's runs"), ("trials", "a search's trials")):
+        (tmp_path / f"with_{name}" / name).mkdir(parents=True)
+        with pytest.raises(UserError, match=f"with_{name}: holds {what}; choose another --run"):
+            join_reports((tmp_path / "old", tmp_path / "none"), tmp_path / f"with_{name}", "")
 
 
 def test_brackets_in_a_label_are_printed_as_they_are(capsys) -> None:

@@ -190,6 +190,15 @@ def test_another_search_in_the_same_folder_is_refused_by_name(searching) -> None
         searching(trials=3)
 
 
+@pytest.mark.parametrize("name", ["grid.yaml", "comparison.json", "agent.json"])
+def test_a_search_does_not_write_over_the_report_of_a_comparison_or_into_a_run(searching, tmp_path, name) -> None:
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    (folder / name).write_text("{}")
+    with pytest.raises(UserError, match=f"taken: holds {name}, so a comparison or an agent and no search; choose another --run"):
+        searching(run=folder)
+
+
 def test_trials_are_what_the_folder_says(searching, tmp_path) -> None:
     with searching().remembered():
         pass
