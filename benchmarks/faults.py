@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -147,28 +149,43 @@ def disturb(command: list[str], folder: Path, steps: int, log: Path, deadline: f
             cluster.add_node(num_cpus=2, **small)
         killer = Killer(folder, cluster, steps)
         given = [*command, "--run", str(folder), "--ray.address", cluster.address]
-        process = _started(given, log)
-        with ray_cluster(RayConfig(cluster.address), 0):
-            for kind in ["actor", "worker"] * _WORKERS + ["actor"] * (_ACTORS - _WORKERS) + ["node"]:
-                while not killer.kill(kind):
-                    _check_time(process, deadline, kind)
-        runs = partial(learners, folder)
-        while not any(run.result() for run in runs()) or not any(run.worker() and run.saved() for run in runs()):
-            _check_time(process, deadline, "command")
-        process.kill()
-        process.wait()
+        with _given(given, log) as process:
+            with ray_cluster(RayConfig(cluster.address), 0):
+                for kind in ["actor", "worker"] * _WORKERS + ["actor"] * (_ACTORS - _WORKERS) + ["node"]:
+                    while not killer.kill(kind):
+                        _check_time(process, deadline, kind)
+            runs = partial(learners, folder)
+            while not any(run.result() for run in runs()) or not any(run.worker() and run.saved() for run in runs()):
+                _check_time(process, deadline, "command")
         killer.done.append("command")
         print("killed: command", flush=True)
-        status = _started(given, log).wait(max(deadline - time.monotonic(), 1))
+        status = _finished(given, log, deadline)
         print(f"the same command again: status {status}", flush=True)
         return killer.done
     finally:
         cluster.shutdown()
 
 
-def _started(command: list[str], log: Path) -> subprocess.Popen:
+@contextmanager
+def _given(command: list[str], log: Path) -> Iterator[subprocess.Popen]:
+    """Give a command; it is killed at the end of the block, if it has not ended by then."""
     with log.open("ab") as file:
-        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env={**os.environ, **_QUIET})
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env={**os.environ, **_QUIET})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _finished(command: list[str], log: Path, deadline: float) -> int:
+    """Give a command and return its status when it has ended."""
+    with _given(command, log) as process:
+        try:
+            return process.wait(max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            what = " ".join(command[1:3])
+            raise SystemExit(f"{what} did not end in time: give it more --minutes, or --folder to keep what it printed") from None
 
 
 def _check_time(process: subprocess.Popen, deadline: float, kind: str) -> None:
@@ -255,7 +272,7 @@ def main() -> int:
         rows = ["--encoders", str(prepare(folder)), "--controls", "pixels", "--seeds", str(options.seeds), "--device", "cpu"]
         lengths = ["--steps", str(options.steps), "--checkpoint-every", "128", "--evaluation.every", "512"]
         command = [sys.executable, "compare_encoders.py", "debug", *rows, *lengths]
-        status = _started([*command, "--run", str(folder / "undisturbed")], log).wait()
+        status = _finished([*command, "--run", str(folder / "undisturbed")], log, deadline)
         print(f"undisturbed comparison: status {status}", flush=True)
         kills = disturb([*command, "--remote.actors", "1"], folder / "disturbed", options.steps, log, deadline)
         return 0 if verdict(folder / "undisturbed", folder / "disturbed", kills) else 1
