@@ -65,6 +65,7 @@ def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked:
     summaries = summarise(tasks)
     colours = row_colours(summaries)
     drawings: dict[str, dict[str, str]] = {}
+    drawn_before, written = _figures_before(folder), []
     for summary in summaries:
         drawn = figures(summary, colours)
         drawings[summary.name] = {name: svg(figure) for name, figure in drawn.items()}
@@ -72,12 +73,25 @@ def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked:
             stem = name if len(summaries) == 1 else f"{name}_{re.sub(r'[^A-Za-z0-9]+', '_', summary.name).strip('_')}"
             write_atomically(folder / f"{stem}.png", png(figure))
             write_atomically(folder / f"{stem}.svg", drawings[summary.name][name])
+            written.append(stem)
+    for stem in drawn_before - set(written):
+        for form in ("png", "svg"):
+            (folder / f"{stem}.{form}").unlink(missing_ok=True)
     write_atomically(folder / "comparison.csv", runs_csv(tasks))
     write_atomically(folder / "rows.csv", rows_csv(summaries))
-    content = {**to_json(folder, tasks, summaries, command), "not_asked": list(not_asked)}
+    content = {**to_json(folder, tasks, summaries, command), "not_asked": list(not_asked), "figures": written}
     write_atomically(folder / REPORT_FILE, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
     write_atomically(folder / "report.html", page(summaries, tasks, drawings, command, not_asked))
     return summaries
+
+
+def _figures_before(folder: Path) -> set[str]:
+    """Return the names of the figures that the report before this one has drawn; none where it does not say."""
+    try:
+        found = json.loads((folder / REPORT_FILE).read_text()).get("figures", [])
+    except (OSError, ValueError, AttributeError):
+        return set()
+    return {str(name) for name in found if re.fullmatch(r"\w+", str(name))} if isinstance(found, list) else set()
 
 
 def to_json(folder: Path, tasks: list[TaskResults], summaries: list[Summary], command: str) -> dict[str, Any]:

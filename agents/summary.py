@@ -91,10 +91,11 @@ class Summary:
 
 
 def summarise(tasks: list[TaskResults]) -> list[Summary]:
-    """Return a summary of each task; before them, where there are several with a target, one of all of them."""
+    """Return a summary of each task; before them one of all tasks, where several have a target and a row that learned on all of them."""
     single = [_summary(task.name, [task], [_row_summary(task, row) for row in task.rows]) for task in tasks]
     scaled = [task for task in tasks if task.target is not None]
-    return [_over_tasks(tasks, scaled), *single] if len(scaled) > 1 else single
+    together = _over_tasks(tasks, scaled) if len(scaled) > 1 else None
+    return [together, *single] if together and any(one.row.kind != "player" for one in together.rows) else single
 
 
 def _row_summary(task: TaskResults, row: RowResults) -> RowSummary:

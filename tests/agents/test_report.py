@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from agents import encoder_facts as facts_module
@@ -117,6 +118,12 @@ def test_scores_over_tasks_are_normalised_between_random_policy_and_target() -> 
     assert any("100.00 (the reward of the goal)" in sentence for sentence in conclusions(summaries[0]))
 
 
+def test_tasks_on_which_no_row_learned_alike_are_not_put_together() -> None:
+    continuous = task(replace(row("vae with SAC", 60), algorithm="SAC"), *PLAYERS, name="VoxelNavigate-v0", source="two")
+    summaries = summarise([task(row("vae with PPO", 6), *PLAYERS), continuous])
+    assert [one.name for one in summaries] == ["VoxelTreechop-v0", "VoxelNavigate-v0"]
+
+
 def test_a_task_without_a_target_has_no_normalised_score() -> None:
     summaries = summarise([task(row("vae", 6), PLAYERS[0], name="CarRacing-v3")])
     assert summaries[0].rows[0].optimality_gap is None
@@ -148,6 +155,22 @@ def test_joined_reports_read_what_comparisons_wrote_and_can_be_joined_again(tmp_
     page = (tmp_path / "both" / "report.html").read_text()
     assert "python compare_encoders.py one" in page
     assert "python compare_encoders.py two" in page
+
+
+def test_figures_of_an_earlier_report_do_not_stay_beside_a_new_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("agents.report.figures", lambda summary, colours: {"intervals": Figure(figsize=(1, 1))})
+    treechop, navigate = task(row("vae", 6), *PLAYERS), task(row("vae", 60), *PLAYERS, name="VoxelNavigate-v0", source="two")
+    write_files(tmp_path, [treechop, navigate], "both")
+    (tmp_path / "curves_mine.png").touch()
+    assert {path.name for path in tmp_path.glob("*.svg")} == {
+        f"intervals_{name}.svg" for name in ("all_tasks", "VoxelTreechop_v0", "VoxelNavigate_v0")
+    }
+    write_files(tmp_path, [treechop], "one")
+    assert {path.name for path in tmp_path.iterdir() if path.suffix in (".png", ".svg")} == {
+        "intervals.png",
+        "intervals.svg",
+        "curves_mine.png",
+    }
 
 
 def test_what_cannot_be_joined_says_why(tmp_path: Path) -> None:
