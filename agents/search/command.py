@@ -28,7 +28,7 @@ def tune(argv: Sequence[str]) -> int:
         say(f"{len(search.trials)} trials, {len(search.trials) - len(missing)} of them done; {_pruning(search)}")
         if missing:
             total = config.steps * config.seeds * len(missing)
-            with progress_bar(f"searching on {config.environment.name}", total) as advance:
+            with progress_bar("searching", total) as advance:
                 received = run_trials(search, _show_trial, _Total(advance))
             if received is not None:
                 say(f"stopped; {config.run} holds what is done: run the same command again to go on")
