@@ -16,6 +16,9 @@ from foundation.errors import UserError
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CONNECT_SECONDS = 5.0
+_SETTINGS = b"\x04"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _SETTINGS + bytes(5)
+"""What an HTTP/2 client begins with (RFC 9113, 3.4); the server's first frame is one of settings too."""
 _CURRENT = Path("/tmp/ray/ray_current_cluster")
 """Where `ray start` writes the address of the cluster that a machine belongs to."""
 
@@ -155,13 +158,22 @@ def reachable(address: str) -> str:
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise UserError(f"'ray.address' must be auto or HOST:PORT, such as 10.0.0.1:6379, got '{address}'")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as connection:
+            _greet(connection)
     except OSError as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error.strerror or error}): check that its head node runs (ray status) "
             "and that its port is open from here"
         ) from error
     return address
+
+
+def _greet(connection: socket.socket) -> None:
+    """Raise `OSError` where what answers is no gRPC server, as Ray's head node is one: Ray would wait for it for minutes."""
+    connection.sendall(_PREFACE)
+    frame = connection.recv(9, socket.MSG_WAITALL)
+    if frame[3:4] != _SETTINGS:
+        raise OSError("what listens there is no Ray")
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,25 @@ def test_an_address_where_no_cluster_is_is_one_sentence(address, said, monkeypat
     with pytest.raises(UserError) as refused:
         reachable(address)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("reply", "said"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "no Ray"), (b"", "timed out")], ids=["other", "silent"])
+def test_a_port_where_something_else_listens_is_not_waited_for(reply, said, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            # until the other side gives up
+            with server.accept()[0] as connection, suppress(ConnectionError):
+                connection.sendall(reply)
+                while connection.recv(100):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(UserError, match=f"no Ray cluster answers at .*{said}"):
+            reachable(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
 
 
 def test_auto_means_the_cluster_that_ray_start_left_here(monkeypatch, tmp_path) -> None:
