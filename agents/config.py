@@ -190,7 +190,7 @@ class ComparisonConfig(TrainingConfig):
     seeds: int = 5
     """Agents a row, with seeds 0, 1, ..."""
     workers: int | None = None
-    """Runs at the same time; default: one a CPU core."""
+    """Runs at the same time; default: one a CPU core on this machine, as many as fit on a cluster."""
 
     def check(self) -> None:
         """Raise `UserError` where there is nothing to compare, or nothing for a control to mirror."""

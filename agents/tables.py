@@ -80,12 +80,12 @@ def seeds_cell(summary: Summary, one: RowSummary) -> str:
 
 def interval_cell(found: Estimate | None, digits: int = 2) -> str:
     """Return an interval in words: an en dash would read as a minus before a negative number."""
-    return "–" if found is None else f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+    return "–" if found is None else f"{found.low:z.{digits}f} to {found.high:z.{digits}f}"
 
 
 def value_cell(found: Estimate | None, digits: int = 2) -> str:
-    """Return an estimate's value, or a dash."""
-    return "–" if found is None else f"{found.value:.{digits}f}"
+    """Return an estimate's value, or a dash; what rounds to zero has no sign."""
+    return "–" if found is None else f"{found.value:z.{digits}f}"
 
 
 def _table(summary: Summary, width: int) -> Table:

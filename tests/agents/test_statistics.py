@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import bootstrap, trim_mean
 
 from agents.statistics import (
+    Estimate,
     Scores,
     area_under_curve,
     estimate,
@@ -17,6 +18,7 @@ from agents.statistics import (
     performance_profile,
     probability_of_improvement,
 )
+from agents.tables import interval_cell, value_cell
 
 GENERATOR = np.random.default_rng(3)
 ONE_TASK = [GENERATOR.normal(4, 2, 7)]
@@ -168,3 +170,8 @@ def test_the_same_scores_give_the_same_interval() -> None:
 def test_touching_intervals_overlap() -> None:
     assert overlap((0, 1), (1, 2))
     assert not overlap((0, 1), (1.1, 2))
+
+
+def test_an_estimate_that_rounds_to_zero_is_shown_without_a_sign() -> None:
+    found = Estimate(-0.001, -0.004, 0.02)
+    assert (value_cell(found), interval_cell(found)) == ("0.00", "0.00 to 0.02")
