@@ -149,7 +149,8 @@ def test_pictures_too_small_for_the_cnn_are_named(side: int, fits: bool) -> None
             make()
 
 
-def test_a_second_process_is_refused(small_run) -> None:
+def test_a_second_process_is_refused(small_run, monkeypatch) -> None:
+    monkeypatch.setattr("agents.attempts._DYING_SECONDS", 0.3)
     config = small_run()
     with exclusive_lock(config.run, "training an agent"), pytest.raises(UserError, match="another process"):
         train_agent(config, go_on)
