@@ -16,10 +16,11 @@ from agents.representation import reading_line
 from agents.run import available_device, finished_result, train_agent
 from agents.summary import Summary
 from agents.tables import failures, not_asked_line, print_table
-from agents.workers import Job, Outcome, Progress, run_jobs
+from agents.total_steps import TotalSteps
+from agents.workers import Job, Outcome, run_jobs
 from foundation.errors import UserError
 from foundation.presets import parse
-from foundation.progress import Advance, console, progress_bar, say
+from foundation.progress import console, progress_bar, say
 
 TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes."""
 COMPARE = """Compare encoders and controls by episode return, over tasks, algorithms and seeds: name environment presets first, and agent
@@ -47,7 +48,7 @@ def train(argv: Sequence[str]) -> int:
     console.print("starting a Ray worker", soft_wrap=True)
     with ray_cluster(config.ray, local_cpus(config, 1)), progress_bar(f"training {config.run.name}", config.steps) as advance:
         job, needs = Job("run", train_agent, config), run_needs(config)
-        received = run_jobs([job], 1, outcomes.append, _Total(advance), needs, config.ray.retries, shared=config.run)
+        received = run_jobs([job], 1, outcomes.append, TotalSteps(advance), needs, config.ray.retries, shared=config.run)
     for outcome in outcomes:
         _raise_failure(outcome)
     if received is not None:
@@ -93,20 +94,6 @@ def _show_report(summaries: list[Summary], folder: Path) -> int:
     print(f"wrote {folder}: report.html, comparison.json, comparison.csv, rows.csv, figures as PNG and SVG")
     print(f"next: open {folder / 'report.html'} in a browser")
     return 1 if failures(summaries) else 0
-
-
-class _Total:
-    """Shows the steps of a job in a bar."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance, self.shown = advance, 0
-
-    def __call__(self, progress: Progress) -> None:
-        total = sum(progress.steps.values())
-        notes = [note for note in progress.notes.values() if note]
-        if total != self.shown:
-            self.advance(total - self.shown, notes[-1] if notes else None)
-            self.shown = total
 
 
 def _raise_failure(outcome: Outcome) -> None:

@@ -9,8 +9,8 @@ from agents.search.findings import again
 from agents.search.report import print_findings, write_search_report
 from agents.search.search import Search, Trial
 from agents.search.tuning import require_tune, run_trials
-from agents.workers import Progress
-from foundation.progress import Advance, console, progress_bar, say
+from agents.total_steps import TotalSteps
+from foundation.progress import console, progress_bar, say
 
 
 def tune(argv: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def tune(argv: Sequence[str]) -> int:
         if missing:
             total = config.steps * config.seeds * len(missing)
             with progress_bar("searching", total) as advance:
-                received = run_trials(search, _show_trial, _Total(advance))
+                received = run_trials(search, _show_trial, TotalSteps(advance))
             if received is not None:
                 say(f"stopped; {config.run} holds what is done: run the same command again to go on")
                 return 128 + received
@@ -56,17 +56,3 @@ def _show_trial(trial: Trial) -> None:
     else:
         reached = record.scores[-1]
         say(f"trial {trial.key} {record.ended} at {reached.step:,} steps: mean return {reached.score:.2f}")
-
-
-class _Total:
-    """Shows the steps of all trials in one bar."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance, self.shown = advance, 0
-
-    def __call__(self, progress: Progress) -> None:
-        total = sum(progress.steps.values())
-        notes = [note for note in progress.notes.values() if note]
-        if total > self.shown:
-            self.advance(total - self.shown, notes[-1] if notes else None)
-            self.shown = total
