@@ -9,7 +9,7 @@ DEMO ?= runs/demo$(if $(RECORDINGS),-recordings)
 export RECORDINGS DEMO
 BIN := $(VENV)/bin
 
-.PHONY: setup minerl check demo test lint clean
+.PHONY: setup minerl check demo test test-extended lint clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +39,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Tests that start Ray several times: whole commands that are stopped, killed and given again.
+test-extended: setup
+	$(BIN)/python -m pytest -m extended
 
 lint: setup
 	$(BIN)/ruff check .

@@ -324,6 +324,7 @@ def test_what_cannot_start_is_named() -> None:
         make(21, 21)
 
 
+@pytest.mark.extended
 def test_a_remote_run_that_was_stopped_ends_with_the_bits_of_a_local_one(frozen_folder, tmp_path, monkeypatch) -> None:
     def with_episodes(config, seed_of, counts):
         return Episodes(Saved(), seed_of, counts)

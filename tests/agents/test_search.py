@@ -423,7 +423,7 @@ def test_tune_stops_the_worse_repeats_what_died_and_records_all(searching) -> No
     assert seen["trial 0"] == 128
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_terminated_search_goes_on_and_then_has_nothing_left_to_do(tmp_path) -> None:
     run = tmp_path / "search"
     command = [sys.executable, "tune_agent.py", "debug", "--control", "pixels", "--space", "debug", "--run", str(run)]

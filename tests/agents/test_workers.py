@@ -86,6 +86,7 @@ def test_failures_and_deaths_are_outcomes_like_others(one_cpu, tmp_path) -> None
     assert all("1 CPU" in place for place in places.values())
 
 
+@pytest.mark.extended
 def test_where_a_run_is_outlives_what_it_reports_to_and_only_a_second_signal_ends_it_at_once(one_cpu, tmp_path, monkeypatch) -> None:
     from ray._private.state import actors
 
