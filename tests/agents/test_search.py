@@ -415,7 +415,8 @@ def test_tune_stops_the_worse_repeats_what_died_and_records_all(searching) -> No
     assert [record.ended for record in records[5:]] == ["failed", "failed"]
     assert records[1].message == "ZeroDivisionError: by nothing"
     assert [record.restarts for record in records] == [0, 0, 0, 1, 0, 1, 1]
-    assert records[5].message == "given up after 1 restart: OSError: the disk is gone"
+    # Tune may hear that the worker ended before it hears why
+    assert records[5].message in {f"given up after 1 restart: {why}" for why in ("OSError: the disk is gone", "its worker died")}
     assert records[6].message == "given up after 1 restart: its worker died"
     assert [reached.step for reached in records[3].scores] == [32, 96, 128]
     assert [reached.step for reached in records[2].scores] == [32]
