@@ -2,7 +2,7 @@
 
 import sys
 
-from agents.commands import compare
+from comparison.command import compare
 from foundation.command import run
 
 if __name__ == "__main__":

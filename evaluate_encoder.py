@@ -17,16 +17,16 @@ from encoders.artifact import check_source, drawn_rows
 from encoders.encoder import to_float
 from encoders.nvae import NVAE
 from encoders.training.devices import available_threads, check_threads, choose_device
-from encoders.training.evaluation import evaluate, mean_frame
-from encoders.training.hierarchy import judge_groups, judge_likelihood
-from encoders.training.inception import RECOMMENDED_IMAGES, frechet_inception_distances, warn_of_few
-from encoders.training.likelihood import Histogram
-from encoders.training.memorisation import memorisation_report, nearest_frames, neighbours_picture
-from encoders.training.open_loop import Clips, Settings, check_settings
-from encoders.training.perceptual import has_weights
 from encoders.training.pictures import REESTIMATION_BATCHES, spread_clips, tempered_samples, to_uint8, write_pictures
-from encoders.training.predicting import judge_predictions
-from encoders.training.tables import show
+from evaluation.histogram import Histogram
+from evaluation.inception import RECOMMENDED_IMAGES, frechet_inception_distances, warn_of_few
+from evaluation.judges.hierarchy import judge_groups, judge_likelihood
+from evaluation.judges.memorisation import memorisation_report, nearest_frames, neighbours_picture
+from evaluation.judges.open_loop import judge_predictions
+from evaluation.judges.reconstruction import evaluate, mean_frame
+from evaluation.open_loop import Clips, Settings, check_settings
+from evaluation.perceptual import has_weights
+from evaluation.tables import show
 from foundation.command import run
 from foundation.errors import UserError
 from foundation.files import write_atomically

@@ -2,7 +2,7 @@
 
 import sys
 
-from agents.commands import train
+from agents.command import train
 from foundation.command import run
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 import sys
 
-from agents.search.command import tune
 from foundation.command import run
+from search.command import tune
 
 if __name__ == "__main__":
     run(lambda: tune(sys.argv[1:]))

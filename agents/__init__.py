@@ -1,0 +1,1 @@
+"""Training one agent: on latents or pixels, in a Ray worker, resumable."""

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from agents.algorithms import build_algorithm
-from agents.checkpoint import load_policy, read_agent
-from agents.config import EnvironmentConfig, add_options, environment_preset
-from agents.environment import bare_environments, evaluation_environments
-from agents.episode_pictures import TICKS_A_SECOND, reconstructed
-from agents.episodes import Episodes, evaluation_seed
-from agents.evaluation import Act, Acting, scripted_episode
-from agents.run import available_device
+from agents.learning.algorithms import build_algorithm
+from agents.run.checkpoint import load_policy, read_agent
+from agents.run.config import EnvironmentConfig, add_options, environment_preset
+from agents.run.environment import bare_environments, evaluation_environments
+from agents.run.episodes import Episodes, evaluation_seed
+from agents.run.evaluation import Act, Acting, scripted_episode
+from agents.run.pictures import TICKS_A_SECOND, reconstructed
+from agents.run.training import available_device
 from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import build, parse, preset_names

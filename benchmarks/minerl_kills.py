@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from agents.algorithms import PPOSettings  # noqa: E402
-from agents.config import AgentRun, EnvironmentConfig, EvaluationConfig  # noqa: E402
-from agents.run import train_agent  # noqa: E402
+from agents.learning.algorithms import PPOSettings  # noqa: E402
+from agents.run.config import AgentRun, EnvironmentConfig, EvaluationConfig  # noqa: E402
+from agents.run.training import train_agent  # noqa: E402
 
 _SERVER = "envs.minerl.voxel_server"
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from agents.cluster import cores, local_ray
+from agents.cluster.resources import cores, local_ray
 from agents.remote import ArrivingLatent, RayVecEnv
 from benchmarks.vec_latent import frozen_encoder
 from foundation.command import run

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agents.config import AgentRun, EnvironmentConfig, environment_preset, read_command
-from agents.environment import agent_environment, recorded_actions, resolved
-from agents.run import refuse_differences
+from agents.run.config import AgentRun, EnvironmentConfig, environment_preset, read_command
+from agents.run.environment import agent_environment, recorded_actions, resolved
+from agents.run.training import refuse_differences
 from foundation.errors import UserError
 from foundation.presets import preset_names
 from frames import record

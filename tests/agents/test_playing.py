@@ -3,9 +3,9 @@
 import cv2
 import pytest
 
-from agents.checkpoint import load_policy
 from agents.playing import play
-from agents.run import train_agent
+from agents.run.checkpoint import load_policy
+from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 

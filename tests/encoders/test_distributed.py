@@ -18,6 +18,7 @@ from encoders.training.config import TrainingConfig
 from encoders.training.parallel import Ranks, join, leave, synchronised
 from encoders.training.state import read_resume
 from foundation.errors import UserError
+from tests.fixtures import encoders as fakes
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = TrainingConfig(batch_size=8, learning_rate=5e-3, optimizer="adamax", adam_epsilon=1e-2, validation_every=5, checkpoint_every=5)
@@ -116,7 +117,7 @@ def two(undrawn: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one(undrawn: None, tmp_path_factory: pytest.TempPathFactory, frames: np.ndarray) -> Path:
     """The folder of one process that did the same alone."""
     folder = tmp_path_factory.mktemp("one") / "run"
-    trained(folder, frames, _fakes(), Ranks())
+    trained(folder, frames, fakes, Ranks())
     return folder
 
 
@@ -140,8 +141,8 @@ def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_all(two: Path) -
 
 
 def test_a_run_of_two_processes_goes_on_with_one(two: Path, one: Path, frames: np.ndarray) -> None:
-    trained(two / "run", frames, _fakes(), Ranks(), FURTHER)
-    trained(one, frames, _fakes(), Ranks(), FURTHER)
+    trained(two / "run", frames, fakes, Ranks(), FURTHER)
+    trained(one, frames, fakes, Ranks(), FURTHER)
     assert read_resume(two / "run")["step"] == FURTHER
     for name, tensor in read_resume(one)["model"].items():
         torch.testing.assert_close(read_resume(two / "run")["model"][name], tensor, rtol=1e-3, atol=5e-4, msg=name)
@@ -197,18 +198,7 @@ def test_two_workers_train_stop_at_errors_and_outlive_no_death(
         run_workers(die, None, 2, "cpu")
 
 
-def _fakes() -> Any:
-    """Return the module with the fake of the frame store's batches."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    try:
-        import conftest
-    finally:
-        sys.path.pop(0)
-    return conftest
-
-
 def _be_one_of_two(rank: int, folder: Path) -> None:
-    fakes = _fakes()
     frames = fakes.coloured_squares()
     ranks = join(rank, 2, f"file://{folder / 'meeting'}", torch.device("cpu"), PATIENCE)
     try:

@@ -1,0 +1,1 @@
+"""Algorithms: their settings, what they need of an environment, replay buffers."""

@@ -1,0 +1,132 @@
+"""The environments of a run: one process, many episodes, pixels or latents."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import gymnasium
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from agents.learning.algorithms import Learner
+from agents.run.config import ACTOR_CPUS, EnvironmentConfig, RemoteConfig
+from agents.run.episodes import Episodes, evaluation_seed, training_seed
+from foundation.errors import UserError
+from frames.action_centres import ActionCentres, action_centres
+from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
+from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
+from wrappers.resized_picture import ResizedPicture
+
+
+def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
+    """Return one environment as an agent acts in it, with pictures."""
+    import envs
+
+    env: gymnasium.Env = FrameSkip(envs.make_env(config.name, **config.options), config.frame_skip)
+    if config.frame_size is not None:
+        env = ResizedPicture(env, config.frame_size, config.resize)
+    if takes_vectors(env.action_space):
+        env = ObfuscatedActions(env, recorded_actions(config).vectors)
+    elif isinstance(env.action_space, spaces.Dict) and "camera" in env.action_space.spaces:
+        acting = ContinuousActions if config.continuous else DiscreteActions
+        env = acting(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
+    return FlatObservation(env)
+
+
+def recorded_actions(config: EnvironmentConfig) -> ActionCentres:
+    """Return the recorded action vectors that an agent chooses among; raise `UserError` where they are not those of its run."""
+    if config.action_store is None:
+        raise UserError(
+            f"the actions of {config.name} are obfuscated vectors, and agents choose among recorded ones: name a frame store "
+            "of recordings of such an environment with --environment.action-store STORE"
+        )
+    actions = action_centres(config.action_store, config.action_count, config.action_seed)
+    if config.action_sha256 not in (None, actions.sha256):
+        raise UserError(
+            f"{config.action_store}: its {config.action_count} actions ({actions.sha256[:12]}) are not those "
+            f"that the agent was trained with ({config.action_sha256[:12]}); name the store that it was trained with"
+        )
+    return actions
+
+
+def resolved(config: EnvironmentConfig) -> EnvironmentConfig:
+    """Return the settings with the hash of the recorded actions, where agents choose among such."""
+    return config if config.action_store is None else replace(config, action_sha256=recorded_actions(config).sha256)
+
+
+def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
+    """Raise `UserError` where the environment, its options or the list of actions cannot be had, or the algorithm cannot act in it."""
+    env = agent_environment(config)
+    try:
+        algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
+    finally:
+        env.close()
+
+
+def training_environments(
+    config: EnvironmentConfig, count: int, run_seed: int, frozen: FrozenEncoder | None, remote: RemoteConfig | None = None
+) -> VecEnv:
+    """Return `count` parallel environments on training worlds; latents of `frozen`, or pixels when it is None.
+
+    They are in this process, or in Ray actors where `remote` says so; both see the same worlds.
+    """
+    return _environments(config, [partial(training_seed, run_seed, index) for index in range(count)], frozen, remote)
+
+
+def evaluation_environments(
+    config: EnvironmentConfig, count: int, frozen: FrozenEncoder | None, remote: RemoteConfig | None = None
+) -> VecEnv:
+    """Return `count` parallel environments that share out the evaluation worlds: number i plays i, i + count, ...
+
+    They are where those of training are.
+    """
+
+    def seed_of(index: int, episode: int) -> int:
+        return evaluation_seed(index + episode * count)
+
+    return _environments(config, [partial(seed_of, index) for index in range(count)], frozen, remote)
+
+
+def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
+    """Return the gymnasium environments below a `VecEnv` of this module."""
+    return venv.unwrapped.envs  # type: ignore[attr-defined]
+
+
+def _environments(
+    config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig | None
+) -> VecEnv:
+    refuse_other_resize(config, frozen)
+    if remote is not None and remote.actors:
+        return _remote(config, seeds, frozen, remote)
+    venv = DummyVecEnv([partial(_with_episodes, config, seed_of, {}) for seed_of in seeds])
+    return venv if frozen is None else VecLatent(venv, frozen)
+
+
+def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig) -> VecEnv:
+    # brings Ray
+    from agents.remote import ArrivingLatent, RayVecEnv
+
+    venv = RayVecEnv(
+        [partial(_with_episodes, config, seed_of) for seed_of in seeds],
+        min(remote.actors, len(seeds)),
+        frozen=frozen if remote.encode == "worker" else None,
+        replacements=remote.replacements,
+        backoff_seconds=remote.backoff_seconds,
+        timeout_seconds=remote.timeout_seconds,
+        # training and evaluation take turns
+        cpus=ACTOR_CPUS / 2,
+    )
+    return venv if frozen is None or remote.encode == "worker" else ArrivingLatent(venv, frozen)
+
+
+def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None) -> None:
+    """Raise `UserError` where pictures would be resized in another way than the encoder's frames were."""
+    if frozen is not None and config.frame_size is not None and frozen.info.resize != config.resize:
+        raise UserError(
+            f"the encoder's frames were resized by '{frozen.info.resize}', the environment's are by '{config.resize}': "
+            f"add --environment.resize {frozen.info.resize}"
+        )
+
+
+def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int], counts: Mapping[str, int]) -> Episodes:
+    return Episodes(agent_environment(config), seed_of, counts)

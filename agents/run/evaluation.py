@@ -1,0 +1,163 @@
+"""Fixed evaluation episodes: what a policy, the random policy or the scripted player returns on worlds never trained on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.maskable.utils import get_action_masks
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.run.config import EnvironmentConfig, RemoteConfig
+from agents.run.environment import evaluation_environments
+from agents.run.episodes import evaluation_seed
+from foundation.errors import UserError
+from wrappers import FrozenEncoder
+from wrappers.flat_observation import PICTURE
+
+_MOST_ENVIRONMENTS = 8
+
+Act = Callable[[Any, np.ndarray], np.ndarray]
+"""Observations of all environments, and which of them begin an episode (bool (B,)) -> their actions."""
+
+
+@dataclass
+class Played:
+    """What episodes came to, by number of the episode: the same number is the same world in every row."""
+
+    returns: list[float]
+    lengths: list[int]
+    pictures: list[np.ndarray] = field(default_factory=list)
+    """The first episode's pictures, uint8 (H, W, 3)."""
+
+
+class Acting:
+    """A trained policy at play: carries a recurrent one's memory along, and tells one with masks what the environments offer.
+
+    Where not `deterministic`, it draws each action at random with the chance `epsilon`, from random numbers of its own.
+    """
+
+    def __init__(self, policy: BasePolicy, venv: VecEnv, deterministic: bool, epsilon: float, seed: int) -> None:
+        self.policy, self.venv, self.deterministic = policy, venv, deterministic
+        self.epsilon = 0.0 if deterministic else epsilon
+        self.random = np.random.default_rng(seed)
+        self.masked = isinstance(policy, MaskableActorCriticPolicy)
+        self.memory: Any = None
+
+    def __call__(self, observation: Any, starts: np.ndarray) -> np.ndarray:
+        masks = {"action_masks": get_action_masks(self.venv)} if self.masked else {}
+        actions, self.memory = self.policy.predict(observation, self.memory, starts, self.deterministic, **masks)
+        if self.epsilon:
+            assert isinstance(self.venv.action_space, spaces.Discrete)
+            drawn = self.random.integers(self.venv.action_space.n, size=len(actions))
+            actions = np.where(self.random.random(len(actions)) < self.epsilon, drawn, actions)
+        return actions
+
+
+class Evaluation:
+    """Plays the same evaluation worlds as often as asked, in environments of its own: in Ray actors where `remote` says so."""
+
+    def __init__(
+        self, environment: EnvironmentConfig, frozen: FrozenEncoder | None, episodes: int, remote: RemoteConfig | None = None
+    ) -> None:
+        count = min(episodes, environment.evaluated_at_once, _MOST_ENVIRONMENTS)
+        self.venv = evaluation_environments(environment, count, frozen, remote)
+
+    def play(self, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
+        """Play evaluation episodes 0 to `episodes` - 1."""
+        # an option of the reset, since an environment that replaces one which dies in it is told, too
+        self.venv.set_options({"start_over": True})
+        return play_episodes(self.venv, act, episodes, keep_pictures)
+
+    def play_policy(
+        self, policy: BasePolicy, episodes: int, deterministic: bool, seed: int, keep_pictures: bool = False, epsilon: float = 0.0
+    ) -> Played:
+        """Play with a policy; its sampled actions are seeded, and training's random numbers stay untouched."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.play(Acting(policy, self.venv, deterministic, epsilon, seed), episodes, keep_pictures)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.venv.close()
+
+
+def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
+    """Play from a reset until `episodes` episodes have ended; environment i of n plays number i, i + n, ...
+
+    An environment that has played its share steps on unrecorded, so that batches keep their composition. An episode that the
+    death of its environment cut off is played again (see `Episodes`): its return would be that of a shorter episode.
+    """
+    count = venv.num_envs
+    ended: dict[int, dict[str, Any]] = {}
+    number = list(range(count))
+    pictures: list[np.ndarray] = []
+    observation, starts = venv.reset(), np.ones(count, dtype=bool)
+    while len(ended) < episodes:
+        if keep_pictures and number[0] == 0:
+            pictures.append(np.array(venv.get_attr("picture", 0)[0]))
+        observation, _, starts, infos = venv.step(act(observation, starts))
+        for index in np.flatnonzero(starts):
+            if infos[index].get("again"):
+                if number[index] == 0:
+                    pictures.clear()
+                continue
+            if number[index] < episodes:
+                ended[number[index]] = infos[index]["episode"]
+            number[index] += count
+    in_order = [ended[one] for one in range(episodes)]
+    return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures)
+
+
+def play_random(environment: EnvironmentConfig, episodes: int, seed: int, remote: RemoteConfig | None = None) -> Played:
+    """Play with uniformly random actions, from the same actions that agents choose from."""
+    evaluation = Evaluation(environment, None, episodes, remote)
+    space = evaluation.venv.action_space
+    space.seed(seed)
+    try:
+        return evaluation.play(lambda *_: np.stack([space.sample() for _ in range(evaluation.venv.num_envs)]), episodes, keep_pictures=True)
+    finally:
+        evaluation.close()
+
+
+def play_scripted(environment: EnvironmentConfig, episodes: int, seed: int) -> Played:
+    """Play with the scripted player: it acts every game tick and knows where things are, which no agent does."""
+    played = Played([], [])
+    for number in range(episodes):
+        pictures, total, ticks = scripted_episode(environment, number, seed + number)
+        played.pictures = played.pictures or pictures[:: environment.frame_skip]
+        played.returns.append(total)
+        played.lengths.append(-(-ticks // environment.frame_skip))
+    return played
+
+
+def scripted_episode(environment: EnvironmentConfig, number: int, seed: int) -> tuple[list[np.ndarray], float, int]:
+    """Play evaluation episode `number` with the scripted player; return the picture of every tick, the return and the ticks."""
+    import envs
+
+    env = envs.make_env(environment.name, **environment.options)
+    player = envs.scripted_player(environment.name, noise=0.0)
+    player.reset(seed)
+    observation, info = env.reset(seed=evaluation_seed(number))
+    pictures, total, done = [], 0.0, False
+    while not done:
+        pictures.append(np.array(observation[PICTURE]))
+        observation, reward, terminated, truncated, info = env.step(player(observation, info))
+        total, done = total + float(reward), terminated or truncated
+    env.close()
+    return pictures, total, len(pictures)
+
+
+def has_scripted_player(name: str) -> bool:
+    """Whether an environment has a scripted player."""
+    import envs
+
+    try:
+        envs.scripted_player(name)
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Comparing encoders by episode return: the grid of runs, what is missing of it, and the report."""

@@ -1,0 +1,66 @@
+"""What can be known before a comparison runs: that algorithms can act, that encoders fit what they are to see, that stores are there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import gymnasium
+from gymnasium import spaces
+
+from agents.run.environment import agent_environment, refuse_other_resize
+from agents.run.representation import training_store
+from comparison.grid import Part
+from encoders.artifact import INFO_FILE, read_info
+from foundation.errors import UserError
+from wrappers import FrozenEncoder
+from wrappers.flat_observation import PICTURE
+from wrappers.latents import check_actions, check_rate
+
+
+def refuse_misfits(parts: Sequence[Part]) -> None:
+    """Raise `UserError`, with the task and the algorithm, where an algorithm, an encoder or a store does not fit.
+
+    Loads every encoder once, and makes one environment of each part, without starting an episode.
+    """
+    named = dict.fromkeys(folder for part in parts for folder in part.config.encoders)
+    encoders = {folder: FrozenEncoder(folder) for folder in named}
+    for part in parts:
+        try:
+            _refuse_misfits_of(part, encoders)
+            _refuse_missing_store(part)
+        except UserError as error:
+            raise UserError(f"{part.name}: {error}") from error
+
+
+def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
+    env = agent_environment(part.config.environment)
+    try:
+        part.config.algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
+        for folder in part.config.encoders:
+            _refuse_misfit(folder, encoders[folder], part, env)
+    finally:
+        env.close()
+
+
+def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasium.Env) -> None:
+    space = env.observation_space
+    seen = (space[PICTURE] if isinstance(space, spaces.Dict) else space).shape
+    if seen != frozen.frame_shape:
+        height, width, _ = frozen.frame_shape
+        raise UserError(
+            f"{folder} was trained on frames of {frozen.frame_shape}, and the pictures here are {seen}: add --environment.frame-size "
+            f"{height} {width}, or train an encoder on frames of that size"
+        )
+    try:
+        refuse_other_resize(part.config.environment, frozen)
+        check_rate(frozen, env.metadata, any_rate=False)
+        check_actions(frozen, env.action_space)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+
+
+def _refuse_missing_store(part: Part) -> None:
+    """Raise `UserError` where a control is yet to be made and its frames are gone."""
+    missing = {cell.row.control for cell in part.missing()}
+    made = (part.pca_folder / INFO_FILE).is_file() if "pca" in missing else True
+    if "untrained" in missing or not made:
+        training_store(read_info(part.config.encoders[0]), part.config.store)

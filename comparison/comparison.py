@@ -1,0 +1,104 @@
+"""A comparison: tasks x algorithms x (encoders and controls) x seeds. Its folder is the only truth; what is missing is run."""
+
+from collections.abc import Callable, Sequence
+
+from agents.cluster.resources import cores, local_cpus, ray_cluster, run_needs
+from agents.cluster.workers import Job, Outcome, Progress, run_jobs
+from agents.run.config import PartConfig
+from agents.run.representation import control_artifact
+from agents.run.training import available_device, refuse_encoders_folder, train_agent
+from comparison.checks import refuse_misfits
+from comparison.grid import Cell, Part, not_asked, refuse_other_layout, remember_layout
+from comparison.players import PlayerRun, play_player
+from foundation.files import exclusive_lock
+
+_PLURALS = {"row that learns": "rows that learn"}
+
+
+class Comparison:
+    """The grid that a command asks for, as a list of parts: a part is one task with one algorithm."""
+
+    def __init__(self, asked: Sequence[PartConfig]) -> None:
+        self.config = asked[0].shared
+        """Of the first part; used for what is the same in all: folder, encoders, workers, Ray."""
+        self.parts = [Part(one) for one in asked]
+        # players that do not learn are the same for every algorithm that acts in the same way
+        self.cells = list({cell.key: cell for part in self.parts for cell in part.cells}.values())
+
+    @property
+    def steps(self) -> int:
+        """Training steps of the whole grid."""
+        return sum(cell.run.steps for cell in self.cells)
+
+    def missing(self) -> list[Cell]:
+        """Return the cells without a result, all rows' first seeds first: what cannot work shows early, and all rows grow alike."""
+        return sorted((cell for cell in self.cells if cell.result() is None), key=lambda cell: cell.seed)
+
+    def extent(self) -> str:
+        """Say in one line what is compared, and how much of it is there."""
+        tasks, algorithms = ({getattr(part, name) for part in self.parts} for name in ("task", "agent"))
+        rows, seeds = sum(len(part.learners) for part in self.parts), self.config.seeds
+        sizes = [(len(tasks), "task"), (len(algorithms), "algorithm"), (rows, "row that learns"), (seeds, "seed")]
+        size = ", ".join(f"{count} {name if count == 1 else _PLURALS.get(name, f'{name}s')}" for count, name in sizes)
+        return f"{size}: {len(self.cells)} runs, {len(self.cells) - len(self.missing())} finished before"
+
+    def not_asked(self) -> list[str]:
+        """Name what else lies in the folder, and is not part of the report."""
+        return not_asked(self.config.run, self.cells)
+
+    def check(self) -> None:
+        """Raise `UserError` for what cannot work, before anything runs and before the folder remembers it."""
+        self._refuse_folder()
+        if self.config.ray.address is None:
+            available_device(self.config.device)
+        refuse_misfits([part for part in self.parts if part.missing()])
+
+    def run(self, ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:
+        """Run the cells that are missing, after `check`; return None, or the signal that stopped them.
+
+        Raises `UserError` where the folder holds something else by now. A failing cell leaves `failed.json` and keeps no other from
+        running.
+        """
+        with exclusive_lock(self.config.run, "comparing encoders"):
+            self._refuse_folder()
+            remember_layout(self.config.run)
+            for part in self.parts:
+                part.remember_settings()
+            missing = self.missing()
+            if not missing:
+                return None
+            self._make_components()
+            return self._run_cells(missing, ended, watch)
+
+    def _refuse_folder(self) -> None:
+        refuse_encoders_folder(self.config.run)
+        refuse_other_layout(self.config.run)
+        for part in self.parts:
+            part.refuse_other_settings()
+
+    def _run_cells(self, missing: list[Cell], ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:
+        by_key = {cell.key: cell for cell in missing}
+
+        def record(outcome: Outcome) -> None:
+            cell = by_key[outcome.key]
+            if outcome.status == "failed":
+                cell.remember_failure(outcome.message, outcome.details)
+            else:
+                cell.forget_failure()
+            ended(outcome)
+
+        config = self.config
+        workers = min(config.workers or cores(), len(missing))
+        with ray_cluster(config.ray, local_cpus(config, workers)):
+            jobs, needs = [_job(cell) for cell in missing], run_needs(config)
+            return run_jobs(jobs, config.workers, record, watch, needs, config.ray.retries, shared=config.run)
+
+    def _make_components(self) -> None:
+        """Make the components that the rows `pca` see, once for all tasks."""
+        part = next((part for part in self.parts if "pca" in part.config.controls), None)
+        if part is not None:
+            control_artifact("pca", part.config.encoders[0], part.pca_folder, 0, part.config.store)
+
+
+def _job(cell: Cell) -> Job:
+    return Job(cell.key, play_player if isinstance(cell.run, PlayerRun) else train_agent, cell.run)

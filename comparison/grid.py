@@ -1,0 +1,256 @@
+"""The grid of a comparison: parts (a task with an algorithm), their rows, a cell for each row and seed; and where all of it lies.
+
+RUN/grid.yaml                          the layout's version
+RUN/runs/TASK/ALGORITHM/settings.yaml  what the runs below share
+RUN/runs/TASK/ALGORITHM/ROW/seedN/     a run, as train_agent.py writes it
+RUN/players/TASK/PLAYER/seedN/         a player that does not learn, the same for all algorithms that act in the same way
+RUN/encoders/                          what is made once for all tasks: principal components, measured speeds
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from agents.learning.algorithms import build_algorithm
+from agents.run.config import CONTROLS, AgentRun, PartConfig, TrainingConfig, completed, plain
+from agents.run.environment import resolved
+from agents.run.evaluation import has_scripted_player
+from agents.run.representation import fingerprint
+from agents.run.training import read_result, refuse_differences
+from comparison.players import Player, PlayerRun
+from encoders.artifact import EncoderInfo, read_info
+from foundation.env_options import RUNNING_OPTIONS
+from foundation.errors import UserError
+from foundation.files import write_atomically
+from foundation.presets import read_yaml
+
+FORMAT = 2
+"""Of the layout. 1 had no grid.yaml: one task, one algorithm, runs/ROW/seedN."""
+FORMAT_FILE, SETTINGS_FILE = "grid.yaml", "settings.yaml"
+RUNS, PLAYERS = "runs", "players"
+
+_FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads")
+"""What must be the same whenever runs are added to a part."""
+_DIGITS = 8
+"""Of a hash in a folder's name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a part: agents that differ in nothing but the seed, or a player that does not learn."""
+
+    key: str
+    """Its folder's name; an encoder's holds the hash of its weights, so that a retrained one is another row."""
+    label: str
+    kind: Literal["encoder", "control", "player"]
+    encoder: Path | None = None
+    control: Literal["pixels", "untrained", "pca"] | None = None
+    player: Player | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row with one seed: the run that fills it."""
+
+    key: str
+    """Its folder, from the comparison's."""
+    row: Row
+    seed: int
+    run: AgentRun | PlayerRun
+
+    @property
+    def folder(self) -> Path:
+        return self.run.run
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what the run came to, or None while it is not finished."""
+        result = read_result(self.folder)
+        return None if result is None or result["steps"] < self.run.steps else result
+
+    def steps_done(self) -> int:
+        """Return the agent steps that need not be done again: all of a finished run, else those of its checkpoint."""
+        if self.result() is not None:
+            return self.run.steps
+        try:
+            return min(int(json.loads((self.folder / "agent.json").read_text())["steps"]), self.run.steps)
+        except (OSError, ValueError, KeyError):
+            return 0
+
+    def failure(self) -> str | None:
+        """Return why the last attempt failed."""
+        path = self.folder / "failed.json"
+        return json.loads(path.read_text())["message"] if path.is_file() else None
+
+    def remember_failure(self, message: str, details: str) -> None:
+        """Leave the reason in the run's folder."""
+        write_atomically(self.folder / "failed.json", json.dumps({"message": message, "details": details}, indent=2) + "\n")
+
+    def forget_failure(self) -> None:
+        """Remove what an earlier attempt left."""
+        (self.folder / "failed.json").unlink(missing_ok=True)
+
+
+class Part:
+    """One task with one algorithm: its rows, and a cell for every row and seed."""
+
+    def __init__(self, asked: PartConfig) -> None:
+        self.task, self.agent = asked.task, asked.agent
+        self.config, self.pixels = asked.shared, asked.pixels
+        self.environment = resolved(self.config.environment)
+        self.folder = self.config.run / RUNS / self.task / self.agent
+        self.learners = learner_rows(self.config.encoders, self.config.controls)
+        self.players = self._player_rows()
+        self.cells = [self._cell(row, seed) for row in self.rows for seed in range(self.config.seeds)]
+
+    @property
+    def name(self) -> str:
+        return f"{self.task} with {self.agent}"
+
+    @property
+    def rows(self) -> list[Row]:
+        return [*self.learners, *self.players]
+
+    @property
+    def pca_folder(self) -> Path:
+        """Where the principal components are kept: the same for every seed, algorithm and task."""
+        return self.config.run / "encoders" / f"pca-{fingerprint(self.config.encoders[0])[:_DIGITS]}"
+
+    def cells_of(self, row: Row) -> list[Cell]:
+        """Return the row's cells, by seed."""
+        return [cell for cell in self.cells if cell.row is row]
+
+    def missing(self) -> list[Cell]:
+        """Return the agents that are not trained yet."""
+        return [cell for cell in self.cells if isinstance(cell.run, AgentRun) and cell.result() is None]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what all runs of the part share."""
+        values = {**plain(self.config), "environment": plain(self.environment), "pixels_algorithm": plain(self.pixels)}
+        return {key: values[key] for key in (*_FIXED, "steps")}
+
+    def refuse_other_settings(self) -> None:
+        """Raise `UserError` where the folder holds runs with other settings; rows, seeds and more steps may be added."""
+        path = self.folder / SETTINGS_FILE
+        begun = any(any(self.folder.glob(f"*/seed*/{name}")) for name in ("result.json", "resume.pt"))
+        if not begun or not path.is_file():
+            return
+        before, now = _completed(path), self.settings()
+        steps = before["steps"]
+        refuse_differences({key: before[key] for key in _FIXED}, {key: now[key] for key in _FIXED}, self.folder)
+        if steps > self.config.steps:
+            raise UserError(f"{self.folder}: its runs are of {steps} steps, {self.config.steps} were asked for; choose another --run")
+
+    def remember_settings(self) -> None:
+        """Write the settings beside the runs, in place of those of a command that came to none."""
+        write_atomically(self.folder / SETTINGS_FILE, yaml.safe_dump(self.settings(), sort_keys=False))
+
+    def _player_rows(self) -> list[Row]:
+        suffix = _hash({"environment": _as_played(plain(self.environment)), "episodes": self.config.evaluation.final_episodes})
+        rows = [Row(f"random-{suffix}", "random policy", "player", player="random")]
+        if has_scripted_player(self.environment.name):
+            rows.append(Row(f"scripted-{suffix}", "scripted player", "player", player="scripted"))
+        return rows
+
+    def _cell(self, row: Row, seed: int) -> Cell:
+        root = self.config.run / PLAYERS / self.task if row.player else self.folder
+        folder = root / row.key / f"seed{seed}"
+        run = self._player_run(row.player, seed, folder) if row.player else self._agent_run(row, seed, folder)
+        return Cell(str(folder.relative_to(self.config.run)), row, seed, run)
+
+    def _player_run(self, player: Player, seed: int, folder: Path) -> PlayerRun:
+        return PlayerRun(player, self.config.environment, self.config.evaluation.final_episodes, seed, folder, self.config.remote)
+
+    def _agent_run(self, row: Row, seed: int, folder: Path) -> AgentRun:
+        shared = {name: getattr(self.config, name) for name in TrainingConfig.__dataclass_fields__}
+        if row.control == "pixels":
+            shared["algorithm"] = self.pixels
+        # the components are made once, then an encoder like any other
+        control = None if row.control == "pca" else row.control
+        encoder = self.pca_folder if row.control == "pca" else row.encoder
+        return AgentRun(run=folder, encoder=encoder, control=control, seed=seed, **shared)
+
+
+def learner_rows(encoders: Sequence[Path], controls: Sequence[Literal["pixels", "untrained", "pca"]]) -> list[Row]:
+    """Return the rows that learn: encoders, then controls. Raises `UserError` for an encoder that is damaged or named twice."""
+    infos = [read_info(folder) for folder in encoders]
+    rows = []
+    for folder, info, label in zip(encoders, infos, encoder_labels(encoders, infos), strict=True):
+        key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', folder.resolve().name)}-{info.weights_sha256[:_DIGITS]}"
+        rows.append(Row(key, label, "encoder", folder))
+    for control in dict.fromkeys(controls):
+        mirrored = None if control == "pixels" else encoders[0]
+        suffix = "" if mirrored is None else f"-{infos[0].weights_sha256[:_DIGITS]}"
+        rows.append(Row(f"{control}{suffix}", control, "control", mirrored, control))
+    keys = [row.key for row in rows]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise UserError(f"the same encoder is named twice: {', '.join(twice)}")
+    return rows
+
+
+def encoder_labels(folders: Sequence[Path], infos: Sequence[EncoderInfo]) -> list[str]:
+    """Return each encoder's name, with its folder's and then the hash of its weights where that leaves two alike."""
+    names = [info.name for info in infos]
+    for more in ([folder.resolve().name for folder in folders], [info.weights_sha256[:_DIGITS] for info in infos]):
+        taken = [*names, *CONTROLS]
+        names = [f"{name} ({what})" if taken.count(name) > 1 else name for name, what in zip(names, more, strict=True)]
+    return names
+
+
+def refuse_other_layout(folder: Path) -> None:
+    """Raise `UserError` where the folder holds a comparison of another version, or something that is none."""
+    path = folder / FORMAT_FILE
+    if path.is_file():
+        found = read_yaml(path).get("format")
+        if found != FORMAT:
+            raise UserError(f"{path}: has format {found}, this version of the program goes on with {FORMAT}; choose another --run")
+    elif found_here := [name for name in ("config.yaml", RUNS, "comparison.json") if (folder / name).exists()]:
+        raise UserError(
+            f"{folder}: holds {found_here[0]}, but no {FORMAT_FILE}: a comparison of an earlier version, or something else; choose another "
+            "--run (its report.html stays as it is, and compare_encoders.py join reads its comparison.json)"
+        )
+
+
+def remember_layout(folder: Path) -> None:
+    """Write the layout's version."""
+    write_atomically(folder / FORMAT_FILE, yaml.safe_dump({"format": FORMAT}))
+
+
+def not_asked(folder: Path, cells: Sequence[Cell]) -> list[str]:
+    """Name the runs in a comparison's folder that are none of `cells`: a line a row, with its seeds."""
+    asked = {cell.key for cell in cells}
+    found: dict[str, list[int]] = {}
+    for pattern in (f"{RUNS}/*/*/*/seed*", f"{PLAYERS}/*/*/seed*"):
+        for place in folder.glob(pattern):
+            number = place.name.removeprefix("seed")
+            if number.isdecimal() and str(place.relative_to(folder)) not in asked:
+                found.setdefault(str(place.parent.relative_to(folder)), []).append(int(number))
+    return [f"{row} ({_seeds(seeds)})" for row, seeds in sorted(found.items())]
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, sorted(seeds)))}"
+
+
+def _completed(path: Path) -> dict[str, Any]:
+    values = read_yaml(path)
+    missing = [key for key in (*_FIXED, "steps") if key not in values]
+    if missing:
+        raise UserError(f"{path}: damaged, it has no '{missing[0]}'; choose another --run")
+    return {**completed(values), "pixels_algorithm": plain(build_algorithm(values["pixels_algorithm"]))}
+
+
+def _as_played(environment: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where and how a game runs: what is played stays the same."""
+    options = {name: value for name, value in environment["options"].items() if name not in RUNNING_OPTIONS}
+    return {**environment, "options": options, "action_store": None}
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:_DIGITS]

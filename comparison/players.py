@@ -1,0 +1,43 @@
+"""Players that do not learn, as runs of a comparison: the random policy and the scripted player."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from agents.run.config import EnvironmentConfig, RemoteConfig
+from agents.run.evaluation import play_random, play_scripted
+from agents.run.pictures import write_episode
+from agents.run.training import Report
+from foundation.files import write_atomically
+
+Player = Literal["random", "scripted"]
+
+
+@dataclass(frozen=True)
+class PlayerRun:
+    """Evaluation episodes of a player that does not learn."""
+
+    player: Player
+    environment: EnvironmentConfig
+    episodes: int
+    seed: int
+    run: Path
+    """The run's folder."""
+    remote: RemoteConfig
+    steps: int = 0
+
+
+def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
+    """Play the evaluation episodes of a player that does not learn, and write its result."""
+    report(0, "")
+    if run.player == "random":
+        played = play_random(run.environment, run.episodes, run.seed, run.remote)
+    else:
+        played = play_scripted(run.environment, run.episodes, run.seed)
+    write_episode(run.run / "pictures", played.pictures, run.environment.frame_skip, None)
+    result = {"steps": 0, "seed": run.seed, "final_return": float(np.mean(played.returns)), "final_returns": played.returns}
+    write_atomically(run.run / "result.json", json.dumps(result, indent=2) + "\n")
+    return result

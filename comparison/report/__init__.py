@@ -1,0 +1,1 @@
+"""What a comparison shows: statistics, sentences, tables, figures, the page."""

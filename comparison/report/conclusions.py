@@ -1,0 +1,117 @@
+"""Plain sentences on what the intervals of a report allow to conclude, and what they do not."""
+
+from comparison.report.statistics import FEW_SEEDS, overlap
+from comparison.report.summary import RowSummary, Summary
+from comparison.results import TaskResults
+
+_LONG_LIST = 4
+
+
+def conclusions(summary: Summary) -> list[str]:
+    """Return sentences about one task, or about all tasks together; those that warn begin with "Warning"."""
+    finished = [one for one in summary.rows if one.iqm]
+    sentences = [_against_others(one, finished) for one in finished if one.row.kind == "encoder"]
+    warnings = [*_few_seeds(summary), *_collapsed(summary), *_failed(summary)]
+    return [*sentences, *warnings, *_restarted(summary), *_left_out(summary), *_scope(summary)]
+
+
+def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
+    assert ours.iqm
+    above: list[str] = []
+    below: list[str] = []
+    open_: list[str] = []
+    few: list[str] = []
+    for theirs in finished:
+        if theirs is ours or not theirs.iqm:
+            continue
+        if min(ours.fewest_seeds, theirs.fewest_seeds) < FEW_SEEDS:
+            few.append(theirs.label)
+        elif overlap(ours.iqm.interval, theirs.iqm.interval):
+            open_.append(theirs.label)
+        else:
+            (above if ours.iqm.value > theirs.iqm.value else below).append(theirs.label)
+    parts = []
+    if above:
+        parts.append(f"scores higher than {_named(above, finished)}")
+    if below:
+        parts.append(f"scores lower than {_named(below, finished)}")
+    if open_:
+        parts.append(f"overlaps with {_named(open_, finished)}, against which nothing can be concluded")
+    if few:
+        parts.append(f"has too few seeds to conclude anything against {_named(few, finished, 'any other row')}")
+    return f"{ours.label} {'; it '.join(parts)}." if parts else f"{ours.label} has no row to be compared with."
+
+
+def _named(labels: list[str], finished: list[RowSummary], everything: str = "all other rows") -> str:
+    """List some of the rows; a long list of all but one says no more than that."""
+    return everything if len(labels) == len(finished) - 1 > _LONG_LIST else _listed(labels)
+
+
+def _few_seeds(summary: Summary) -> list[str]:
+    agents = [one for one in summary.rows if one.row.kind != "player"]
+    fewest = min((one.fewest_seeds for one in agents), default=0)
+    if fewest >= FEW_SEEDS:
+        return []
+    return [
+        f"Warning: {fewest} finished {'seed' if fewest == 1 else 'seeds'} in the smallest row. Intervals from fewer than "
+        f"{FEW_SEEDS} seeds are too narrow to trust: read this as a check that everything works, not as evidence."
+    ]
+
+
+def _collapsed(summary: Summary) -> list[str]:
+    found = [one.label for one in summary.rows if one.row.encoder and one.row.encoder.collapsed]
+    if not found:
+        return []
+    return [f"Warning: {_listed(found)} collapsed: nearly all latents carry nothing, and an agent sees next to nothing through them."]
+
+
+def _failed(summary: Summary) -> list[str]:
+    failed = sum(len(one.failures) for one in summary.rows)
+    if not failed:
+        return []
+    listed = "run has no result and is" if failed == 1 else "runs have no result and are"
+    return [f"Warning: {failed} {listed} listed as failed."]
+
+
+def _restarted(summary: Summary) -> list[str]:
+    runs, worlds = (sum(getattr(one.row, name) for one in summary.rows) for name in ("run_restarts", "restarts"))
+    parts = []
+    if runs:
+        parts.append(f"runs were started again {_times(runs)} (stopped, or their worker died) and went on from their checkpoints")
+    if worlds:
+        parts.append(f"environments died {_times(worlds)} and were replaced (an evaluation episode that this cut off was played again)")
+    return [f"Restarts: {'; '.join(parts)}."] if parts else []
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _left_out(summary: Summary) -> list[str]:
+    return [f"Not in these numbers: {_listed(summary.left_out)}."] if summary.left_out else []
+
+
+def _scope(summary: Summary) -> list[str]:
+    if summary.normalised:
+        scales = "; ".join(_scale(task) for task in summary.tasks)
+        return [
+            f"Scores are normalised by task, 0 the random policy and 1 the target: {scales}. Both ends are taken as known, without an "
+            "interval of their own."
+        ]
+    task = summary.tasks[0]
+    sentence = (
+        f"All agents had {task.steps:,} steps of {task.frame_skip} game ticks; what they would come to with more, this does not show. "
+        f"Intervals are over agent seeds, on the same {task.evaluation['final_episodes']} evaluation worlds for every row."
+    )
+    if task.target is None:
+        return [sentence + " No target score is known for this task: there is no optimality gap and no normalised score."]
+    return [f"{sentence} Normalised scores: {_scale(task)}."]
+
+
+def _scale(task: TaskResults) -> str:
+    assert task.target
+    return f"{task.name}: 0 is {task.target.random:.2f} (random policy), 1 is {task.target.score:.2f} ({task.target.source})"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,127 @@
+"""A comparison's report: JSON, CSV, figures as PNG and SVG, and one HTML file; of one comparison, or of several joined."""
+
+import json
+import math
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from comparison.comparison import Comparison
+from comparison.report.conclusions import conclusions
+from comparison.report.page import page
+from comparison.report.plots import figures, png, row_colours, svg
+from comparison.report.summary import Pair, Summary, summarise, to_table
+from comparison.report.tables import rows_csv, runs_csv
+from comparison.results import FORMAT, REPORT_FILE, TaskResults, collect, join, read_results, to_plain
+from foundation.errors import UserError
+from foundation.files import write_atomically
+
+_PACKAGES = ("torch", "stable-baselines3", "gymnasium", "ray", "numpy")
+
+
+@dataclass(kw_only=True)
+class JoinConfig:
+    """Which comparisons are joined, and where the report goes."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of finished comparisons, or of joined reports."""
+    run: Path
+    """The report's folder."""
+
+    def check(self) -> None:
+        """Raise `UserError` where there are no two folders."""
+        if len(self.folders) < 2:
+            raise UserError("nothing to join: name two folders or more: python compare_encoders.py join FOLDER FOLDER --run OUT")
+
+
+def write_report(comparison: Comparison, command: str) -> list[Summary]:
+    """Write the report of a comparison into its folder and return what it says."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    return write_files(comparison.config.run, collect(comparison, command, versions), command, comparison.not_asked())
+
+
+def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Summary]:
+    """Write one report of several comparisons into `out`: rows of one task together, and all tasks with normalised scores.
+
+    Raises `UserError` for a folder without a comparison of this version, for one named twice, and where `out` is one of them.
+    """
+    places = [folder.resolve() for folder in (*folders, out)]
+    if len(set(places)) < len(places):
+        raise UserError("a folder is named twice; --run must name a folder of its own")
+    for name, what in (("runs", "a comparison's runs"), ("trials", "a search's trials")):
+        if (out / name).is_dir():
+            raise UserError(f"{out}: holds {what}; choose another --run")
+    return write_files(out, join([task for folder in folders for task in read_results(folder)]), command)
+
+
+def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked: Sequence[str] = ()) -> list[Summary]:
+    """Write `comparison.json`, `comparison.csv`, `rows.csv`, the figures and `report.html`; return the summaries."""
+    summaries = summarise(tasks)
+    colours = row_colours(summaries)
+    drawings: dict[str, dict[str, str]] = {}
+    drawn_before, written = _figures_before(folder), []
+    for summary in summaries:
+        drawn = figures(summary, colours)
+        drawings[summary.name] = {name: svg(figure) for name, figure in drawn.items()}
+        for name, figure in drawn.items():
+            stem = name if len(summaries) == 1 else f"{name}_{re.sub(r'[^A-Za-z0-9]+', '_', summary.name).strip('_')}"
+            write_atomically(folder / f"{stem}.png", png(figure))
+            write_atomically(folder / f"{stem}.svg", drawings[summary.name][name])
+            written.append(stem)
+    for stem in drawn_before - set(written):
+        for form in ("png", "svg"):
+            (folder / f"{stem}.{form}").unlink(missing_ok=True)
+    write_atomically(folder / "comparison.csv", runs_csv(tasks))
+    write_atomically(folder / "rows.csv", rows_csv(summaries))
+    content = {**to_json(folder, tasks, summaries, command), "not_asked": list(not_asked), "figures": written}
+    write_atomically(folder / REPORT_FILE, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    write_atomically(folder / "report.html", page(summaries, tasks, drawings, command, not_asked))
+    return summaries
+
+
+def _figures_before(folder: Path) -> set[str]:
+    """Return the names of the figures that the report before this one has drawn; none where it does not say."""
+    try:
+        found = json.loads((folder / REPORT_FILE).read_text()).get("figures", [])
+    except (OSError, ValueError, AttributeError):
+        return set()
+    return {str(name) for name in found if re.fullmatch(r"\w+", str(name))} if isinstance(found, list) else set()
+
+
+def to_json(folder: Path, tasks: list[TaskResults], summaries: list[Summary], command: str) -> dict[str, Any]:
+    """Return everything a report says: `rows` and `conclusions` for reading, `results` for joining."""
+    return {
+        "format": FORMAT,
+        "command": command,
+        "rows": [line for summary in summaries for line in to_table(summary)],
+        "improvements": [_pair(summary, pair) for summary in summaries for pair in summary.improvements],
+        "paired_differences": [_pair(summary, pair) | {"pairs": pair.pairs} for summary in summaries for pair in summary.differences],
+        "profiles": [_profile(summary, key) for summary in summaries for key in summary.profiles],
+        "conclusions": [{"task": summary.name, "sentences": conclusions(summary)} for summary in summaries],
+        "results": [to_plain(task, folder) for task in tasks],
+    }
+
+
+def _pair(summary: Summary, pair: Pair) -> dict[str, Any]:
+    return {"task": summary.name, "row": pair.row, "over": pair.over, "value": pair.found.value, "interval": list(pair.found.interval)}
+
+
+def _profile(summary: Summary, key: str) -> dict[str, Any]:
+    share, low, high = (numbers.round(4).tolist() for numbers in summary.profiles[key])
+    label = next(one.label for one in summary.rows if one.row.key == key)
+    return {"task": summary.name, "row": label, "thresholds": summary.thresholds.tolist(), "share_above": share, "low": low, "high": high}
+
+
+def _finite(content: Any) -> Any:
+    """Replace NaN and infinities, which JSON does not have, by null."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,0 +1,262 @@
+"""What results come to: estimates for every row of a task, and over tasks with scores normalised by each task's target."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from comparison.report.statistics import (
+    Estimate,
+    area_under_curve,
+    estimate,
+    interquartile_mean,
+    mean,
+    median,
+    optimality_gap,
+    paired_difference,
+    performance_profile,
+    probability_of_improvement,
+)
+from comparison.results import ORDER, RowResults, TaskResults
+
+THRESHOLDS = 101
+ALL_TASKS = "all tasks"
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """A row's estimates; None where no run finished, or where the number needs a target that is not known."""
+
+    row: RowResults
+    """Over several tasks: of the first, with the runs of all."""
+    scores: list[np.ndarray]
+    """By task, one a finished seed: returns, or normalised over several tasks."""
+    seeds: list[list[int]]
+    failures: list[str] = field(default_factory=list)
+    iqm: Estimate | None = None
+    median: Estimate | None = None
+    mean: Estimate | None = None
+    optimality_gap: Estimate | None = None
+    """Of normalised scores: the mean shortfall from the target, 0 when every run reaches it."""
+    area: Estimate | None = None
+    """Interquartile mean of the area under the learning curve, as a mean height in the unit of the scores."""
+    normalised_area: Estimate | None = None
+    curve: list[tuple[int, Estimate]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return self.row.label
+
+    @property
+    def fewest_seeds(self) -> int:
+        """Finished seeds, on the task with the fewest."""
+        return min((len(task) for task in self.scores), default=0)
+
+    @property
+    def all_scores(self) -> list[float]:
+        return [float(score) for task in self.scores for score in task]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A number about one row against another."""
+
+    row: str
+    over: str
+    found: Estimate
+    pairs: int = 0
+    """Seeds that both have, for paired differences."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One task, or all tasks together."""
+
+    name: str
+    tasks: list[TaskResults]
+    rows: list[RowSummary]
+    improvements: list[Pair]
+    """Every row that is no player against every other row."""
+    differences: list[Pair]
+    """Every encoder against every row below it that is no player, seed by seed."""
+    thresholds: np.ndarray
+    profiles: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """By row's key: share of runs above each threshold, low, high."""
+    left_out: list[str] = field(default_factory=list)
+    """Rows that are not on every task, and tasks without a target."""
+
+    @property
+    def normalised(self) -> bool:
+        return len(self.tasks) > 1
+
+
+def summarise(tasks: list[TaskResults]) -> list[Summary]:
+    """Return a summary of each task; before them one of all tasks, where several have a target and a row that learned on all of them."""
+    single = [_summary(task.name, [task], [_row_summary(task, row) for row in task.rows]) for task in tasks]
+    scaled = [task for task in tasks if task.target is not None]
+    together = _over_tasks(tasks, scaled) if len(scaled) > 1 else None
+    return [together, *single] if together and any(one.row.kind != "player" for one in together.rows) else single
+
+
+def _row_summary(task: TaskResults, row: RowResults) -> RowSummary:
+    scores, seeds = [np.array(row.scores)], [[run.seed for run in row.runs]]
+    if not row.runs:
+        return RowSummary(row, scores, seeds, row.failures)
+    target = task.target
+    areas = _areas(row)
+    curved = len(areas) > 0
+    return RowSummary(
+        row,
+        scores,
+        seeds,
+        row.failures,
+        iqm=estimate(interquartile_mean, scores),
+        median=estimate(median, scores),
+        mean=estimate(mean, scores),
+        optimality_gap=estimate(optimality_gap, [target.normalised(scores[0])]) if target else None,
+        area=estimate(interquartile_mean, [areas]) if curved else None,
+        normalised_area=estimate(interquartile_mean, [target.normalised(areas)]) if curved and target else None,
+        curve=_curve(row),
+    )
+
+
+def _curve(row: RowResults) -> list[tuple[int, Estimate]]:
+    """Estimate the learning curve where every finished seed was evaluated."""
+    points: dict[int, list[float]] = {}
+    for run in row.runs:
+        for point in run.curve:
+            points.setdefault(point.step, []).append(point.score)
+    whole = [(step, scores) for step, scores in sorted(points.items()) if len(scores) == len(row.runs)]
+    return [(step, estimate(interquartile_mean, [np.array(scores)])) for step, scores in whole]
+
+
+def _over_tasks(tasks: list[TaskResults], scaled: list[TaskResults]) -> Summary:
+    labels = list(dict.fromkeys(row.label for task in scaled for row in task.rows))
+    rows, left_out = [], [f"{task.name} (no target is known)" for task in tasks if task not in scaled]
+    for label in labels:
+        found = [next((row for row in task.rows if row.label == label), None) for task in scaled]
+        everywhere = [row for row in found if row is not None and row.runs]
+        if len(everywhere) < len(scaled):
+            left_out.append(f"{label} (no finished run on every task)")
+        else:
+            rows.append(_row_over_tasks(scaled, everywhere))
+    rows.sort(key=lambda one: ORDER.index(one.row.kind))
+    return _summary(ALL_TASKS, scaled, rows, left_out)
+
+
+def _row_over_tasks(tasks: list[TaskResults], rows: list[RowResults]) -> RowSummary:
+    scores = [task.target.normalised(row.scores) for task, row in zip(tasks, rows, strict=True) if task.target]
+    areas = [found for task, row in zip(tasks, rows, strict=True) if len(found := _normalised_areas(task, row))]
+    return RowSummary(
+        replace(rows[0], runs=[run for row in rows for run in row.runs]),
+        scores,
+        [[run.seed for run in row.runs] for row in rows],
+        [failure for row in rows for failure in row.failures],
+        iqm=estimate(interquartile_mean, scores),
+        median=estimate(median, scores),
+        mean=estimate(mean, scores),
+        optimality_gap=estimate(optimality_gap, scores),
+        normalised_area=estimate(interquartile_mean, areas) if len(areas) == len(tasks) else None,
+    )
+
+
+def _normalised_areas(task: TaskResults, row: RowResults) -> np.ndarray:
+    return task.target.normalised(_areas(row)) if task.target else np.array([])
+
+
+def _areas(row: RowResults) -> np.ndarray:
+    curves = [run.curve for run in row.runs if run.curve]
+    return np.array([area_under_curve([point.step for point in curve], [point.score for point in curve]) for curve in curves])
+
+
+def _summary(name: str, tasks: list[TaskResults], rows: list[RowSummary], left_out: list[str] | None = None) -> Summary:
+    finished = [one for one in rows if one.fewest_seeds]
+    learners = [one for one in finished if one.row.kind != "player"]
+    thresholds = _thresholds(learners or finished)
+    return Summary(
+        name,
+        tasks,
+        rows,
+        _improvements(learners, finished),
+        _differences(learners),
+        thresholds,
+        {one.row.key: performance_profile(one.scores, thresholds) for one in finished},
+        left_out or [],
+    )
+
+
+def _thresholds(rows: list[RowSummary]) -> np.ndarray:
+    """Cover the rows' scores, and zero; a player's may lie far above those of all agents."""
+    every = [0.0, *(score for one in rows for score in one.all_scores)]
+    margin = 0.05 * (max(every) - min(every)) or 1.0
+    return np.linspace(min(every) - margin, max(every) + margin, THRESHOLDS)
+
+
+def _improvements(learners: list[RowSummary], against: list[RowSummary]) -> list[Pair]:
+    pairs: dict[tuple[str, str], Estimate] = {}
+    for ours in learners:
+        for theirs in against:
+            mirrored = pairs.get((theirs.row.key, ours.row.key))
+            if theirs is not ours:
+                found = _mirrored(mirrored) if mirrored else probability_of_improvement(ours.scores, theirs.scores)
+                pairs[ours.row.key, theirs.row.key] = found
+    labels = {one.row.key: one.label for one in against}
+    return [Pair(labels[row], labels[over], found) for (row, over), found in pairs.items()]
+
+
+def _mirrored(one: Estimate) -> Estimate:
+    return Estimate(1 - one.value, 1 - one.high, 1 - one.low)
+
+
+def _differences(learners: list[RowSummary]) -> list[Pair]:
+    pairs = [(ours, theirs) for index, ours in enumerate(learners) for theirs in learners[index + 1 :] if ours.row.kind == "encoder"]
+    found = [_difference(ours, theirs) for ours, theirs in pairs]
+    return [pair for pair in found if pair is not None]
+
+
+def _difference(ours: RowSummary, theirs: RowSummary) -> Pair | None:
+    """Compare two rows on the seeds that both have; None where a task has no such seed."""
+    a_scores, b_scores = [], []
+    for index, (a, b) in enumerate(zip(ours.seeds, theirs.seeds, strict=True)):
+        shared = sorted(set(a) & set(b))
+        a_scores.append(ours.scores[index][[a.index(seed) for seed in shared]])
+        b_scores.append(theirs.scores[index][[b.index(seed) for seed in shared]])
+    pairs = min(len(scores) for scores in a_scores)
+    return Pair(ours.label, theirs.label, paired_difference(a_scores, b_scores), pairs) if pairs else None
+
+
+def to_table(summary: Summary) -> list[dict[str, Any]]:
+    """Return a line a row, as `comparison.json` and `rows.csv` hold it."""
+    return [_table_line(summary, one) for one in summary.rows]
+
+
+def _table_line(summary: Summary, one: RowSummary) -> dict[str, Any]:
+    encoder = one.row.encoder
+    numbers: dict[str, float | None] = {}
+    for name in ("iqm", "median", "mean", "optimality_gap", "area", "normalised_area"):
+        found: Estimate | None = getattr(one, name)
+        numbers[name] = found.value if found else None
+        numbers[f"{name}_low"], numbers[f"{name}_high"] = found.interval if found else (None, None)
+    speed = encoder.speed if encoder else None
+    return {
+        "task": summary.name,
+        "row": one.label,
+        "kind": one.row.kind,
+        "algorithm": one.row.algorithm,
+        "seeds": one.fewest_seeds,
+        "failed": len(one.failures),
+        **numbers,
+        "normalised": summary.normalised,
+        "seconds": one.row.seconds,
+        "restarts": one.row.restarts,
+        "run_restarts": one.row.run_restarts,
+        "encoder": encoder.name if encoder else None,
+        "latents": int(np.prod(encoder.latents)) if encoder else None,
+        "encoder_parameters": encoder.parameters if encoder else None,
+        "policy_parameters": one.row.policy_parameters,
+        "encode_milliseconds": speed.milliseconds if speed else None,
+        "encode_frames_per_second": round(speed.frames_per_second, 1) if speed else None,
+        "encode_batch": speed.batch if speed else None,
+        "encode_device": speed.device if speed else None,
+        "encoder_collapsed": encoder.collapsed if encoder else None,
+    }

@@ -1,0 +1,1 @@
+"""Judging an encoder on recordings that it has not seen."""

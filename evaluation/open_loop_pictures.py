@@ -1,0 +1,66 @@
+"""What a person looks at of open-loop predictions: strips of every frame, films, and the curves of their quality.
+
+Shapes: B clips, T frames of a clip, C context, H horizon (height and width are h and w), c colours.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders.training.pictures import to_uint8
+from evaluation.open_loop import Clips, Predictor, Settings, predict
+from foundation.files import write_atomically
+from foundation.pictures import in_rows, picture_grid, write_gif, write_png
+
+_COLUMNS = 20
+_FILM_SCALE = 3
+_KINDS = ("target", "prediction", "error")
+
+
+@torch.no_grad()
+def write_predictions(folder: Path, name: str, model: Predictor, clip: Clips, settings: Settings, device: torch.device) -> list[Path]:
+    """Write a strip (PNG) and a film (GIF) of one clip (1, T, h, w, c), target, prediction and error; return their paths.
+
+    The strip has every predicted frame; the film begins with the context, on both sides alike. The error is the absolute difference.
+    """
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    context, target = clip.frames[0, : settings.context], clip.frames[0, settings.context :]
+    prediction = to_uint8(next(predict(model, clip, settings, generator))[0])
+    error = np.abs(target.astype(np.int16) - prediction).astype(np.uint8)
+    write_png(folder / f"{name}.png", _strips(target, prediction, error, settings.context))
+    sides = [np.concatenate([context, target]), np.concatenate([context, prediction]), np.concatenate([context * 0, error])]
+    film = np.concatenate(sides, axis=2).repeat(_FILM_SCALE, axis=1).repeat(_FILM_SCALE, axis=2)
+    write_gif(folder / f"{name}.gif", film, clip.frames_per_second)
+    return [folder / f"{name}.png", folder / f"{name}.gif"]
+
+
+def write_curves(path: Path, report: dict[str, Any]) -> None:
+    """Draw PSNR and SSIM by frame ahead, a row of plots a group, the baselines beside the model."""
+    from matplotlib.figure import Figure
+
+    groups = report["groups"]
+    figure = Figure(figsize=(11, 3.6 * len(groups)), layout="constrained")
+    for axes, (name, group) in zip(figure.subplots(len(groups), 2, squeeze=False), groups.items(), strict=True):
+        for axis, measure, label in zip(axes, ("psnr_db", "ssim"), ("PSNR (dB, pooled, data range 1)", "SSIM (data range 1)"), strict=True):
+            for row, scores in group["rows"].items():
+                curve = scores["curves"][measure]
+                axis.plot(range(1, len(curve) + 1), curve, label=row, linewidth=2 if row == "model" else 1)
+            axis.set(xlabel=f"frames ahead, after {report['context']} frames seen", ylabel=label, title=f"{name} ({group['clips']} clips)")
+            axis.grid(alpha=0.3)
+    # beside the curves: inside, it would hide some
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    write_atomically(path, content.getvalue())
+
+
+def _strips(target: np.ndarray, prediction: np.ndarray, error: np.ndarray, context: int) -> np.ndarray:
+    rows, labels = [], []
+    for part, kind_rows in enumerate(zip(*(in_rows(frames, _COLUMNS) for frames in (target, prediction, error)), strict=True)):
+        first = context + part * _COLUMNS
+        rows += kind_rows
+        labels += [f"{kind}, frames {first + 1} to {first + len(row)}" for kind, row in zip(_KINDS, kind_rows, strict=True)]
+    return picture_grid(rows, labels)

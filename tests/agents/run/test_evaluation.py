@@ -1,0 +1,65 @@
+"""Evaluation plays the same worlds for everyone, and changes nothing in training."""
+
+import gymnasium
+import numpy as np
+import torch
+
+from agents.learning.algorithms import PPOSettings
+from agents.run.config import EnvironmentConfig
+from agents.run.environment import training_environments
+from agents.run.episodes import can_restore, evaluation_seed, training_seed
+from agents.run.evaluation import Evaluation, play_random
+
+BRIGHT = EnvironmentConfig(name="Bright", frame_skip=4)
+
+
+def test_no_training_world_is_an_evaluation_world() -> None:
+    training = {training_seed(run, env, episode) for run in range(3) for env in range(8) for episode in range(50)}
+    evaluation = {evaluation_seed(episode) for episode in range(1000)}
+    assert len(training) == 3 * 8 * 50
+    assert not training & evaluation
+
+
+def test_every_evaluation_plays_the_same_worlds_in_the_same_order(worlds) -> None:
+    few, many = Evaluation(BRIGHT, None, 2), Evaluation(BRIGHT, None, 5)
+    always = np.zeros(8, int)
+    first = few.play(lambda *_: always[:2], 5)
+    again = few.play(lambda *_: always[:2], 5)
+    wider = many.play(lambda *_: always[:5], 5)
+    assert first.returns == again.returns == wider.returns
+    assert len(set(first.returns)) > 1
+
+
+def test_sampling_in_evaluation_leaves_trainings_random_numbers_alone(worlds) -> None:
+    venv = training_environments(BRIGHT, 1, 0, None)
+    policy = PPOSettings(n_envs=1, n_steps=16, batch_size=16).make(venv, 0, "cpu").policy
+    evaluation = Evaluation(BRIGHT, None, 2)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one = evaluation.play_policy(policy, 2, deterministic=False, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert evaluation.play_policy(policy, 2, deterministic=False, seed=1).returns == one.returns
+
+
+def test_another_packages_restore_state_is_not_taken_for_ours(worlds) -> None:
+    class Foreign(gymnasium.Env):
+        def restore_state(self, reference): ...
+
+    assert can_restore(worlds("Bright"))
+    assert not can_restore(Foreign())
+
+
+def test_the_random_policy_is_reproducible(worlds) -> None:
+    assert play_random(BRIGHT, 3, seed=1).returns == play_random(BRIGHT, 3, seed=1).returns
+
+
+def test_returns_are_sums_over_all_ticks_of_an_episode(worlds) -> None:
+    world = worlds("Bright")
+    world.reset(seed=evaluation_seed(0))
+    expected = sum(world.step({"attack": 1})[1] for _ in range(60))
+    played = Evaluation(BRIGHT, None, 1).play(lambda *_: np.array([0]), 1, keep_pictures=True)
+    assert played.returns == [expected]
+    assert expected != 0
+    assert played.lengths == [15]
+    assert len(played.pictures) == 15

@@ -1,0 +1,214 @@
+"""A comparison runs what is missing, hides no failure, and concludes no more than its intervals allow."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import comparison.comparison as module
+from agents.cluster.workers import Outcome
+from agents.learning.algorithms import PPOSettings
+from agents.learning.off_policy import DQNSettings
+from agents.run.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig, PartConfig
+from comparison.comparison import Comparison
+from comparison.report.files import write_report
+from comparison.report.tables import print_table
+from comparison.results import collect
+from foundation.errors import UserError
+
+PPO = PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch=(16,))
+DQN = DQNSettings(n_envs=2, buffer_size=200, learning_starts=8, batch_size=8, net_arch=(8,))
+TASKS = {"short": EnvironmentConfig(name="Bright", options={"episode_ticks": 24}), "long": EnvironmentConfig(name="Bright")}
+
+
+@pytest.fixture
+def compare(worlds, tmp_path, monkeypatch):
+    """Return a function that runs a comparison in this process and returns it with the keys of what was run."""
+    monkeypatch.setattr(module, "ray_cluster", lambda config, cpus: nullcontext())
+    failing: set[str] = set()
+
+    def in_process(jobs, workers, ended, watch, *rest, **more) -> None:
+        for job in jobs:
+            if job.key in failing:
+                ended(Outcome(job.key, "failed", message="the world fell apart"))
+            else:
+                ended(Outcome(job.key, "finished", job.function(job.argument, lambda steps, note: False)))
+
+    monkeypatch.setattr(module, "run_jobs", in_process)
+
+    def run(tasks=("short",), agents=("ppo",), fail: tuple[str, ...] = (), **changes) -> tuple[Comparison, list[str]]:
+        failing.clear()
+        failing.update(fail)
+        settings = {
+            "evaluation": EvaluationConfig(every=32, episodes=2, final_episodes=3),
+            "steps": 32,
+            "controls": ("pixels",),
+            "seeds": 2,
+            "device": "cpu",
+            "run": tmp_path / "comparison",
+        }
+        algorithms = {"ppo": PPO, "dqn": DQN}
+        parts = []
+        for task in tasks:
+            for agent in agents:
+                given = {"environment": TASKS[task], "algorithm": algorithms[agent], **settings, **changes}
+                parts.append(PartConfig(task, agent, ComparisonConfig(**given), given["algorithm"]))
+        made = Comparison(parts)
+        done: list[str] = []
+        made.check()
+        made.run(lambda outcome: done.append(outcome.key), lambda progress: None)
+        return made, done
+
+    return run
+
+
+def rows_of(keys: list[str]) -> list[str]:
+    """Leave out the hash in a player's key."""
+    return sorted("/".join(part.split("-")[0] for part in key.split("/")) for key in keys)
+
+
+def test_rerunning_runs_nothing_and_another_seed_only_that_seed(compare) -> None:
+    _, first = compare()
+    assert first[0].endswith("seed0")
+    assert rows_of(first) == [
+        "players/short/random/seed0",
+        "players/short/random/seed1",
+        "runs/short/ppo/pixels/seed0",
+        "runs/short/ppo/pixels/seed1",
+    ]
+    assert compare()[1] == []
+    assert rows_of(compare(seeds=3)[1]) == ["players/short/random/seed2", "runs/short/ppo/pixels/seed2"]
+
+
+def test_another_task_or_algorithm_runs_only_what_it_adds(compare) -> None:
+    compare(seeds=1)
+    assert rows_of(compare(agents=("ppo", "dqn"), seeds=1)[1]) == ["runs/short/dqn/pixels/seed0"]
+    added = compare(tasks=("short", "long"), agents=("ppo", "dqn"), seeds=1)[1]
+    assert rows_of(added) == ["players/long/random/seed0", "runs/long/dqn/pixels/seed0", "runs/long/ppo/pixels/seed0"]
+    made, nothing = compare(tasks=("long",), agents=("dqn",), seeds=1)
+    assert nothing == []
+    assert [one.partition(" ")[0].partition("-")[0] for one in made.not_asked()] == [
+        "players/short/random",
+        "runs/long/ppo/pixels",
+        "runs/short/dqn/pixels",
+        "runs/short/ppo/pixels",
+    ]
+
+
+def test_one_report_holds_all_tasks_and_algorithms_and_names_what_was_not_asked(compare, no_figures) -> None:
+    compare(seeds=2)
+    made, _ = compare(tasks=("short", "long"), agents=("ppo", "dqn"), seeds=1)
+    write_report(made, "the command")
+    content = json.loads((made.config.run / "comparison.json").read_text())
+    assert [task["name"] for task in content["results"]] == ["Bright (short)", "Bright (long)"]
+    assert [row["label"] for row in content["results"][0]["rows"]] == ["pixels with PPO", "pixels with DQN", "random policy"]
+    assert set(content["results"][0]["algorithms"]) == {"PPO", "DQN"}
+    assert "runs/short/ppo/pixels (seed 1)" in content["not_asked"]
+    page = (made.config.run / "report.html").read_text()
+    assert "not asked for this time" in page
+    # settings of both algorithms
+    assert "n_epochs: 1" in page
+    assert "buffer_size: 200" in page
+
+
+def test_two_presets_of_one_algorithm_are_told_apart(compare) -> None:
+    made, _ = compare(agents=("ppo", "dqn"), seeds=1)
+    twin = replace_part(made, "dqn", PPO)
+    assert [row.label for row in collect(twin, "", {})[0].rows] == ["pixels with PPO (ppo)", "pixels with PPO (dqn)", "random policy"]
+
+
+def replace_part(made: Comparison, agent: str, settings: PPOSettings) -> Comparison:
+    """Return the comparison with another algorithm under an agent preset's name."""
+    parts = [PartConfig(part.task, part.agent, part.config, part.pixels) for part in made.parts]
+    changed = [replace(part, shared=replace(part.shared, algorithm=settings)) if part.agent == agent else part for part in parts]
+    return Comparison(changed)
+
+
+def test_a_failed_run_is_shown_and_stops_no_other(compare, capsys, no_figures) -> None:
+    made, done = compare(fail=("runs/short/ppo/pixels/seed0",))
+    assert len(done) == 4
+    summaries = write_report(made, "the command")
+    assert [one.fewest_seeds for one in summaries[0].rows] == [1, 2]
+    print_table(summaries)
+    assert "the world fell apart" in capsys.readouterr().out
+    assert "the world fell apart" in (made.config.run / "report.html").read_text()
+    assert compare()[1] == ["runs/short/ppo/pixels/seed0"]
+    assert collect(made, "the command", {})[0].rows[0].failures == []
+
+
+def test_a_row_without_any_result_still_has_its_line(compare, no_figures) -> None:
+    made, _ = compare(fail=("runs/short/ppo/pixels/seed0", "runs/short/ppo/pixels/seed1"))
+    write_report(made, "the command")
+    rows = json.loads((made.config.run / "comparison.json").read_text())["rows"]
+    assert rows[0]["row"] == "pixels"
+    assert rows[0]["iqm"] is None
+    assert rows[0]["failed"] == 2
+
+
+def test_what_was_started_again_is_counted_in_every_form_of_the_report(compare, capsys, no_figures) -> None:
+    made, _ = compare()
+    cell = made.parts[0].cells[0]
+    result = {**cell.result(), "attempts": 3, "restarts": 2}
+    (cell.folder / "result.json").write_text(json.dumps(result))
+    print_table(write_report(made, "the command"))
+    shown = capsys.readouterr().out
+    assert "runs 2, environments 2" in shown
+    assert "Restarts: runs were started again 2 times" in shown
+    folder = made.config.run
+    assert "runs 2, environments 2" in (folder / "report.html").read_text()
+    row = json.loads((folder / "comparison.json").read_text())["rows"][0]
+    assert (row["run_restarts"], row["restarts"]) == (2, 2)
+    assert (folder / "comparison.csv").read_text().splitlines()[1].endswith(",2,3")
+
+
+def test_a_report_holds_a_film_of_every_row_and_a_line_of_every_run(compare) -> None:
+    made, _ = compare()
+    write_report(made, "python compare_encoders.py <debug>")
+    page = (made.config.run / "report.html").read_text()
+    assert page.count("data:image/webp;base64,") == 2
+    assert "&lt;debug&gt;" in page
+    assert len((made.config.run / "comparison.csv").read_text().splitlines()) == 1 + 4
+    for name in ("intervals", "curves", "profiles"):
+        assert (made.config.run / f"{name}.png").is_file()
+        assert (made.config.run / f"{name}.svg").is_file()
+
+
+def test_other_settings_in_the_same_folder_are_refused_and_other_tasks_are_not(compare) -> None:
+    compare(seeds=1)
+    with pytest.raises(UserError, match=r"runs/short/ppo: holds a run with evaluation\.final_episodes = 3, but 4"):
+        compare(seeds=1, evaluation=EvaluationConfig(every=32, episodes=2, final_episodes=4))
+    with pytest.raises(UserError, match=r"algorithm\.n_epochs = 1, but 2"):
+        compare(seeds=1, algorithm=replace(PPO, n_epochs=2))
+    with pytest.raises(UserError, match="are of 32 steps, 16 were asked for; choose another --run"):
+        compare(seeds=1, steps=16)
+    assert compare(tasks=("long",), seeds=1, algorithm=replace(PPO, n_epochs=2))[1]
+
+
+def test_settings_with_which_nothing_was_trained_bind_nobody(compare) -> None:
+    _, done = compare(seeds=1, fail=("runs/short/ppo/pixels/seed0",))
+    assert len(done) == 2
+    assert compare(seeds=1, algorithm=replace(PPO, n_epochs=2))[1] == ["runs/short/ppo/pixels/seed0"]
+
+
+def test_a_folder_of_another_version_is_refused_with_what_to_do(compare, tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    (folder / "runs" / "pixels" / "seed0").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds runs, but no grid\.yaml.*choose another --run"):
+        compare()
+    (folder / "grid.yaml").write_text("format: 7\n")
+    with pytest.raises(UserError, match=r"grid\.yaml: has format 7.*choose another --run"):
+        compare()
+    assert sorted(path.name for path in folder.iterdir()) == ["grid.yaml", "runs"]
+
+
+def test_a_mistake_does_not_spoil_the_folder_for_the_right_command(compare, monkeypatch, tmp_path) -> None:
+    def unknown(name, **options):
+        raise UserError("unknown environment")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("envs.make_env", unknown)
+        with pytest.raises(UserError, match="short with ppo: unknown environment"):
+            compare()
+    assert not (tmp_path / "comparison").exists()

@@ -1,0 +1,330 @@
+"""A report says what the runs were, over one task or several, in a file that any browser shows without a network."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from agents.command import compare
+from agents.run.pictures import write_episode
+from comparison import encoder_facts as facts_module
+from comparison.encoder_facts import EncoderFacts, Speed, SpeedCache, encoder_facts
+from comparison.report.conclusions import conclusions
+from comparison.report.files import join_reports, write_files
+from comparison.report.statistics import area_under_curve, interquartile_mean, paired_difference
+from comparison.report.summary import summarise
+from comparison.report.tables import print_table
+from comparison.results import Point, RowResults, Run, TaskResults, join, read_results
+from encoders import StoreReference, make_encoder, prepare
+from foundation.errors import UserError
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+SEEDS = 6
+
+
+def row(label: str, middle: float, kind: str = "encoder", seeds: int = SEEDS, spread: float = 1.0, **changes) -> RowResults:
+    """Return a row whose scores lie evenly around `middle`."""
+    scores = middle + spread * np.linspace(-0.5, 0.5, seeds)
+    player = {"random": "random", "scripted": "scripted"}.get(label)
+    runs = [
+        Run(seed, 100, float(score), [float(score)], [] if player else [Point(50, float(score) / 2), Point(100, float(score))], 3.0, 1)
+        for seed, score in enumerate(scores)
+    ]
+    facts = EncoderFacts(label, [8], 1234, speed=Speed(0.5, 8, "cpu", 1, "a machine")) if kind == "encoder" else None
+    return RowResults(label, label, kind, runs, player=player, algorithm=None if player else "PPO", encoder=facts, **changes)
+
+
+def task(*rows: RowResults, name: str = "VoxelTreechop-v0", source: str = "one", **settings) -> TaskResults:
+    environment = {"name": name, "frame_skip": 4}
+    about = {"environment": environment, "evaluation": {"episodes": 2, "final_episodes": 3}, "steps": 100, "seeds": SEEDS, **settings}
+    return TaskResults(name, about, {}, [f"python compare_encoders.py {source}"], {"python": "3"}, list(rows), source)
+
+
+PLAYERS = (row("random", 1, "player", spread=0), row("scripted", 11, "player", spread=0))
+
+
+def test_overlapping_intervals_conclude_nothing() -> None:
+    found = summarise([task(row("vae", 5), row("pca", 5.2, "control"), row("pixels", 2, "control"), *PLAYERS)])[0]
+    said = conclusions(found)
+    assert "scores higher than pixels and random;" in said[0]
+    assert "scores lower than scripted;" in said[0]
+    assert "overlaps with pca, against which nothing can be concluded" in said[0]
+    assert not any("Warning" in sentence for sentence in said)
+
+
+def test_few_seeds_conclude_nothing_however_far_apart() -> None:
+    found = summarise([task(row("vae", 50, seeds=4), row("pixels", 2, "control"), *PLAYERS)])[0]
+    said = conclusions(found)
+    assert said[0] == "vae has too few seeds to conclude anything against pixels, random and scripted."
+    assert any("Warning: 4 finished seeds in the smallest row" in sentence for sentence in said)
+
+
+def test_a_collapsed_encoder_is_named() -> None:
+    ours = row("vae", 5)
+    assert ours.encoder
+    found = summarise([task(replace(ours, encoder=replace(ours.encoder, collapsed=True)), *PLAYERS)])[0]
+    assert any(sentence.startswith("Warning: vae collapsed") for sentence in conclusions(found))
+
+
+def test_numbers_of_a_task_are_those_of_its_runs() -> None:
+    ours, theirs = row("vae", 5), row("pixels", 3, "control", spread=4)
+    found = summarise([task(ours, theirs, *PLAYERS)])[0].rows[0]
+    assert found.iqm
+    assert found.iqm.value == pytest.approx(interquartile_mean([np.array(ours.scores)]))
+    assert found.optimality_gap
+    assert found.optimality_gap.value == pytest.approx(1 - (5 - 1) / (11 - 1))
+    assert found.area
+    assert found.area.value == pytest.approx(area_under_curve([50, 100], [2.5, 5]))
+    assert found.row.restarts == SEEDS
+
+
+def test_paired_differences_take_the_seeds_that_both_rows_have() -> None:
+    ours = row("vae", 5, spread=10)
+    theirs = replace(row("pca", 3, "control", spread=10), runs=row("pca", 3, "control", spread=10).runs[2:])
+    pair = summarise([task(ours, theirs, *PLAYERS)])[0].differences[0]
+    assert (pair.row, pair.over, pair.pairs) == ("vae", "pca", SEEDS - 2)
+    assert pair.found == paired_difference([np.array(ours.scores[2:])], [np.array(theirs.scores)])
+    assert (pair.found.low, pair.found.high) == pytest.approx((2, 2))
+
+
+def test_the_two_directions_of_an_improvement_add_up() -> None:
+    found = summarise([task(row("vae", 5), row("pca", 5.4, "control"), *PLAYERS)])[0]
+    chances = {(pair.row, pair.over): pair.found for pair in found.improvements}
+    one, other = chances["vae", "pca"], chances["pca", "vae"]
+    assert one.value + other.value == pytest.approx(1)
+    assert one.low + other.high == pytest.approx(1)
+
+
+def test_scores_over_tasks_are_normalised_between_random_policy_and_target() -> None:
+    navigate = task(row("vae", 60), row("random", 20, "player", spread=0), name="VoxelNavigate-v0", source="two")
+    summaries = summarise([task(row("vae", 6), row("pca", 2, "control"), *PLAYERS), navigate])
+    assert [one.name for one in summaries] == ["all tasks", "VoxelTreechop-v0", "VoxelNavigate-v0"]
+    together = {one.label: one for one in summaries[0].rows}
+    # 6 of 1 to 11 is 0.5; 60 of 20 to the documented 100 is 0.5
+    assert together["vae"].mean
+    assert together["vae"].mean.value == pytest.approx(0.5)
+    assert together["random"].mean
+    assert together["random"].mean.value == pytest.approx(0)
+    assert any("pca (no finished run on every task)" in sentence for sentence in conclusions(summaries[0]))
+    assert any("100.00 (the reward of the goal)" in sentence for sentence in conclusions(summaries[0]))
+
+
+def test_tasks_on_which_no_row_learned_alike_are_not_put_together() -> None:
+    continuous = task(replace(row("vae with SAC", 60), algorithm="SAC"), *PLAYERS, name="VoxelNavigate-v0", source="two")
+    summaries = summarise([task(row("vae with PPO", 6), *PLAYERS), continuous])
+    assert [one.name for one in summaries] == ["VoxelTreechop-v0", "VoxelNavigate-v0"]
+
+
+def test_a_task_without_a_target_has_no_normalised_score() -> None:
+    summaries = summarise([task(row("vae", 6), PLAYERS[0], name="CarRacing-v3")])
+    assert summaries[0].rows[0].optimality_gap is None
+    assert "No target score is known" in conclusions(summaries[0])[-1]
+
+
+def test_rows_of_one_task_are_joined_and_told_apart() -> None:
+    other = replace(row("vae", 3), algorithm="DQN")
+    joined = join([task(row("vae", 5), *PLAYERS), task(other, *PLAYERS, source="two")])
+    assert [one.label for one in joined[0].rows] == ["vae with PPO", "vae with DQN", "random", "scripted"]
+    # joined once more
+    assert [one.label for one in join([*joined, task(row("pca", 1), name="VoxelNavigate-v0")])[0].rows] == [
+        one.label for one in joined[0].rows
+    ]
+    assert len({one.key for one in joined[0].rows}) == 4
+    joined = join([task(row("vae", 5), *PLAYERS), task(row("vae", 3), *PLAYERS, source="two")])
+    assert [one.label for one in joined[0].rows][:2] == ["vae", "vae (two)"]
+    assert len(join([task(row("vae", 5)), task(row("vae", 5), steps=200)])) == 2
+
+
+def test_joined_reports_read_what_comparisons_wrote_and_can_be_joined_again(tmp_path: Path, capsys, no_figures) -> None:
+    treechop, navigate = task(row("vae", 6), *PLAYERS), task(row("vae", 60), *PLAYERS, name="VoxelNavigate-v0", source="two")
+    write_files(tmp_path / "one", [treechop], "first")
+    write_files(tmp_path / "two", [navigate], "second")
+    assert read_results(tmp_path / "one") == [treechop]
+    assert compare(["join", str(tmp_path / "one"), str(tmp_path / "two"), "--run", str(tmp_path / "both")]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert read_results(tmp_path / "both") == [treechop, navigate]
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "python compare_encoders.py one" in page
+    assert "python compare_encoders.py two" in page
+
+
+def test_figures_of_an_earlier_report_do_not_stay_beside_a_new_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("comparison.report.files.figures", lambda summary, colours: {"intervals": Figure(figsize=(1, 1))})
+    treechop, navigate = task(row("vae", 6), *PLAYERS), task(row("vae", 60), *PLAYERS, name="VoxelNavigate-v0", source="two")
+    write_files(tmp_path, [treechop, navigate], "both")
+    (tmp_path / "curves_mine.png").touch()
+    assert {path.name for path in tmp_path.glob("*.svg")} == {
+        f"intervals_{name}.svg" for name in ("all_tasks", "VoxelTreechop_v0", "VoxelNavigate_v0")
+    }
+    write_files(tmp_path, [treechop], "one")
+    assert {path.name for path in tmp_path.iterdir() if path.suffix in (".png", ".svg")} == {
+        "intervals.png",
+        "intervals.svg",
+        "curves_mine.png",
+    }
+
+
+def test_what_cannot_be_joined_says_why(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "comparison.json").write_text('{"format": 1}')
+    with pytest.raises(UserError, match="format 1, this version reads 2 and 3; write it anew"):
+        join_reports((tmp_path / "old", tmp_path / "none"), tmp_path / "out", "")
+    with pytest.raises(UserError, match="name the folder of a finished comparison"):
+        read_results(tmp_path / "none")
+    with pytest.raises(UserError, match="named twice"):
+        join_reports((tmp_path / "old", tmp_path / "old"), tmp_path / "out", "")
+    with pytest.raises(UserError, match="two folders or more"):
+        compare(["join", str(tmp_path / "old"), "--run", str(tmp_path / "out")])
+    for name, what in (("runs", "a comparison's runs"), ("trials", "a search's trials")):
+        (tmp_path / f"with_{name}" / name).mkdir(parents=True)
+        with pytest.raises(UserError, match=f"with_{name}: holds {what}; choose another --run"):
+            join_reports((tmp_path / "old", tmp_path / "none"), tmp_path / f"with_{name}", "")
+
+
+def test_brackets_in_a_label_are_printed_as_they_are(capsys) -> None:
+    print_table(summarise([task(row("vae (run[red])", 5), *PLAYERS)]))
+    assert capsys.readouterr().out.count("run[red]") == 2
+
+
+def test_tables_as_csv_have_a_line_a_run_and_a_line_a_row(tmp_path: Path, no_figures) -> None:
+    write_files(tmp_path, [task(row("vae", 5), *PLAYERS)], "the command")
+    runs = list(csv.DictReader(io.StringIO((tmp_path / "comparison.csv").read_text())))
+    assert len(runs) == 3 * SEEDS
+    assert float(runs[0]["normalised"]) == pytest.approx((float(runs[0]["mean_return"]) - 1) / 10)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
+    assert [line["row"] for line in rows] == ["vae", "random", "scripted"]
+    assert (float(rows[0]["encode_milliseconds"]), rows[0]["encode_batch"]) == (0.5, "8")
+
+
+def test_an_encoder_is_measured_once_for_its_weights(tmp_path: Path, monkeypatch) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
+    store = StoreReference(path="store", fingerprint="f", frames_per_second=20.0, resize="squash")
+    prepare(make_encoder("debug", frame_shape=[64, 64, 3]), frames, tmp_path / "encoder", store=store)
+    measured = []
+    real = facts_module.measure_speed
+    monkeypatch.setattr(facts_module, "measure_speed", lambda *about: measured.append(about) or real(*about))
+    result = {
+        "encoder": {"name": "conv_vae", "reading": "mean", "latents": [16]},
+        "encoder_parameters": 5,
+        "encoder_folder": str(tmp_path / "encoder"),
+        "device": {"encoder": "cpu"},
+        "threads": 1,
+    }
+    first = encoder_facts(result, 4, SpeedCache(tmp_path / "speed.json"))
+    again = encoder_facts(result, 4, SpeedCache(tmp_path / "speed.json"))
+    assert first == again
+    assert len(measured) == 1
+    assert first
+    assert first.speed
+    assert first.speed.batch == 4
+    assert first.speed.milliseconds > 0
+    gone = encoder_facts({**result, "encoder_folder": str(tmp_path / "moved")}, 4, SpeedCache(tmp_path / "speed.json"))
+    assert gone
+    assert gone.speed is None
+
+
+def test_collapse_is_judged_by_the_share_of_active_units(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
+    store = StoreReference(path="store", fingerprint="f", frames_per_second=20.0, resize="squash")
+    made = prepare(make_encoder("debug", frame_shape=[64, 64, 3]), frames, tmp_path, store=store)
+    for active, collapsed in ((1, True), (2, False)):
+        info = replace(made.info, validation={"active_units_mean": active, "bits_per_dim": 1.0})
+        assert facts_module.has_collapsed(tmp_path, info) is collapsed
+
+
+def test_a_film_plays_an_episode_in_few_bytes(tmp_path: Path) -> None:
+    pictures = [np.full((64, 64, 3), 37 * index % 256, np.uint8) for index in range(400)]
+    write_episode(tmp_path, pictures, 4, None)
+    film = Image.open(tmp_path / "episode.webp")
+    assert film.size == (128, 128)
+    assert film.n_frames == 100
+    film.seek(50)
+    assert np.array(film.convert("RGB")).mean() == pytest.approx(pictures[200].mean(), abs=3)
+    assert (tmp_path / "episode.webp").stat().st_size < 500_000
+
+
+def test_films_above_the_limit_stay_out_of_the_page(tmp_path: Path, monkeypatch, no_figures) -> None:
+    write_episode(tmp_path / "pictures", [np.zeros((64, 64, 3), np.uint8)] * 3, 4, None)
+    ours = row("vae", 5, pictures=str(tmp_path / "pictures"))
+    monkeypatch.setattr("comparison.report.page.MOST_FILM_BYTES", (tmp_path / "pictures" / "episode.webp").stat().st_size)
+    write_files(tmp_path, [task(ours, replace(ours, key="b", label="b"), *PLAYERS)], "the command")
+    assert (tmp_path / "report.html").read_text().count("data:image") == 1
+
+
+def test_json_has_the_numbers_and_no_nan(tmp_path: Path, no_figures) -> None:
+    broken = replace(row("vae", 5), runs=[], failures=["vae/seed0: no memory"])
+    write_files(tmp_path, [task(broken, row("pca", 2, "control"), *PLAYERS)], "the command")
+    content = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert [line["iqm"] for line in content["rows"]] == [None, pytest.approx(2), pytest.approx(1), pytest.approx(11)]
+    assert "vae/seed0: no memory" in (tmp_path / "report.html").read_text()
+
+
+_PROBE = """<script>
+const problems = [];
+window.addEventListener("error", event => problems.push(String(event.message || event.target.src)), true);
+window.addEventListener("load", async () => {
+  for (const image of document.images) {
+    try { await image.decode(); if (!image.naturalWidth) problems.push(image.alt); } catch { problems.push(image.alt); }
+  }
+  const first = cell => [...cell.childNodes].filter(part => part.nodeType == 3).map(part => part.textContent).join("");
+  const cells = [...document.querySelectorAll("table.results tbody tr")].map(line => [...line.children].map(first));
+  const found = {problems, cells, images: document.images.length, width: document.documentElement.scrollWidth,
+    window: innerWidth, requests: performance.getEntriesByType("resource").map(entry => entry.name),
+    drawings: [...document.querySelectorAll(".figure svg")].map(one => one.getBoundingClientRect().height)};
+  const place = document.createElement("template");
+  place.id = "found";
+  place.setAttribute("data-found", JSON.stringify(found));
+  document.body.append(place);
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> tuple[dict, str, dict]:
+    """Show a joined report in a browser of a phone's width; return what its scripts found, its console, and its JSON."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium here: install Debian's package chromium to test the report in a browser")
+    folder = tmp_path_factory.mktemp("shown")
+    write_episode(folder / "pictures", [np.full((64, 64, 3), level, np.uint8) for level in range(0, 250, 10)], 4, None)
+    treechop = task(row("vae", 6, pictures=str(folder / "pictures")), row("pca", 2, "control"), *PLAYERS)
+    write_files(folder, join([treechop, task(row("vae", 60), *PLAYERS, name="VoxelNavigate-v0", source="two")]), "the command")
+    assert (folder / "profiles_all_tasks.svg").is_file()
+    page = folder / "probed.html"
+    page.write_text((folder / "report.html").read_text().replace("<head>", f"<head>{_PROBE}", 1))
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    options = ["--headless", "--no-sandbox", *quiet, "--disable-sync", "--enable-logging=stderr", "--window-size=500,800"]
+    budget = ["--virtual-time-budget=5000", f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()]
+    ended = subprocess.run([browser, *options, *budget], capture_output=True, text=True, timeout=240)
+    found = re.search(r'data-found="([^"]*)"', ended.stdout)
+    assert found, ended.stderr[-2000:]
+    console = "\n".join(line for line in ended.stderr.splitlines() if "CONSOLE" in line)
+    return json.loads(found[1].replace("&quot;", '"').replace("&amp;", "&")), console, json.loads((folder / "comparison.json").read_text())
+
+
+def test_a_browser_shows_the_report_without_errors_or_requests(shown) -> None:
+    found, console, _ = shown
+    assert console == ""
+    assert found["problems"] == []
+    assert [name for name in found["requests"] if not name.startswith("data:")] == []
+    assert found["images"] == 1
+    assert len(found["drawings"]) == 3 + 3 + 2
+    assert min(found["drawings"]) > 100
+
+
+def test_a_phone_does_not_have_to_scroll_the_page_sideways(shown) -> None:
+    assert shown[0]["width"] <= shown[0]["window"]
+
+
+def test_the_tables_in_the_browser_have_the_numbers_of_the_json(shown) -> None:
+    found, _, content = shown
+    assert [line[:3] for line in found["cells"]] == [[one["row"], str(one["seeds"]), f"{one['iqm']:.2f}"] for one in content["rows"]]

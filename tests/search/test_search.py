@@ -1,0 +1,444 @@
+"""A search draws the same trials again, hides no failure, repeats nothing that is done, and says that the best of many is too good."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.learning.algorithms import PPOSettings
+from agents.run.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig, RayConfig, read_command
+from agents.run.training import Stopped, train_agent
+from encoders.registry import encoder_class
+from foundation.errors import UserError
+from foundation.presets import preset_names
+from search import trials as trials_module
+from search.command import require_tune
+from search.config import FIRST_SEED, SearchConfig, read_search
+from search.findings import again, find, shared_options, warning
+from search.report import print_findings, write_search_report
+from search.search import Record, Search
+from search.space import Space, read_space
+from search.trials import Reached, advance, encoder_plan, train_encoder
+from search.tuning import asha, run_trials, take_step
+
+ROOT = Path(__file__).resolve().parents[2]
+SPACE = """
+algorithm.learning_rate: {loguniform: [1e-5, 1e-2]}
+algorithm.gamma: {uniform: [0.9, 0.999]}
+algorithm.n_epochs: {randint: [1, 4]}
+algorithm.net_arch: {choice: [[8], [8, 8]]}
+"""
+NAMES = ["algorithm.learning_rate", "algorithm.gamma", "algorithm.n_epochs", "algorithm.net_arch"]
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads a space from YAML."""
+
+    def make(text: str) -> Space:
+        path = tmp_path / "space.yaml"
+        path.write_text(text)
+        return read_space(str(path), lambda wanted: NAMES)
+
+    return make
+
+
+@pytest.fixture
+def searching(tmp_path, worlds):
+    """Return a function that makes a search in the tiny world, of agents on pixels."""
+    path = tmp_path / "space.yaml"
+
+    def make(space: str = SPACE, **changes) -> Search:
+        path.write_text(space)
+        settings = {
+            "environment": EnvironmentConfig(name="Bright", frame_skip=4),
+            "evaluation": EvaluationConfig(every=32, episodes=2, final_episodes=3),
+            "algorithm": PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch=(8,)),
+            "steps": 128,
+            "control": "pixels",
+            "device": "cpu",
+            "space": str(path),
+            "trials": 3,
+            "run": tmp_path / "search",
+        }
+        return Search(SearchConfig(**{**settings, **changes}))
+
+    return make
+
+
+def never(steps: int, note: str) -> bool:
+    return False
+
+
+def test_more_trials_begin_with_those_drawn_before(read) -> None:
+    few, many = read(SPACE).draw(5, 7), read(SPACE).draw(12, 7)
+    assert many[:5] == few
+    assert read(SPACE).draw(5, 8) != few
+    swapped = "\n".join(reversed(SPACE.strip().splitlines()))
+    assert read(swapped).draw(5, 7) == few
+
+
+def test_values_lie_within_their_bounds_and_can_be_typed(read) -> None:
+    for values in read(SPACE).draw(60, 0):
+        assert 1e-5 <= values["algorithm.learning_rate"] <= 1e-2
+        assert 0.9 <= values["algorithm.gamma"] <= 0.999
+        assert values["algorithm.n_epochs"] in (1, 2, 3)
+        assert values["algorithm.net_arch"] in ([8], [8, 8])
+        assert len(re.sub(r"e.*|[.]|^0[.]0*", "", f"{values['algorithm.learning_rate']:g}")) <= 5
+
+
+def test_a_loguniform_draws_as_many_from_every_decade(read) -> None:
+    drawn = read("algorithm.learning_rate: {loguniform: [1e-5, 1e-2]}").draw(300, 1)
+    low = sum(values["algorithm.learning_rate"] < 1e-4 for values in drawn)
+    assert 70 <= low <= 130
+
+
+def test_a_grid_is_gone_through_and_never_twice(read) -> None:
+    space = read("algorithm.gamma: {grid: [0.9, 0.99]}\nalgorithm.n_epochs: {grid: [1, 2, 3]}")
+    drawn = space.draw(6, 0)
+    assert sorted((one["algorithm.gamma"], one["algorithm.n_epochs"]) for one in drawn) == [(g, n) for g in (0.9, 0.99) for n in (1, 2, 3)]
+    with pytest.raises(UserError, match="no more than 6 different trials: give --trials 6"):
+        space.draw(7, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("algorithm.learning_rte: {uniform: [0, 1]}", "did you mean 'algorithm.learning_rate'"),
+        ("algorithm.gamma: {unifrom: [0, 1]}", "did you mean 'uniform'"),
+        ("algorithm.gamma: 0.9", "must say one of loguniform"),
+        ("algorithm.gamma: {uniform: [0, 1], choice: [1]}", "must say one of"),
+        ("algorithm.gamma: {uniform: [0.9]}", "two numbers"),
+        ("algorithm.gamma: {uniform: [0.9, 0.9]}", "must be below"),
+        ("algorithm.gamma: {loguniform: [0, 1]}", "above 0"),
+        ("algorithm.n_epochs: {randint: [1, 2.5]}", "whole numbers"),
+        ("algorithm.n_epochs: {choice: []}", "takes a list"),
+        ("{}", "nothing to search"),
+        ("- 1", "must hold a mapping"),
+        ("!!python/object/apply:os.system [ls]", "cannot be read as YAML"),
+    ],
+)
+def test_a_space_that_says_nothing_clear_is_refused(read, text: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        read(text)
+
+
+def test_a_value_that_no_run_can_have_is_told_before_anything_runs(searching, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"trial 0 .*batch_size 12.*must divide a rollout"):
+        searching("algorithm.batch_size: {choice: [12]}", trials=1)
+    assert not (tmp_path / "search").exists()
+
+
+def test_numbers_that_yaml_reads_as_texts_are_numbers(searching) -> None:
+    search = searching("algorithm.learning_rate: {grid: [1e-3, 1e-4]}", trials=2)
+    assert [trial.values["algorithm.learning_rate"] for trial in search.trials] == [1e-3, 1e-4]
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names("search") if name != "conv_vae"])
+def test_every_draw_of_the_shipped_agent_spaces_can_be_run(name: str, tmp_path) -> None:
+    agent = {"debug": "debug"}.get(name, name)
+    words = ["debug", "--agent", agent, "--control", "pixels", "--space", name, "--run", str(tmp_path), "--trials", "60"]
+    words += ["--algorithm.n-envs", "8"] if name != "debug" else []
+    assert len(Search(read_search(words)).trials) == 60
+
+
+def test_every_draw_of_the_shipped_encoder_space_is_an_encoder(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Search, "_store_fingerprint", "f")
+    words = ["debug", "--space", "conv_vae", "--encoder-preset", "conv_vae_tiny", "--store", "s", "--run", str(tmp_path), "--trials", "30"]
+    search = Search(read_search(words))
+    for trial in search.trials:
+        assert trial.settings.encoder["model"]["beta"] == trial.values["encoder.model.beta"]
+        assert search.plan(trial).encoder.command()[0] == "train_encoder.py"
+    assert encoder_class("conv_vae").Hyperparameters(**search.trials[0].settings.encoder["model"])
+
+
+def test_what_varies_and_what_is_given_must_go_together(tmp_path) -> None:
+    common = ["debug", "--run", str(tmp_path / "search"), "--space"]
+    with pytest.raises(UserError, match="--encoder-preset"):
+        Search(read_search([*common, "conv_vae", "--control", "pixels"]))
+    with pytest.raises(UserError, match=r"no key under 'encoder\.'"):
+        Search(read_search([*common, "debug", "--encoder-preset", "conv_vae_tiny", "--store", "s"]))
+    with pytest.raises(UserError, match="add --store STORE"):
+        read_search([*common, "conv_vae", "--encoder-preset", "conv_vae_tiny"])
+    with pytest.raises(UserError, match="leave out --encoder"):
+        read_search([*common, "conv_vae", "--encoder-preset", "conv_vae_tiny", "--store", "s", "--encoder", "e"])
+    with pytest.raises(UserError, match="no encoder given"):
+        read_search([*common, "debug"])
+    with pytest.raises(UserError, match=r"at least evaluation\.every"):
+        read_search([*common, "debug", "--control", "pixels", "--first-rung", "5"])
+
+
+def test_another_search_in_the_same_folder_is_refused_by_name(searching) -> None:
+    with searching().remembered():
+        pass
+    with searching(trials=5).remembered():
+        pass
+    with pytest.raises(UserError, match="holds a search with seed = 0, but 1 was asked for"):
+        searching(seed=1)
+    with pytest.raises(UserError, match=r"space\.algorithm\.n_epochs\.randint"):
+        searching(SPACE.replace("[1, 4]", "[1, 5]"))
+    with pytest.raises(UserError, match="steps = 128"):
+        searching(steps=256)
+    with pytest.raises(UserError, match="holds 5 trials, 3 were asked for"):
+        searching(trials=3)
+
+
+@pytest.mark.parametrize("name", ["grid.yaml", "comparison.json", "agent.json"])
+def test_a_search_does_not_write_over_the_report_of_a_comparison_or_into_a_run(searching, tmp_path, name) -> None:
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    (folder / name).write_text("{}")
+    with pytest.raises(UserError, match=f"taken: holds {name}, so a comparison or an agent and no search; choose another --run"):
+        searching(run=folder)
+
+
+def test_trials_are_what_the_folder_says(searching, tmp_path) -> None:
+    with searching().remembered():
+        pass
+    path = tmp_path / "search" / "trials.jsonl"
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["trial"] for line in lines] == [0, 1, 2]
+    first = json.loads(lines[0])
+    first["values"]["algorithm.gamma"] = 0.95
+    path.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    assert searching().trials[0].settings.algorithm.gamma == 0.95
+    path.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        searching()
+
+
+def test_rungs_stop_a_run_that_ends_as_if_it_had_never_stopped(searching) -> None:
+    search = searching(trials=1)
+    plan = search.plan(search.trials[0])
+    assert [advance(plan, rung, never).step for rung in (32, 96)] == [32, 96]
+    assert advance(plan, 96, never).step == 96
+    reached = advance(plan, None, never)
+    alone = searching(trials=1, run=search.config.run.with_name("alone"))
+    result = train_agent(alone.plan(alone.trials[0]).runs[0], never)
+    assert search.results(search.trials[0])[0]["final_returns"] == result["final_returns"]
+    assert reached == Reached(128, result["final_return"])
+
+
+def test_a_trial_scores_the_mean_of_its_agents_with_seeds_of_their_own(searching) -> None:
+    search = searching(trials=1, seeds=2, steps=64)
+    reached = advance(search.plan(search.trials[0]), None, never)
+    results = search.results(search.trials[0])
+    assert [result["seed"] for result in results] == [FIRST_SEED, FIRST_SEED + 1]
+    assert reached.score == pytest.approx(sum(result["final_return"] for result in results) / 2)
+
+
+def test_a_trial_asked_to_stop_saves_and_goes_on(searching) -> None:
+    search = searching(trials=1)
+    plan = search.plan(search.trials[0])
+    assert take_step(plan, None, lambda steps, note: steps >= 64) == {"ended": "interrupted", "done": True}
+    assert (plan.runs[0].run / "resume.pt").is_file()
+    assert take_step(plan, None, never)["steps"] == 128
+
+
+def test_what_goes_wrong_in_a_trial_is_told_and_not_repeated(searching) -> None:
+    search = searching(trials=1)
+    plan = search.plan(search.trials[0])
+
+    def raising(error):
+        def advance(*_):
+            raise error
+
+        return take_step(plan, None, never, advance)
+
+    assert raising(UserError("the user can mend this"))["message"] == "the user can mend this"
+    assert raising(ZeroDivisionError("by nothing"))["message"] == "ZeroDivisionError: by nothing"
+    assert "ZeroDivisionError" in (search.trials[0].folder / "error.txt").read_text()
+    with pytest.raises(OSError, match="gone"):
+        raising(OSError("gone"))
+
+
+def test_half_a_line_of_a_killed_run_is_not_read(tmp_path) -> None:
+    line = json.dumps({"step": 64, "evaluation/returns": [1.0, 2.0]})
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 32, "loss": 1.0}) + "\n" + line + "\n" + line[:20])
+    assert trials_module.evaluated(tmp_path, 40) == Reached(64, 1.5)
+    assert trials_module.evaluated(tmp_path, 65) is None
+
+
+def test_asha_remembers_what_earlier_commands_measured(searching) -> None:
+    search = searching(trials=4)
+    for trial, score in zip(search.trials, (1.0, 5.0, 6.0), strict=False):
+        trial.write(Record([Reached(32, score)]))
+    scheduler = asha(search.config, search.trials)
+
+    class New:
+        trial_id = "new"
+
+    scheduler.on_trial_add(None, New)
+    assert scheduler.on_trial_result(None, New, {"steps": 32, "score": 2.0}) == "STOP"
+    scheduler = asha(search.config, search.trials)
+    scheduler.on_trial_add(None, New)
+    assert scheduler.on_trial_result(None, New, {"steps": 32, "score": 7.0}) == "CONTINUE"
+    assert asha(searching(trials=4, scheduler="none", run=search.config.run.with_name("other")).config, []) is None
+
+
+def test_equal_encoders_have_one_folder_and_others_another(tmp_path) -> None:
+    preset = {"encoder": "conv_vae", "steps": 20, "model": {"beta": 1.0}}
+    plans = [encoder_plan(tmp_path, one, Path("s"), store, "cpu", 1).folder for one, store in ((preset, "a"), (dict(preset), "a"))]
+    assert plans[0] == plans[1]
+    other = {**preset, "model": {"beta": 2.0}}
+    assert len({*plans, encoder_plan(tmp_path, other, Path("s"), "a", "cpu", 1).folder}) == 2
+    assert len({*plans, encoder_plan(tmp_path, preset, Path("s"), "b", "cpu", 1).folder}) == 2
+
+
+def test_an_encoder_that_fails_says_why_and_one_under_way_stops_when_asked(tmp_path, monkeypatch) -> None:
+    plan = encoder_plan(tmp_path, {"encoder": "conv_vae", "steps": 20}, Path("s"), "a", "cpu", 1)
+    (tmp_path / "train_encoder.py").write_text("import sys; sys.exit('error: the frames are gone')")
+    monkeypatch.setattr(trials_module, "_ROOT", tmp_path)
+    with pytest.raises(UserError, match="its encoder failed: the frames are gone"):
+        train_encoder(plan, never)
+    assert not plan.trained
+    (tmp_path / "train_encoder.py").write_text("import time; time.sleep(60)")
+    with pytest.raises(Stopped):
+        train_encoder(plan, lambda steps, note: True)
+
+
+@pytest.fixture
+def found(searching):
+    """Return a search of four trials: two finished, one stopped early, one failed."""
+    search = searching(trials=4)
+    with search.remembered():
+        pass
+    records = [
+        Record([Reached(32, 1.0), Reached(128, 2.0)], "finished"),
+        Record([Reached(32, 9.0)], "stopped early"),
+        Record([], "failed", "the world fell apart"),
+        Record([Reached(32, 2.0), Reached(128, 3.5)], "finished"),
+    ]
+    for trial, record in zip(search.trials, records, strict=True):
+        trial.write(record)
+    return search
+
+
+def test_the_best_comes_first_and_a_lucky_start_below_all_that_finished(found, capsys) -> None:
+    findings = write_search_report(found, ["debug"])
+    assert [one.trial.number for one in findings.found] == [3, 0, 1, 2]
+    print_findings(findings, "the next command")
+    printed = capsys.readouterr().out
+    assert "the world fell apart" in printed
+    assert "biased upward" in printed
+    assert "the next command" in printed
+    folder = found.config.run
+    said = json.loads((folder / "search.json").read_text())
+    assert [trial["score"] for trial in said["trials"]] == [3.5, 2.0, 9.0, None]
+    assert (folder / "search.csv").read_text().splitlines()[1].startswith("3,finished,128,3.5,")
+    page = (folder / "report.html").read_text()
+    assert "the world fell apart" in page
+    assert "<svg" in page
+    assert (folder / "scores.png").read_bytes()[:4] == b"\x89PNG"
+    assert [trial.number for trial in found.open_trials()] == [2]
+    assert not findings.complete
+
+
+def test_nothing_finished_has_no_best(searching) -> None:
+    findings = find(searching(), ["debug"])
+    assert again(findings, ["debug"]) is None
+    assert "no best one yet" in warning(findings)
+
+
+def test_the_next_command_is_one_that_compare_encoders_takes(found) -> None:
+    argv = ["debug", "--space", "mine.yaml", "--agent", "ppo", "--trials", "4", "--seeds=2", "--seed", "3", "--control", "pixels"]
+    argv += ["--algorithm.gamma", "0.5", "--env.episode-ticks", "40", "--run", "search"]
+    words = shlex.split(again(find(found, argv), argv))
+    assert words[:2] == ["python", "compare_encoders.py"]
+    config = read_command(ComparisonConfig, "", words[2:], pixels=True)
+    best = found.trials[3].values
+    assert (config.controls, config.seeds, config.steps, config.encoders) == (("pixels",), 5, 128, ())
+    assert config.environment.options["episode_ticks"] == 40
+    for name, value in best.items():
+        now = getattr(config.algorithm, name.removeprefix("algorithm."))
+        assert (list(now) if isinstance(now, tuple) else now) == value
+    assert config.seeds < FIRST_SEED
+
+
+def test_options_of_a_search_do_not_reach_other_commands() -> None:
+    argv = [
+        "task",
+        "--trials",
+        "3",
+        "--ray.address",
+        "auto",
+        "--encoder",
+        "a",
+        "--first-rung=9",
+        "--algorithm.net-arch",
+        "8",
+        "8",
+        "--steps",
+        "4",
+    ]
+    assert shared_options(argv, {"algorithm.net_arch": [8]}) == ["task", "--ray.address", "auto", "--steps", "4"]
+
+
+def test_without_tune_one_line_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray.tune", None)
+    with pytest.raises(UserError, match=r"\.\[tune\]"):
+        require_tune()
+
+
+@pytest.mark.slow
+def test_tune_stops_the_worse_repeats_what_died_and_records_all(searching) -> None:
+    space = "algorithm.gamma: {grid: [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]}"
+    search = searching(space, trials=7, workers=1, ray=RayConfig(retries=1))
+
+    def pretend(plan, rung, report):
+        report(rung or 128, "")
+        folder = plan.runs[0].run.parent
+        if plan.number == 1:
+            raise ZeroDivisionError("by nothing")
+        if plan.number == 6 or (plan.number == 3 and not (folder / "died").exists()):
+            (folder / "died").touch()
+            os._exit(1)
+        if plan.number == 5:
+            raise OSError("the disk is gone")
+        return Reached(rung or 128, {0: 5.0, 2: 1.0, 3: 7.0, 4: 3.0}[plan.number])
+
+    for trial in search.trials:
+        trial.folder.mkdir(parents=True)
+    ended, seen = [], {}
+    with search.remembered():
+        received = run_trials(search, lambda trial: ended.append(trial.number), lambda now: seen.update(now.steps), pretend)
+    assert received is None
+    records = [trial.record() for trial in search.trials]
+    assert [record.ended for record in records[:5]] == ["finished", "failed", "stopped early", "finished", "stopped early"]
+    assert [record.ended for record in records[5:]] == ["failed", "failed"]
+    assert records[1].message == "ZeroDivisionError: by nothing"
+    assert [record.restarts for record in records] == [0, 0, 0, 1, 0, 1, 1]
+    # Tune may hear that the worker ended before it hears why
+    assert records[5].message in {f"given up after 1 restart: {why}" for why in ("OSError: the disk is gone", "its worker died")}
+    assert records[6].message == "given up after 1 restart: its worker died"
+    assert [reached.step for reached in records[3].scores] == [32, 96, 128]
+    assert [reached.step for reached in records[2].scores] == [32]
+    assert sorted(ended) == [0, 1, 2, 3, 4, 5, 6]
+    assert seen["trial 0"] == 128
+
+
+@pytest.mark.extended
+def test_a_terminated_search_goes_on_and_then_has_nothing_left_to_do(tmp_path) -> None:
+    run = tmp_path / "search"
+    command = [sys.executable, "tune_agent.py", "debug", "--control", "pixels", "--space", "debug", "--run", str(run)]
+    command += ["--trials", "2", "--workers", "1", "--steps", "384", "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=ROOT)
+    while process.poll() is None and not list(run.glob("trials/*/seed1000/metrics.jsonl")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    assert list(run.glob("trials/*/seed1000/resume.pt"))
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    results = {path: path.stat().st_mtime_ns for path in run.glob("trials/*/seed1000/result.json")}
+    assert len(results) >= 1
+    last = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert last.returncode == 0
+    assert "2 of them done" in last.stderr
+    assert {path: path.stat().st_mtime_ns for path in run.glob("trials/*/seed1000/result.json")} == results
