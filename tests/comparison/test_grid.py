@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from agents.cluster.workers import Outcome, Progress
-from agents.command import compare
+from comparison.command import compare
 from agents.run.config import PartConfig, read_grid
 from comparison import progress as progress_table
 from comparison.grid import Part, refuse_other_layout

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from agents.command import compare
+from comparison.command import compare
 from agents.run.pictures import write_episode
 from comparison import encoder_facts as facts_module
 from comparison.encoder_facts import EncoderFacts, Speed, SpeedCache, encoder_facts
