@@ -37,8 +37,9 @@ check: setup
 demo: setup
 	$(BIN)/python demo.py --run "$$DEMO" $(if $(RECORDINGS),--recordings "$$RECORDINGS")
 
+# as many processes as there are cores; those that start Ray share one
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 # Tests that start Ray several times: whole commands that are stopped, killed and given again.
 test-extended: setup
