@@ -239,10 +239,12 @@ def _settings(task: TaskResults) -> str:
 
 def _method() -> str:
     return (
-        "A seed's score is its mean return over the final evaluation episodes. IQM: interquartile mean (a quarter of the scores, rounded "
-        "down, cut off at either end). Median: of the runs of one task, or of the means of several tasks. Optimality gap: mean shortfall "
-        "from the target in normalised scores. Area: mean height of the learning curve between its first and its last evaluation. "
-        f"Intervals: 95 % percentile bootstrap over seeds, stratified by task, {RESAMPLES:,} resamples (Agarwal et al. 2021)."
+        "A seed's score is its mean return over the final evaluation episodes. Over several tasks each weighs the same, however many of "
+        "its seeds finished. IQM: interquartile mean (a quarter of the scores, rounded down, cut off at either end; over several tasks "
+        "with different numbers of seeds, exactly a quarter of the weight). Median: of the runs of one task, or of the means of "
+        "several tasks. Optimality gap: mean shortfall from the target in normalised scores. Area: mean height of the learning curve "
+        f"between its first and its last evaluation. Intervals: 95 % percentile bootstrap over seeds, stratified by task, {RESAMPLES:,} "
+        "resamples (Agarwal et al. 2021)."
     )
 
 

@@ -1,7 +1,8 @@
 """Scores of a few runs, with what they leave unknown (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice").
 
-Scores are given by task: a sequence of arrays, one a task, each of one score a run. Resampling is stratified: each task's runs
-are drawn anew among that task's runs. R runs of a task, S resamples, K thresholds.
+Scores are given by task: a sequence of arrays, one a task, each of one score a run. Every task weighs the same, however many of
+its runs there are. Resampling is stratified: each task's runs are drawn anew among that task's runs. R runs of a task, N runs of
+all tasks, S resamples, K thresholds.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ Statistic = Callable[[Scores], np.ndarray]
 RESAMPLES = 10_000
 FEW_SEEDS = 5
 """Under this many seeds an interval is too narrow to trust."""
+_ROUNDING = 1e-9
+"""Ends of intervals closer than this (or this share of themselves) count as equal: one mean over 5 and over 15 runs rounds differently."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,39 @@ class Estimate:
 
 
 def interquartile_mean(scores: Scores) -> np.ndarray:
-    """Return the mean of the middle half of all scores (a quarter, rounded down, is cut off at either end)."""
+    """Return the mean of the middle half of all runs, every task weighing the same.
+
+    With equally many runs a task, a quarter of all runs, rounded down, is cut off at either end, as the paper's authors do in rliable
+    (`scipy.stats.trim_mean`). Otherwise runs differ in weight, and it is the `exact_interquartile_mean`.
+    """
+    if len({np.shape(task)[-1] for task in scores}) > 1:
+        return exact_interquartile_mean(scores)
     together = np.sort(np.concatenate([np.asarray(task, float) for task in scores], axis=-1), axis=-1)
     cut = together.shape[-1] // 4
     return together[..., cut : together.shape[-1] - cut].mean(axis=-1)
+
+
+def exact_interquartile_mean(scores: Scores) -> np.ndarray:
+    """Return the mean of the weighted quantile function from 1/4 to 3/4: a run's weight is its task's, shared among the task's runs.
+
+    A run that lies across one of these ends counts with the part inside. With equally many runs a task, N divisible by 4, both
+    interquartile means agree.
+    """
+    together_N = np.concatenate([np.asarray(task, float) for task in scores], axis=-1)
+    weights_N = np.concatenate([np.full(np.shape(task)[-1], 1 / (len(scores) * np.shape(task)[-1])) for task in scores])
+    order = np.argsort(together_N, axis=-1)
+    ends = np.cumsum(weights_N[order], axis=-1)
+    inside = np.clip(ends, 0.25, 0.75) - np.clip(ends - weights_N[order], 0.25, 0.75)
+    return (inside * np.take_along_axis(together_N, order, axis=-1)).sum(axis=-1) / inside.sum(axis=-1)
+
+
+def interquartile_mean_for(rows: Sequence[Scores]) -> Statistic:
+    """Return the interquartile mean that trims all these rows alike, so that rows of the same distribution have the same mean.
+
+    Rounded down, the share cut off depends on the number of runs (3 of 15, 7 of 30); where rows or tasks differ in it, use the exact one.
+    """
+    counts = {len(task) for row in rows for task in row}
+    return interquartile_mean if len(counts) <= 1 else exact_interquartile_mean
 
 
 def median(scores: Scores) -> np.ndarray:
@@ -98,8 +130,9 @@ def area_under_curve(steps: Sequence[float], scores: Sequence[float]) -> float:
 
 
 def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether two intervals share a point."""
-    return one[0] <= other[1] and other[0] <= one[1]
+    """Whether two intervals share a point, up to rounding: where runs never vary, an interval is a single number."""
+    rounding = _ROUNDING * max(1.0, *(abs(end) for end in (*one, *other)))
+    return one[0] <= other[1] + rounding and other[0] <= one[1] + rounding
 
 
 def _task_means(scores: Scores) -> np.ndarray:

@@ -7,9 +7,12 @@ import numpy as np
 
 from comparison.report.statistics import (
     Estimate,
+    Scores,
+    Statistic,
     area_under_curve,
     estimate,
     interquartile_mean,
+    interquartile_mean_for,
     mean,
     median,
     optimality_gap,
@@ -42,6 +45,8 @@ class RowSummary:
     """Interquartile mean of the area under the learning curve, as a mean height in the unit of the scores."""
     normalised_area: Estimate | None = None
     curve: list[tuple[int, Estimate]] = field(default_factory=list)
+    seconds: float | None = None
+    """Mean time of training; over several tasks, the mean of the tasks' means."""
 
     @property
     def label(self) -> str:
@@ -117,6 +122,7 @@ def _row_summary(task: TaskResults, row: RowResults) -> RowSummary:
         area=estimate(interquartile_mean, [areas]) if curved else None,
         normalised_area=estimate(interquartile_mean, [target.normalised(areas)]) if curved and target else None,
         curve=_curve(row),
+        seconds=row.seconds,
     )
 
 
@@ -132,36 +138,48 @@ def _curve(row: RowResults) -> list[tuple[int, Estimate]]:
 
 def _over_tasks(tasks: list[TaskResults], scaled: list[TaskResults]) -> Summary:
     labels = list(dict.fromkeys(row.label for task in scaled for row in task.rows))
-    rows, left_out = [], [f"{task.name} (no target is known)" for task in tasks if task not in scaled]
+    whole, left_out = [], [f"{task.name} (no target is known)" for task in tasks if task not in scaled]
     for label in labels:
         found = [next((row for row in task.rows if row.label == label), None) for task in scaled]
         everywhere = [row for row in found if row is not None and row.runs]
         if len(everywhere) < len(scaled):
             left_out.append(f"{label} (no finished run on every task)")
         else:
-            rows.append(_row_over_tasks(scaled, everywhere))
-    rows.sort(key=lambda one: ORDER.index(one.row.kind))
-    return _summary(ALL_TASKS, scaled, rows, left_out)
+            whole.append(everywhere)
+    whole.sort(key=lambda everywhere: ORDER.index(everywhere[0].kind))
+    return _summary(ALL_TASKS, scaled, _rows_over_tasks(scaled, whole), left_out)
 
 
-def _row_over_tasks(tasks: list[TaskResults], rows: list[RowResults]) -> RowSummary:
-    scores = [task.target.normalised(row.scores) for task, row in zip(tasks, rows, strict=True) if task.target]
-    areas = [found for task, row in zip(tasks, rows, strict=True) if len(found := _normalised_areas(task, row))]
+def _rows_over_tasks(tasks: list[TaskResults], rows: list[list[RowResults]]) -> list[RowSummary]:
+    """Estimate rows that have finished runs on every task; their interquartile means are all cut in the same way."""
+    scores = [[_normalised(task, row.scores) for task, row in zip(tasks, everywhere, strict=True)] for everywhere in rows]
+    areas = [[_normalised(task, _areas(row)) for task, row in zip(tasks, everywhere, strict=True)] for everywhere in rows]
+    curved = [one if all(len(task) for task in one) else [] for one in areas]
+    of_scores, of_areas = interquartile_mean_for(scores), interquartile_mean_for(curved)
+    return [
+        replace(_row_over_tasks(everywhere, found, of_scores), normalised_area=estimate(of_areas, heights) if heights else None)
+        for everywhere, found, heights in zip(rows, scores, curved, strict=True)
+    ]
+
+
+def _row_over_tasks(rows: list[RowResults], scores: Scores, middle: Statistic) -> RowSummary:
+    seconds = [row.seconds for row in rows if row.seconds is not None]
     return RowSummary(
         replace(rows[0], runs=[run for row in rows for run in row.runs]),
-        scores,
+        list(scores),
         [[run.seed for run in row.runs] for row in rows],
         [failure for row in rows for failure in row.failures],
-        iqm=estimate(interquartile_mean, scores),
+        iqm=estimate(middle, scores),
         median=estimate(median, scores),
         mean=estimate(mean, scores),
         optimality_gap=estimate(optimality_gap, scores),
-        normalised_area=estimate(interquartile_mean, areas) if len(areas) == len(tasks) else None,
+        seconds=float(np.mean(seconds)) if seconds else None,
     )
 
 
-def _normalised_areas(task: TaskResults, row: RowResults) -> np.ndarray:
-    return task.target.normalised(_areas(row)) if task.target else np.array([])
+def _normalised(task: TaskResults, scores: Any) -> np.ndarray:
+    assert task.target
+    return task.target.normalised(scores)
 
 
 def _areas(row: RowResults) -> np.ndarray:
@@ -247,7 +265,7 @@ def _table_line(summary: Summary, one: RowSummary) -> dict[str, Any]:
         "failed": len(one.failures),
         **numbers,
         "normalised": summary.normalised,
-        "seconds": one.row.seconds,
+        "seconds": one.seconds,
         "restarts": one.row.restarts,
         "run_restarts": one.row.run_restarts,
         "encoder": encoder.name if encoder else None,

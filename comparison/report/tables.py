@@ -115,7 +115,7 @@ def _cells(summary: Summary, one: RowSummary) -> list[str]:
         return [one.label, seeds, "failed", *[""] * (len(_HEADINGS) - 3)]
     encoder = one.row.encoder
     described = [f"{np.prod(encoder.latents)}", _speed(one), f"{encoder.parameters:,}"] if encoder else ["–"] * 3
-    seconds = "–" if one.row.seconds is None else f"{one.row.seconds:,.0f}"
+    seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
     numbers = [value_cell(one.iqm), interval_cell(one.iqm), value_cell(one.median), value_cell(one.optimality_gap)]
     return [one.label, seeds, *numbers, seconds, *described]
 

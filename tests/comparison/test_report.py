@@ -14,9 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from comparison.command import compare
 from agents.run.pictures import write_episode
 from comparison import encoder_facts as facts_module
+from comparison.command import compare
 from comparison.encoder_facts import EncoderFacts, Speed, SpeedCache, encoder_facts
 from comparison.report.conclusions import conclusions
 from comparison.report.files import join_reports, write_files
@@ -122,6 +122,86 @@ def test_tasks_on_which_no_row_learned_alike_are_not_put_together() -> None:
     continuous = task(replace(row("vae with SAC", 60), algorithm="SAC"), *PLAYERS, name="VoxelNavigate-v0", source="two")
     summaries = summarise([task(row("vae with PPO", 6), *PLAYERS), continuous])
     assert [one.name for one in summaries] == ["VoxelTreechop-v0", "VoxelNavigate-v0"]
+
+
+def without(one: RowResults, *seeds: int) -> RowResults:
+    """Return the row as it is where these seeds failed."""
+    lost = [f"{one.key}/seed{seed}: no memory" for seed in seeds]
+    return replace(one, runs=[run for run in one.runs if run.seed not in seeds], failures=lost)
+
+
+def two_tasks(*navigate: RowResults, treechop: int = 15, **settings) -> list[TaskResults]:
+    """Return Treechop, where `full` and `fewer` have the normalised score 0.9, and Navigate with these rows (0.1 is a return of 28)."""
+    rows = [row(label, 10, spread=0, seeds=treechop) for label in ("full", "fewer")]
+    random = row("random", 20, "player", spread=0)
+    return [
+        task(*rows, *PLAYERS, seeds=treechop),
+        task(*navigate, random, name="VoxelNavigate-v0", source="two", **{"seeds": 15, **settings}),
+    ]
+
+
+def aggregates(folder: Path) -> tuple[dict[str, dict], list[str]]:
+    """Return the lines of the rows over all tasks by label, and the sentences, as the report in the folder has them."""
+    content = json.loads((folder / "comparison.json").read_text())
+    lines = {line["row"]: line for line in content["rows"] if line["task"] == "all tasks"}
+    return lines, content["conclusions"][0]["sentences"]
+
+
+NUMBERS = ("iqm", "median", "mean", "optimality_gap", "normalised_area")
+
+
+def test_failed_seeds_of_one_task_give_no_row_a_lead(tmp_path: Path, no_figures) -> None:
+    full, fewer = (row(label, 28, spread=0, seeds=15) for label in ("full", "fewer"))
+    write_files(tmp_path, two_tasks(full, without(fewer, *range(10))), "the command")
+    lines, sentences = aggregates(tmp_path)
+    assert (lines["fewer"]["seeds"], lines["fewer"]["failed"]) == (5, 10)
+    for name in ("iqm", "iqm_low", "iqm_high", "median", "mean", "optimality_gap"):
+        assert lines["fewer"][name] == pytest.approx(0.5)
+    for name in NUMBERS:
+        assert [lines["fewer"][f"{name}{end}"] for end in ("", "_low", "_high")] == pytest.approx([lines["full"][name]] * 3)
+    assert sentences[0] == "full scores higher than random; it overlaps with fewer, against which nothing can be concluded."
+    assert sentences[1] == "fewer scores higher than random; it overlaps with full, against which nothing can be concluded."
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    chances = [pair["value"] for pair in content["improvements"] if pair["task"] == "all tasks" and "random" not in pair["over"]]
+    assert chances == pytest.approx([0.5, 0.5])
+    profiles = {one["row"]: one["share_above"] for one in content["profiles"] if one["task"] == "all tasks"}
+    assert profiles["fewer"] == profiles["full"]
+    assert set(profiles["full"]) == {0, 0.5, 1}
+
+
+def test_one_failed_seed_leaves_rows_cut_alike(tmp_path: Path, no_figures) -> None:
+    """With five seeds on each of two tasks, 2 of 10 runs would be cut off one row, and a quarter of the weight off the other."""
+    spread = [row(label, 60, spread=80, seeds=5) for label in ("full", "fewer")]
+    treechop, navigate = two_tasks(*spread, treechop=5, seeds=5)
+    # all runs of this row on Treechop have one score
+    lost = [without(one, 2) if one.label == "fewer" else one for one in treechop.rows]
+    write_files(tmp_path, [replace(treechop, rows=lost), navigate], "the command")
+    lines, _ = aggregates(tmp_path)
+    assert [lines["fewer"][name] for name in NUMBERS] == pytest.approx([lines["full"][name] for name in NUMBERS])
+
+
+def test_joined_comparisons_of_other_numbers_of_seeds_weigh_their_tasks_alike(tmp_path: Path, no_figures) -> None:
+    """Twenty seeds that say what five say, of the same row: a joined report says the same of it."""
+    navigate = row("full", 28, spread=4, seeds=5)
+    longer = replace(navigate, runs=[replace(run, seed=5 * turn + run.seed) for turn in range(4) for run in navigate.runs])
+    found = {}
+    for name, ours, seeds in (("five", navigate, 5), ("twenty", longer, 20)):
+        first, second = two_tasks(ours, treechop=6, seeds=seeds)
+        write_files(tmp_path / f"{name}-one", [first], "first")
+        write_files(tmp_path / f"{name}-two", [second], "second")
+        join_reports((tmp_path / f"{name}-one", tmp_path / f"{name}-two"), tmp_path / name, "join")
+        found[name] = aggregates(tmp_path / name)[0]["full"]
+    assert found["twenty"]["seeds"] == 6
+    assert [found["twenty"][name] for name in NUMBERS] == pytest.approx([found["five"][name] for name in NUMBERS])
+    # the middle half: of 0.075, 0.0875, 0.1, 0.1125, 0.125 the upper half, and 0.9 with as much weight
+    assert found["twenty"]["iqm"] == pytest.approx(((0.1 / 2 + 0.1125 + 0.125) / 2.5 + 0.9) / 2)
+
+
+def test_the_time_of_a_run_over_tasks_is_the_mean_of_the_tasks_times(tmp_path: Path, no_figures) -> None:
+    full = row("full", 28, spread=0, seeds=15)
+    slow = replace(full, runs=[replace(run, seconds=9.0) for run in full.runs])
+    write_files(tmp_path, two_tasks(without(slow, *range(10))), "the command")
+    assert aggregates(tmp_path)[0]["full"]["seconds"] == pytest.approx((3 + 9) / 2)
 
 
 def test_a_task_without_a_target_has_no_normalised_score() -> None:

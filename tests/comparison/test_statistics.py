@@ -1,5 +1,7 @@
 """The numbers of a report are those that the reference implementations and closed forms give."""
 
+from math import lcm
+
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, trim_mean
@@ -9,7 +11,9 @@ from comparison.report.statistics import (
     Scores,
     area_under_curve,
     estimate,
+    exact_interquartile_mean,
     interquartile_mean,
+    interquartile_mean_for,
     mean,
     median,
     optimality_gap,
@@ -24,6 +28,7 @@ GENERATOR = np.random.default_rng(3)
 ONE_TASK = [GENERATOR.normal(4, 2, 7)]
 THREE_TASKS = [GENERATOR.normal(middle, 1 + middle, 6) for middle in (0, 2, 5)]
 OTHERS = [GENERATOR.normal(middle, 1 + middle, 5) for middle in (0.5, 1, 6)]
+UNEVEN = [GENERATOR.normal(middle, 1 + middle, runs) for middle, runs in ((0, 4), (2, 7), (5, 3))]
 STATISTICS = {"iqm": interquartile_mean, "median": median, "mean": mean, "optimality_gap": optimality_gap}
 
 
@@ -34,6 +39,25 @@ def reference(name: str):
 
 def matrix(scores: Scores) -> np.ndarray:
     return np.stack(scores, axis=1)
+
+
+def middle_half(scores: Scores) -> float:
+    """Integrate the weighted quantile function from 1/4 to 3/4, on a grid so fine that no step of it lies inside a cell."""
+    cells = 4 * len(scores) * lcm(*(len(task) for task in scores))
+    weighed = sorted((score, cells // len(scores) // len(task)) for task in scores for score in task)
+    total = 0.0
+    for cell in range(cells // 4, 3 * cells // 4):
+        passed = 0
+        for score, width in weighed:
+            passed += width
+            if passed > cell:
+                total += score
+                break
+    return total / (cells // 2)
+
+
+def repeated(scores: Scores, task: int, times: int) -> list[np.ndarray]:
+    return [np.repeat(runs, times) if index == task else runs for index, runs in enumerate(scores)]
 
 
 @pytest.fixture
@@ -49,9 +73,65 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(count: int) -> None:
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-def test_statistics_over_tasks_are_rliables(name: str) -> None:
-    expected = getattr(reference("metrics"), f"aggregate_{name}")(matrix(THREE_TASKS))
-    assert STATISTICS[name](THREE_TASKS) == pytest.approx(expected)
+@pytest.mark.parametrize(("tasks", "runs"), [(2, 3), (2, 4), (2, 5), (3, 5), (3, 6), (4, 5), (5, 20)])
+def test_statistics_over_tasks_are_rliables(name: str, tasks: int, runs: int) -> None:
+    scores = [GENERATOR.normal(middle, 1 + middle, runs) for middle in range(tasks)]
+    expected = getattr(reference("metrics"), f"aggregate_{name}")(matrix(scores))
+    assert STATISTICS[name](scores) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_task_that_lost_seeds_weighs_as_much_as_before() -> None:
+    high, low = np.full(15, 0.9), np.full(15, 0.1)
+    for scores in ([high, low], [high, low[:5]], [high[:4], low], [low[:1], high]):
+        assert interquartile_mean(scores) == pytest.approx(0.5, rel=1e-12)
+        # no run differs from the others of its task: nothing is open
+        assert overlap(estimate(interquartile_mean, scores).interval, (0.5, 0.5))
+
+
+@pytest.mark.parametrize("runs", [(4, 7, 3), (5, 4), (1, 9), (20, 3, 7, 7), (2, 3)])
+def test_the_exact_interquartile_mean_integrates_the_middle_of_the_quantile_function(runs: tuple[int, ...]) -> None:
+    scores = [GENERATOR.normal(2 * index, 1 + index, count) for index, count in enumerate(runs)]
+    assert exact_interquartile_mean(scores) == pytest.approx(middle_half(scores), rel=1e-12)
+    assert interquartile_mean(scores) == pytest.approx(middle_half(scores), rel=1e-12)
+
+
+def test_of_equally_many_runs_that_four_divides_both_interquartile_means_are_one() -> None:
+    for tasks, runs in ((1, 8), (2, 6), (4, 5), (3, 20)):
+        scores = [GENERATOR.normal(index, 1, runs) for index in range(tasks)]
+        assert exact_interquartile_mean(scores) == pytest.approx(interquartile_mean(scores), rel=1e-12)
+
+
+@pytest.mark.parametrize("times", [2, 3, 10])
+@pytest.mark.parametrize("task", [0, 1, 2])
+def test_repeating_every_run_of_a_task_changes_no_number(task: int, times: int) -> None:
+    again, thresholds = repeated(UNEVEN, task, times), np.linspace(-4, 12, 33)
+    for statistic in (*STATISTICS.values(), exact_interquartile_mean):
+        assert statistic(again) == pytest.approx(statistic(UNEVEN), rel=1e-12)
+    assert performance_profile(again, thresholds)[0] == pytest.approx(performance_profile(UNEVEN, thresholds)[0], rel=1e-12)
+    assert probability_of_improvement(again, OTHERS).value == pytest.approx(probability_of_improvement(UNEVEN, OTHERS).value, rel=1e-12)
+    assert probability_of_improvement(OTHERS, again).value == pytest.approx(probability_of_improvement(OTHERS, UNEVEN).value, rel=1e-12)
+    shifted = [runs - np.arange(len(runs)) for runs in UNEVEN]
+    difference = paired_difference(UNEVEN, shifted).value
+    assert paired_difference(again, repeated(shifted, task, times)).value == pytest.approx(difference, rel=1e-12)
+
+
+def test_rows_that_are_compared_are_cut_alike() -> None:
+    """Rounded down, 3 of 15 runs are cut off, and of as many scores with one run fewer on a task a whole quarter of the weight."""
+    full = [np.zeros(5), np.zeros(5), np.ones(5)]
+    fewer = [np.zeros(5), np.zeros(5), np.ones(4)]
+    alike = interquartile_mean_for([full, fewer])
+    assert alike(full) == pytest.approx(1 / 6)
+    assert alike(fewer) == pytest.approx(1 / 6)
+    doubled = [np.repeat(runs, 2) for runs in full]
+    assert interquartile_mean_for([full, doubled])(doubled) == pytest.approx(1 / 6)
+    assert interquartile_mean_for([full, full])(full) == pytest.approx(2 / 9)
+
+
+def test_intervals_over_uneven_tasks_are_those_of_a_loop_over_resamples() -> None:
+    generator = np.random.default_rng(8)
+    drawn = [middle_half([generator.choice(runs, len(runs)) for runs in UNEVEN]) for _ in range(1500)]
+    found = estimate(interquartile_mean, UNEVEN)
+    assert found.interval == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.08 * (found.high - found.low))
 
 
 def test_intervals_over_tasks_are_rliables_stratified_bootstrap() -> None:
@@ -170,6 +250,13 @@ def test_the_same_scores_give_the_same_interval() -> None:
 def test_touching_intervals_overlap() -> None:
     assert overlap((0, 1), (1, 2))
     assert not overlap((0, 1), (1.1, 2))
+
+
+def test_rounding_keeps_no_two_intervals_apart() -> None:
+    third = sum([0.1] * 3) / 3
+    assert third != 0.1
+    assert overlap((third, third), (0.1, 0.1))
+    assert not overlap((0.1, 0.1), (0.1 + 1e-6, 0.2))
 
 
 def test_an_estimate_that_rounds_to_zero_is_shown_without_a_sign() -> None:
