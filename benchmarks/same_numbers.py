@@ -5,7 +5,8 @@ kinds of encoder trained and judged, agents on latents and on pixels, a comparis
 the other one left half done. Prints a line for everything that is compared: weights by hash, metrics, results and reports by their
 values without times and paths, pictures by hash. Ends with status 1 where something differs.
 
-`git worktree add /tmp/other REVISION` makes the other checkout. --keep FOLDER keeps what both wrote.
+`git worktree add FOLDER REVISION` makes the other checkout. --keep FOLDER keeps what both wrote, and takes the other one's part from
+there when it is finished.
 """
 
 import argparse
@@ -18,38 +19,38 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = {"conv": ("debug", 20), "clockwork": ("cwvae_debug", 10), "nvae": ("nvae_debug", 10), "pca": ("pca", 1)}
-UNSTABLE = ("seconds", "time", "rate", "per_second", "process", "session", "version", "path", "folder", "command", "threads", "store")
+UNSTABLE = ("seconds", "time", "per_second", "process", "session", "version", "path", "folder", "command", "store")
 """Parts of the names of values that differ between two runs of the same code: times, places, who ran it."""
+_DONE = "done"
 _PLACED = "--device cpu --threads 1"
 _SHORT = f"--evaluation.every 128 --evaluation.episodes 2 --evaluation.final-episodes 2 {_PLACED}"
 _DQN = "--algorithm.buffer-size 1000 --algorithm.learning-starts 64 --algorithm.batch-size 16"
+FRAMES = "make_frames.py build --source VoxelTreechop-v0 --frames 1600 --episode-frames 200 --test 0.2 --store frames"
 
 
-def commands(half: bool = False) -> Iterator[list[str]]:
-    """Yield the jobs as words of our commands, to be run in a folder of their own; `half` leaves runs at half of their steps."""
-    yield from map(shlex.split, _trainings(1 if half else 2))
-    if not half:
-        yield from map(shlex.split, _judged_and_compared())
-
-
-def _trainings(halves: int) -> Iterator[str]:
-    yield "make_frames.py build --source VoxelTreechop-v0 --frames 1600 --episode-frames 200 --test 0.2 --store frames"
+def encoders(halves: int) -> Iterator[str]:
+    """Yield the commands that train the encoders to one or both halves of their steps."""
     for name, (preset, steps) in ENCODERS.items():
         # a model with memory at the rate at which agents act, as it must be
         stride = 4 if name == "clockwork" else 1
         yield f"train_encoder.py {preset} --store frames --run {name} --steps {steps * halves} --stride {stride} {_PLACED}"
+
+
+def agents(halves: int) -> Iterator[str]:
+    """Yield the commands that train agents to one or both halves of their steps."""
     for name, chosen in (("ppo", "--agent debug --encoder conv"), ("dqn", f"--agent dqn --encoder clockwork {_DQN}")):
         yield f"train_agent.py debug {chosen} --run {name} --steps {128 * halves} --checkpoint-every 64 {_SHORT}"
 
 
-def _judged_and_compared() -> Iterator[str]:
+def judged_and_compared() -> Iterator[str]:
+    """Yield the commands that judge, compare and search."""
     for name in ENCODERS:
         yield f"evaluate_encoder.py {name} --store frames {_PLACED}"
     rows = "--encoders conv clockwork --controls pixels untrained pca --seeds 2"
@@ -57,16 +58,17 @@ def _judged_and_compared() -> Iterator[str]:
     yield f"tune_agent.py debug --encoder conv --space debug --trials 2 --steps 128 --run search {_SHORT}"
 
 
-def run(checkout: Path, folder: Path, jobs: Iterator[list[str]]) -> None:
-    """Run jobs of a checkout in a folder, one after the other; end with what a failing one said."""
+def run(checkout: Path, folder: Path, jobs: Iterable[str]) -> None:
+    """Run commands of a checkout in a folder, one after the other; end with what a failing one said."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    for words in jobs:
-        print(f"{folder.name}: {' '.join(words)}", file=sys.stderr)
-        command = [sys.executable, str(checkout / words[0]), *words[1:]]
+    for job in jobs:
+        print(f"{folder.name}: {job}", file=sys.stderr)
+        script, *words = shlex.split(job)
+        command = [sys.executable, str(checkout / script), *words]
         ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if ended.returncode:
-            sys.exit(f"{checkout}: {' '.join(words)} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
+            sys.exit(f"{checkout}: {job} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
 
 
 def found(folder: Path) -> dict[str, Counter[Any]]:
@@ -135,11 +137,15 @@ def main() -> int:
     options = parser.parse_args()
     with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as kept:
         folder, other = Path(kept).resolve(), options.other.resolve()
-        run(other, folder / "before", commands())
-        run(ROOT, folder / "after", commands())
-        run(other, folder / "resumed", commands(half=True))
-        # the whole again, by this checkout: it goes on with what is half done
-        run(ROOT, folder / "resumed", (words for words in commands() if words[0] in ("train_encoder.py", "train_agent.py")))
+        everything = [FRAMES, *encoders(2), *agents(2), *judged_and_compared()]
+        if not (folder / "before" / _DONE).exists():
+            run(other, folder / "before", everything)
+            (folder / "before" / _DONE).touch()
+        run(ROOT, folder / "after", everything)
+        # agents look through finished encoders
+        for jobs in (encoders, agents):
+            run(other, folder / "resumed", [FRAMES, *jobs(1)])
+            run(ROOT, folder / "resumed", jobs(2))
         before = found(folder / "before")
         print("\nThe same jobs by both checkouts")
         differing = compare(before, found(folder / "after"))
