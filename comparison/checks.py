@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium
 from gymnasium import spaces
 
+from agents.learning.algorithms import refuse_misfit
 from agents.run.environment import agent_environment, refuse_other_resize
 from agents.run.representation import training_store
 from comparison.grid import Part
@@ -34,7 +35,7 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
 def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
     env = agent_environment(part.config.environment)
     try:
-        part.config.algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
+        refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
         for folder in part.config.encoders:
             _refuse_misfit(folder, encoders[folder], part, env)
     finally:

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
-from agents.cluster.resources import cores, local_cpus, ray_cluster, run_needs
-from agents.cluster.workers import Job, Outcome, Progress, run_jobs
-from agents.run.config import PartConfig
+from agents.cluster.board import Progress
+from agents.cluster.resources import cores, ray_cluster
+from agents.cluster.worker import Job, Outcome
+from agents.cluster.workers import run_jobs
+from agents.run.devices import available_device
+from agents.run.identity import refuse_encoders_folder
+from agents.run.needs import local_cpus, run_needs
 from agents.run.representation import control_artifact
-from agents.run.training import available_device, refuse_encoders_folder, train_agent
+from agents.run.training import train_agent
 from comparison.checks import refuse_misfits
+from comparison.config import PartConfig
 from comparison.grid import Cell, Part, not_asked, refuse_other_layout, remember_layout
 from comparison.players import PlayerRun, play_player
 from foundation.files import exclusive_lock

@@ -18,11 +18,13 @@ from typing import Any, Literal
 import yaml
 
 from agents.learning.algorithms import build_algorithm
-from agents.run.config import CONTROLS, AgentRun, PartConfig, TrainingConfig, completed, plain
+from agents.run.config import CONTROLS, AgentRun, TrainingConfig, completed, plain
 from agents.run.environment import resolved
 from agents.run.evaluation import has_scripted_player
+from agents.run.identity import refuse_differences
 from agents.run.representation import fingerprint
-from agents.run.training import read_result, refuse_differences
+from agents.run.result import read_result
+from comparison.config import PartConfig
 from comparison.players import Player, PlayerRun
 from encoders.artifact import EncoderInfo, read_info
 from foundation.env_options import RUNNING_OPTIONS

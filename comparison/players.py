@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.run.config import EnvironmentConfig, RemoteConfig
+from agents.jobs import Report
+from agents.remote.config import RemoteConfig
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.evaluation import play_random, play_scripted
 from agents.run.pictures import write_episode
-from agents.run.training import Report
 from foundation.files import write_atomically
 
 Player = Literal["random", "scripted"]

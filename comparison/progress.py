@@ -13,8 +13,9 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from agents.cluster.workers import Outcome, Progress
-from agents.run.episodes import RESTARTS
+from agents.cluster.board import Progress
+from agents.cluster.worker import Outcome
+from agents.remote.restarts import RESTARTS
 from agents.run.metrics import latest
 from comparison.grid import Cell, Part
 from foundation.progress import Advance, bar_columns, console, progress_bar

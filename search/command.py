@@ -1,58 +1,14 @@
-"""The command `tune_agent.py`, behind its thin script."""
+"""The command `tune_agent.py`, behind its door."""
 
 from collections.abc import Sequence
 
-from agents.cluster.total_steps import TotalSteps
-from agents.run.environment import check_environment
-from agents.run.representation import reading_line
-from foundation.progress import console, progress_bar, say
 from search.config import read_search
-from search.findings import again
-from search.report import print_findings, write_search_report
-from search.search import Search, Trial
-from search.tuning import require_tune, run_trials
 
 
 def tune(argv: Sequence[str]) -> int:
     """Run what is missing of a search and write its report; return the exit status: 1 where a trial failed."""
     config = read_search(argv)
-    require_tune()
-    search = Search(config)
-    # what cannot work is said before Ray starts and before the search's folder is made
-    for settings in {repr(trial.settings.environment): trial.settings for trial in search.trials}.values():
-        check_environment(settings.environment, settings.algorithm)
-    if config.encoder is not None:
-        say(reading_line(config.encoder, config.latents))
-    with search.remembered():
-        missing = search.open_trials()
-        say(f"{len(search.trials)} trials, {len(search.trials) - len(missing)} of them done; {_pruning(search)}")
-        if missing:
-            total = config.steps * config.seeds * len(missing)
-            with progress_bar("searching", total) as advance:
-                received = run_trials(search, _show_trial, TotalSteps(advance))
-            if received is not None:
-                say(f"stopped; {config.run} holds what is done: run the same command again to go on")
-                return 128 + received
-        findings = write_search_report(search, argv)
-    print_findings(findings, again(findings, argv))
-    print(f"wrote {config.run}: report.html, search.json, search.csv, scores.png, scores.svg, trials/")
-    return 0 if findings.complete else 1
+    # brings torch, Ray and matplotlib: not before the options are known to be right
+    from search.running import run_search
 
-
-def _pruning(search: Search) -> str:
-    if search.config.rungs:
-        return f"ASHA may stop some after {', '.join(f'{rung:,}' for rung in search.config.rungs)} steps"
-    if search.config.scheduler == "none":
-        return "each does all steps"
-    return (
-        f"each does all steps, for the first evaluation (evaluation.every {search.config.evaluation.every:,}) is not before the last step"
-    )
-
-
-def _show_trial(trial: Trial) -> None:
-    record = trial.record()
-    if record.ended == "failed":
-        console.print(f"failed: trial {trial.key}: {record.message}", style="red", soft_wrap=True, markup=False)
-    else:
-        reached = record.scores[-1]
-        say(f"trial {trial.key} {record.ended} at {reached.step:,} steps: mean return {reached.score:.2f}")
+    return run_search(config, argv)

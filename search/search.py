@@ -12,12 +12,14 @@ from typing import Any, Literal
 import yaml
 
 from agents.run.config import AgentRun, plain
+from agents.run.identity import refuse_encoders_folder
 from agents.run.representation import fingerprint
-from agents.run.training import read_result, refuse_encoders_folder
+from agents.run.result import read_result
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from foundation.presets import build, read_yaml, to_dict
-from search.config import FIRST_SEED, SearchConfig, TrialSettings, agent_run, known_names, settled, trial_settings
+from search.config import FIRST_SEED, SearchConfig
+from search.settings import TrialSettings, agent_run, known_names, settled, trial_settings
 from search.space import Space, read_space
 from search.trials import Reached, TrialPlan, encoder_plan
 

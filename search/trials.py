@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from agents.jobs import Report, Stopped
 from agents.run.config import AgentRun
-from agents.run.training import Report, Stopped, train_agent
+from agents.run.training import train_agent
 from encoders.artifact import read_info
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically

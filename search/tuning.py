@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from agents.cluster.resources import Needs, check_needs, cores, fitting, local_cpus, ray_cluster, run_needs, shared_gpus
-from agents.cluster.shared_folder import find_token, shared_token
-from agents.cluster.workers import Board, Progress, absolute, stop_signals
-from agents.run.config import ACTOR_CPUS
-from agents.run.training import Report, Stopped
+from agents.cluster.board import Board, Progress
+from agents.cluster.resources import Needs, check_needs, cores, fitting, ray_cluster, shared_gpus
+from agents.cluster.shared_folder import absolute, find_token, shared_token
+from agents.cluster.signals import stop_signals
+from agents.jobs import Report, Stopped
+from agents.remote.config import ACTOR_CPUS
+from agents.run.needs import local_cpus, run_needs
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.run.config import ACTOR_CPUS, RayConfig, TrainingConfig
+from agents.cluster.config import RayConfig
 from foundation.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -31,19 +31,6 @@ class Needs:
     gpus: float | None = 0.0
     """None: an equal share of one."""
     actors: float = 0.0
-
-
-def run_needs(config: TrainingConfig) -> Needs:
-    """Return what each run of `config` asks for; call inside `ray_cluster`, since device auto means what the cluster has."""
-    gpus = config.ray.gpus
-    if gpus is None and not _wants_gpu(config):
-        gpus = 0.0
-    return Needs(config.ray.cpus, gpus, ACTOR_CPUS * config.remote.actors)
-
-
-def local_cpus(config: TrainingConfig, runs: int) -> int:
-    """Return the whole CPUs that a Ray of this machine must have for so many runs at the same time."""
-    return math.ceil(round(runs * (config.ray.cpus + ACTOR_CPUS * config.remote.actors), 6))
 
 
 def fitting(needs: Needs) -> int:
@@ -249,15 +236,6 @@ def _disconnect() -> None:
     import ray
 
     ray.shutdown()
-
-
-def _wants_gpu(config: TrainingConfig) -> bool:
-    import ray
-    import torch
-
-    devices = {config.device, config.policy_device}
-    there = torch.cuda.is_available() if config.ray.address is None else ray.cluster_resources().get("GPU", 0) > 0
-    return "cuda" in devices or ("auto" in devices and there)
 
 
 def _line(error: Exception) -> str:

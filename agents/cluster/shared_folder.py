@@ -1,11 +1,13 @@
-"""How workers know that they see the folder that the command writes to: by a file that lies there for as long as the command lives."""
+"""What workers on other nodes share with the command: folders under the same paths, which a file proves that lies there while it lives."""
 
+import dataclasses
 import fcntl
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from foundation.errors import UserError
 
@@ -41,6 +43,19 @@ def find_token(token: Path | None) -> None:
             f"{token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
             "share the file system of --run, of encoders and of stores, under the same paths"
         )
+
+
+def absolute(argument: Any) -> Any:
+    """Return settings with absolute paths, down to those in tuples, lists and dataclasses."""
+    if isinstance(argument, Path):
+        return argument.absolute()
+    if dataclasses.is_dataclass(argument) and not isinstance(argument, type):
+        return dataclasses.replace(
+            argument, **{one.name: absolute(getattr(argument, one.name)) for one in dataclasses.fields(argument) if one.init}
+        )
+    if isinstance(argument, (tuple, list)):
+        return type(argument)(absolute(one) for one in argument)
+    return argument
 
 
 def _remove_stale(folder: Path) -> None:

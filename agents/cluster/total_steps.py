@@ -1,6 +1,6 @@
 """The steps of jobs in one progress bar."""
 
-from agents.cluster.workers import Progress
+from agents.cluster.board import Progress
 from foundation.progress import Advance
 
 

@@ -1,19 +1,14 @@
 """Algorithms that learn from a replay buffer: every step is kept, and used again and again."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-from gymnasium import spaces
-from sb3_contrib import QRDQN
-from stable_baselines3 import DQN, SAC, TD3
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import VecEnv
-
-from agents.learning.learner import Learner
-from agents.learning.n_step import NStepDictReplayBuffer
+from agents.learning.learner import Acts, Learner
 from foundation.errors import UserError
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.vec_env import VecEnv
 
 
 @dataclass
@@ -43,36 +38,20 @@ class _OffPolicy(Learner):
     def stored_steps(self) -> tuple[int, int, str]:
         return self.buffer_size, 2, "buffer_size"
 
-    def keywords(self, venv: VecEnv) -> dict[str, Any]:
+    def keywords(self, venv: "VecEnv") -> dict[str, Any]:
+        from gymnasium import spaces
+
         keywords = super().keywords(venv)
         if self.n_steps == 1 or not isinstance(venv.observation_space, spaces.Dict):
             return keywords
+        from agents.learning.n_step import NStepDictReplayBuffer
+
         del keywords["n_steps"]
         sums = {"n_steps": self.n_steps, "gamma": self.gamma}
         return {**keywords, "replay_buffer_class": NStepDictReplayBuffer, "replay_buffer_kwargs": sums}
 
     def for_playing(self) -> Learner:
         return replace(self, n_envs=1, buffer_size=1)
-
-
-class _Exploring:
-    """Lets epsilon fall over a number of agent steps, whatever the length of the run.
-
-    Stable-Baselines3 knows it as a part of the run, and would start anew with each call of `learn`.
-    """
-
-    exploration_steps = 1
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        self._current_progress_remaining = max(0.0, 1.0 - num_timesteps / self.exploration_steps)
-
-
-class _DQN(_Exploring, DQN):
-    pass
-
-
-class _QRDQN(_Exploring, QRDQN):
-    pass
 
 
 @dataclass
@@ -88,8 +67,8 @@ class DQNSettings(_OffPolicy):
     exploration_final_eps: float = 0.05
     max_grad_norm: float = 10.0
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = _DQN
-    takes: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete,)
+    algorithm: ClassVar[str] = "agents.learning.exploring:FallingDQN"
+    acts: ClassVar[tuple[Acts, ...]] = ("choice",)
     own: ClassVar[tuple[str, ...]] = (*Learner.own, "exploration_steps")
 
     def __post_init__(self) -> None:
@@ -103,10 +82,10 @@ class DQNSettings(_OffPolicy):
     def policy_options(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch)}
 
-    def keywords(self, venv: VecEnv) -> dict[str, Any]:
+    def keywords(self, venv: "VecEnv") -> dict[str, Any]:
         return {**super().keywords(venv), "exploration_fraction": 1.0}
 
-    def make(self, venv: VecEnv, seed: int, device: str, policy_device: str = "auto") -> BaseAlgorithm:
+    def make(self, venv: "VecEnv", seed: int, device: str, policy_device: str = "auto") -> "BaseAlgorithm":
         made: Any = super().make(venv, seed, device, policy_device)
         made.exploration_steps = self.exploration_steps
         return made
@@ -119,7 +98,7 @@ class QRDQNSettings(DQNSettings):
     kind: Literal["qrdqn"] = "qrdqn"  # type: ignore[assignment]
     n_quantiles: int = 50
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = _QRDQN
+    algorithm: ClassVar[str] = "agents.learning.exploring:FallingQRDQN"
     own: ClassVar[tuple[str, ...]] = (*DQNSettings.own, "n_quantiles")
 
     def policy_options(self) -> dict[str, Any]:
@@ -131,7 +110,7 @@ class _Continuous(_OffPolicy):
     tau: float = 0.005
     """Part of the networks that goes into the target networks at each update."""
 
-    takes: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)
+    acts: ClassVar[tuple[Acts, ...]] = ("continuous",)
 
     def policy_options(self) -> dict[str, Any]:
         return {"net_arch": list(self.net_arch)}
@@ -143,7 +122,7 @@ class SACSettings(_Continuous):
 
     kind: Literal["sac"] = "sac"
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = SAC
+    algorithm: ClassVar[str] = "stable_baselines3:SAC"
 
 
 @dataclass
@@ -156,9 +135,12 @@ class TD3Settings(_Continuous):
     policy_delay: int = 2
     """Updates of the critic for each of the actor."""
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = TD3
+    algorithm: ClassVar[str] = "stable_baselines3:TD3"
     own: ClassVar[tuple[str, ...]] = (*Learner.own, "exploration_noise")
 
-    def keywords(self, venv: VecEnv) -> dict[str, Any]:
+    def keywords(self, venv: "VecEnv") -> dict[str, Any]:
+        import numpy as np
+        from stable_baselines3.common.noise import NormalActionNoise
+
         size = int(np.prod(venv.action_space.shape or ()))
         return {**super().keywords(venv), "action_noise": NormalActionNoise(np.zeros(size), np.full(size, self.exploration_noise))}

@@ -3,12 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from gymnasium import spaces
-from sb3_contrib import MaskablePPO, RecurrentPPO
-from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
-
-from agents.learning.learner import Learner
+from agents.learning.learner import Acts, Learner
 from foundation.errors import UserError
 
 
@@ -21,7 +16,7 @@ class _OnPolicy(Learner):
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
 
-    takes: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete, spaces.Box)
+    acts: ClassVar[tuple[Acts, ...]] = ("choice", "continuous")
 
     def __post_init__(self) -> None:
         self._at_least(1, "n_envs", "n_steps")
@@ -49,7 +44,7 @@ class PPOSettings(_OnPolicy):
     n_epochs: int = 4
     clip_range: float = 0.2
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = PPO
+    algorithm: ClassVar[str] = "stable_baselines3:PPO"
 
     def __post_init__(self) -> None:
         rollout = self.n_envs * self.n_steps
@@ -73,8 +68,8 @@ class MaskablePPOSettings(PPOSettings):
 
     kind: Literal["maskable_ppo"] = "maskable_ppo"  # type: ignore[assignment]
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = MaskablePPO
-    takes: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete,)
+    algorithm: ClassVar[str] = "sb3_contrib:MaskablePPO"
+    acts: ClassVar[tuple[Acts, ...]] = ("choice",)
     needs_masks: ClassVar[bool] = True
 
 
@@ -85,7 +80,7 @@ class RecurrentPPOSettings(PPOSettings):
     kind: Literal["recurrent_ppo"] = "recurrent_ppo"  # type: ignore[assignment]
     lstm_hidden_size: int = 128
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = RecurrentPPO
+    algorithm: ClassVar[str] = "sb3_contrib:RecurrentPPO"
     policy_family: ClassVar[str] = "Lstm"
     own: ClassVar[tuple[str, ...]] = (*Learner.own, "lstm_hidden_size")
 
@@ -102,4 +97,4 @@ class A2CSettings(_OnPolicy):
     gae_lambda: float = 1.0
     normalize_advantage: bool = False
 
-    algorithm: ClassVar[type[BaseAlgorithm]] = A2C
+    algorithm: ClassVar[str] = "stable_baselines3:A2C"

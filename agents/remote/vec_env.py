@@ -13,10 +13,10 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from agents.remote.config import ACTOR_CPUS
 from agents.remote.connection import ActorConnection, ActorLost, answered
 from agents.remote.host import Counts, EnvironmentHost, Factory
-from agents.run.config import ACTOR_CPUS
-from agents.run.episodes import counts_after
+from agents.remote.restarts import counts_after
 from encoders.encoder import State
 from foundation.errors import UserError
 from wrappers import FrozenEncoder

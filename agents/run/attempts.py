@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from agents.jobs import Stopped
+
 _DYING_SECONDS = 10.0
 _LEASE_SECONDS = 120.0
 """Network file systems keep a lost node's locks for a minute and more."""
@@ -17,8 +19,6 @@ _LEASE_SECONDS = 120.0
 @contextmanager
 def attempt(folder: Path, steps: int) -> Iterator[None]:
     """Write to `attempts.jsonl` that training starts here at `steps`, and how it ends; a start without an end was killed."""
-    from agents.run.training import Stopped
-
     _append(folder, {"event": "start", "host": socket.gethostname(), "process": os.getpid(), "steps": steps})
     try:
         yield

@@ -1,28 +1,24 @@
-"""A run's state at a rollout boundary: all of it behind one file, and the agent alone for sharing.
+"""A run's state at a rollout boundary, all of it behind one file.
 
 `resume.pt` holds everything a run needs to go on, and names the segments of `replay/` that belong to it, so that no kill between
-two files can lose it. `agent.safetensors` and `agent.json` are the policy and its settings; `agent.zip` is Stable-Baselines3's own
-format for use elsewhere, never read here.
+two files can lose it.
 """
 
-import hashlib
 import io
 import json
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.replay import Segment, cut_episodes, read_segments, remove_others, replay_buffer, rows_added, write_segments
+from agents.run.position import Position
 from foundation.errors import UserError
 from foundation.files import write_atomically
 
@@ -30,26 +26,6 @@ FORMAT = 1
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate")
 """What algorithms count; `_n_calls` and `exploration_rate` are those of DQN and its kin."""
-
-
-@dataclass
-class Position:
-    """How far a run is: counters beside the algorithm's own."""
-
-    steps: int = 0
-    episodes: int = 0
-    logged_steps: int = 0
-    """Steps that `metrics.jsonl` covers."""
-    metrics_bytes: int = 0
-    evaluated_steps: int = 0
-    finished_steps: int = 0
-    """Steps at which the final evaluation was last made."""
-    seconds: float = 0.0
-    """Wall time of training, evaluation apart."""
-    evaluation_seconds: float = 0.0
-    deaths: int = 0
-    """Episodes that ended because their environment died, those of evaluations included."""
-    failed_resets: int = 0
 
 
 def save_checkpoint(
@@ -117,59 +93,6 @@ def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm, folder
     if "actions" in content["random"]:
         algorithm.action_space.np_random.bit_generator.state = json.loads(content["random"]["actions"])
     return Position(**content["position"]), segments
-
-
-def save_agent(folder: Path, settings: dict[str, Any], algorithm: BaseAlgorithm, about: dict[str, Any]) -> None:
-    """Write `agent.safetensors` and `agent.json`, which name each other by hash."""
-    weights = save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in _distinct(algorithm.policy).items()})
-    write_atomically(folder / "agent.safetensors", weights)
-    content = {"format": FORMAT, **about, "settings": settings, "weights_sha256": hashlib.sha256(weights).hexdigest()}
-    write_atomically(folder / "agent.json", json.dumps(content, indent=2) + "\n")
-
-
-def save_zip(folder: Path, algorithm: BaseAlgorithm) -> None:
-    """Write Stable-Baselines3's own file beside ours, for use elsewhere."""
-    buffer = io.BytesIO()
-    algorithm.save(buffer)
-    write_atomically(folder / "agent.zip", buffer.getvalue())
-
-
-def read_agent(folder: Path) -> dict[str, Any]:
-    """Return `agent.json`."""
-    path = folder / "agent.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no trained agent (no agent.json); name the --run of a train_agent.py")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); run the train_agent.py command again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: written by another version of this program")
-    return content
-
-
-def load_policy(folder: Path, algorithm: BaseAlgorithm) -> None:
-    """Load `agent.safetensors` into a fresh algorithm's policy."""
-    path = folder / "agent.safetensors"
-    expected = read_agent(folder)["weights_sha256"]
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise UserError(f"{path}: does not belong to agent.json beside it; run the train_agent.py command again")
-        tensors = load_safetensors(content)
-        if tensors.keys() != _distinct(algorithm.policy).keys():
-            raise RuntimeError("its tensors have other names")
-        algorithm.policy.load_state_dict(tensors, strict=False)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be read as this agent's weights: {' '.join(str(error).split())[:200]}") from error
-
-
-def _distinct(policy: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return a policy's tensors, each once: the CNN that actor and critic share goes by three names."""
-    distinct: dict[int, tuple[str, torch.Tensor]] = {}
-    for name, tensor in policy.state_dict().items():
-        distinct.setdefault(tensor.data_ptr(), (name, tensor))
-    return dict(distinct.values())
 
 
 def _variables(algorithm: BaseAlgorithm) -> list[str]:

@@ -8,8 +8,10 @@ import gymnasium
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from agents.learning.algorithms import Learner
-from agents.run.config import ACTOR_CPUS, EnvironmentConfig, RemoteConfig
+from agents.learning.algorithms import refuse_misfit
+from agents.learning.learner import Learner
+from agents.remote.config import ACTOR_CPUS, RemoteConfig
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import Episodes, evaluation_seed, training_seed
 from foundation.errors import UserError
 from frames.action_centres import ActionCentres, action_centres
@@ -58,7 +60,7 @@ def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
     """Raise `UserError` where the environment, its options or the list of actions cannot be had, or the algorithm cannot act in it."""
     env = agent_environment(config)
     try:
-        algorithm.refuse_misfit(env.action_space, env.has_wrapper_attr("action_masks"))
+        refuse_misfit(algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
     finally:
         env.close()
 
@@ -104,7 +106,8 @@ def _environments(
 
 def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig) -> VecEnv:
     # brings Ray
-    from agents.remote import ArrivingLatent, RayVecEnv
+    from agents.remote.latents import ArrivingLatent
+    from agents.remote.vec_env import RayVecEnv
 
     venv = RayVecEnv(
         [partial(_with_episodes, config, seed_of) for seed_of in seeds],

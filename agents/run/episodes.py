@@ -6,6 +6,7 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
+from agents.remote.restarts import RESTARTS
 from foundation.seeds import FIRST_EVALUATION_SEED
 from wrappers.flat_observation import PICTURE
 
@@ -20,20 +21,8 @@ def evaluation_seed(episode: int) -> int:
     return FIRST_EVALUATION_SEED + episode
 
 
-RESTARTS = ("deaths", "failed_resets")
-"""What an environment that can die counts in its info, as `minerl/deaths`: ended episodes, and resets that had to be tried again."""
-
 _MOST_REPEATS = 2
 """A world that its environment dies of each time is not played for ever."""
-
-
-def counts_after(cause: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """Return the `info["counts"]` that an environment goes on from which replaces one that died, for a cause of `RESTARTS`.
-
-    An episode that was cut off is begun again where only whole ones count.
-    """
-    again = counts.get("repeating", 0) if cause == "deaths" else 0
-    return {**counts, cause: counts.get(cause, 0) + 1, "episodes": counts.get("episodes", 0) - again}
 
 
 class Episodes(gymnasium.Wrapper):

@@ -12,8 +12,9 @@ from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.run.config import EnvironmentConfig, RemoteConfig
+from agents.remote.config import RemoteConfig
 from agents.run.environment import evaluation_environments
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed
 from foundation.errors import UserError
 from wrappers import FrozenEncoder

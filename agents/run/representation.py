@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from agents.run.config import AgentRun
 from encoders import EncoderArtifact, load_encoder, prepare
 from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, read_info
 from encoders.encoder import Encoder
@@ -54,6 +55,20 @@ def control_artifact(
     model = _control_model(control, mirror, seed)
     seen, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
     return prepare(model, seen.frames, folder, store=reference, seed=seed, actions=seen.actions)
+
+
+def seen_artifact(config: AgentRun) -> EncoderArtifact | None:
+    """Return what the agent of `config` sees through, made in the run's folder where it is a control; None on pixels."""
+    if config.control == "pixels":
+        return None
+    assert config.encoder is not None
+    if config.control is None:
+        return chosen_encoder(config.encoder, config.latents)
+    folder = config.run / "encoder"
+    if not (config.run / "resume.pt").is_file():
+        # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
+        (folder / "encoder.json").unlink(missing_ok=True)
+    return control_artifact(config.control, config.encoder, folder, config.seed, config.store, config.latents)
 
 
 def fingerprint(encoder: str | Path) -> str:

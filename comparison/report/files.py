@@ -5,12 +5,9 @@ import math
 import platform
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import tyro
 
 from comparison.comparison import Comparison
 from comparison.report.conclusions import conclusions
@@ -23,21 +20,6 @@ from foundation.errors import UserError
 from foundation.files import write_atomically
 
 _PACKAGES = ("torch", "stable-baselines3", "gymnasium", "ray", "numpy")
-
-
-@dataclass(kw_only=True)
-class JoinConfig:
-    """Which comparisons are joined, and where the report goes."""
-
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of finished comparisons, or of joined reports."""
-    run: Path
-    """The report's folder."""
-
-    def check(self) -> None:
-        """Raise `UserError` where there are no two folders."""
-        if len(self.folders) < 2:
-            raise UserError("nothing to join: name two folders or more: python compare_encoders.py join FOLDER FOLDER --run OUT")
 
 
 def write_report(comparison: Comparison, command: str) -> list[Summary]:

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agents.run.config import AgentRun, EnvironmentConfig, environment_preset, read_command
+from agents.run.config import AgentRun
 from agents.run.environment import agent_environment, recorded_actions, resolved
-from agents.run.training import refuse_differences
+from agents.run.environment_config import EnvironmentConfig, environment_preset
+from agents.run.identity import refuse_differences
+from agents.run.options import read_command
 from foundation.errors import UserError
 from foundation.presets import preset_names
 from frames import record

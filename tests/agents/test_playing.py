@@ -4,7 +4,7 @@ import cv2
 import pytest
 
 from agents.playing import play
-from agents.run.checkpoint import load_policy
+from agents.run.agent_files import load_policy
 from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError

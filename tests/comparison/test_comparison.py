@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import comparison.comparison as module
-from agents.cluster.workers import Outcome
-from agents.learning.algorithms import PPOSettings
+from agents.cluster.worker import Outcome
 from agents.learning.off_policy import DQNSettings
-from agents.run.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig, PartConfig
+from agents.learning.on_policy import PPOSettings
+from agents.run.config import EvaluationConfig
+from agents.run.environment_config import EnvironmentConfig
 from comparison.comparison import Comparison
+from comparison.config import ComparisonConfig, PartConfig
 from comparison.report.files import write_report
 from comparison.report.tables import print_table
 from comparison.results import collect

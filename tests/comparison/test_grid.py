@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents.cluster.workers import Outcome, Progress
-from comparison.command import compare
-from agents.run.config import PartConfig, read_grid
+from agents.cluster.board import Progress
+from agents.cluster.worker import Outcome
 from comparison import progress as progress_table
+from comparison.command import compare
+from comparison.config import PartConfig, read_grid
 from comparison.grid import Part, refuse_other_layout
 from comparison.progress import ProgressTable, grid_progress
 from encoders import StoreReference, make_encoder, prepare
@@ -79,7 +80,8 @@ def test_a_mistake_names_the_task_and_the_algorithm(presets, tmp_path) -> None:
     with pytest.raises(UserError, match="do not agree on 'workers'"):
         grid(first, str(tmp_path / "other" / "third.yaml"), "--controls", "pixels")
     with pytest.raises(UserError, match="one --agent trains here, got ppo, dqn"):
-        from agents.run.config import AgentRun, read_command
+        from agents.run.config import AgentRun
+        from agents.run.options import read_command
 
         read_command(AgentRun, "", ["debug", "--agent", "ppo", "dqn", "--control", "pixels", "--run", "r"])
 

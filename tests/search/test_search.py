@@ -12,21 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from agents.learning.algorithms import PPOSettings
-from agents.run.config import ComparisonConfig, EnvironmentConfig, EvaluationConfig, RayConfig, read_command
-from agents.run.training import Stopped, train_agent
+from agents.cluster.config import RayConfig
+from agents.jobs import Stopped
+from agents.learning.on_policy import PPOSettings
+from agents.run.config import EvaluationConfig
+from agents.run.environment_config import EnvironmentConfig
+from agents.run.options import read_command
+from agents.run.training import train_agent
+from comparison.config import ComparisonConfig
 from encoders.registry import encoder_class
 from foundation.errors import UserError
 from foundation.presets import preset_names
 from search import trials as trials_module
-from search.command import require_tune
 from search.config import FIRST_SEED, SearchConfig, read_search
 from search.findings import again, find, shared_options, warning
 from search.report import print_findings, write_search_report
 from search.search import Record, Search
 from search.space import Space, read_space
 from search.trials import Reached, advance, encoder_plan, train_encoder
-from search.tuning import asha, run_trials, take_step
+from search.tuning import asha, require_tune, run_trials, take_step
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = """

@@ -17,11 +17,17 @@ from typing import Any
 import pytest
 
 from agents.cluster import resources as cluster
-from agents.cluster.resources import Needs, check_needs, fitting, ray_cluster, reachable, run_needs, shared_gpus
+from agents.cluster.board import Progress
+from agents.cluster.config import RayConfig
+from agents.cluster.resources import Needs, check_needs, fitting, ray_cluster, reachable, shared_gpus
 from agents.cluster.shared_folder import find_token, shared_token
-from agents.cluster.workers import Job, Outcome, Progress, run_jobs
-from agents.learning.algorithms import PPOSettings
-from agents.run.config import AgentRun, EnvironmentConfig, EvaluationConfig, RayConfig, RemoteConfig
+from agents.cluster.worker import Job, Outcome
+from agents.cluster.workers import run_jobs
+from agents.learning.on_policy import PPOSettings
+from agents.remote.config import RemoteConfig
+from agents.run.config import AgentRun, EvaluationConfig
+from agents.run.environment_config import EnvironmentConfig
+from agents.run.needs import run_needs
 from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock

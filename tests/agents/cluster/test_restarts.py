@@ -6,9 +6,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from agents.run.config import EnvironmentConfig
+from agents.jobs import Stopped
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.evaluation import Evaluation
-from agents.run.training import Stopped, train_agent
+from agents.run.training import train_agent
 
 BRIGHT = EnvironmentConfig(name="Bright", frame_skip=4)
 

@@ -4,7 +4,7 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.learning.algorithms import PPOSettings
+from agents.learning.on_policy import PPOSettings
 
 PICTURE = spaces.Box(0, 255, (64, 64, 3), np.uint8)
 NUMBER = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -35,7 +35,7 @@ def test_a_picture_in_a_dictionary_goes_through_the_same_cnn_as_a_picture_alone(
 @pytest.mark.parametrize("space", [NUMBER, spaces.Dict({"latent": NUMBER, "compass/angle": NUMBER})])
 def test_a_policy_without_pictures_stays_on_the_cpu(space, monkeypatch):
     devices = []
-    monkeypatch.setattr(PPOSettings, "algorithm", lambda *_, device, **__: devices.append(device) or _NoLogger())
+    monkeypatch.setattr(PPOSettings, "algorithm_class", lambda *_: lambda *_, device, **__: devices.append(device) or _NoLogger())
     PPOSettings(n_envs=1, n_steps=4, batch_size=4).make(DummyVecEnv([lambda: Still(space)]), seed=0, device="cuda")
     assert devices == ["cpu"]
 

@@ -12,12 +12,14 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.learning.algorithms import ALGORITHMS, build_algorithm
+from agents.jobs import Stopped
+from agents.learning.algorithms import BUILT_IN, build_algorithm, refuse_misfit
 from agents.playing import play
-from agents.run.config import EnvironmentConfig, EvaluationConfig
+from agents.run.config import EvaluationConfig
 from agents.run.environment import check_environment, training_environments
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.evaluation import Evaluation
-from agents.run.training import Stopped, train_agent
+from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from wrappers import DiscreteActions
@@ -94,7 +96,7 @@ def latent_run(small_run, encoder):
     return make
 
 
-@pytest.mark.parametrize("kind", ALGORITHMS)
+@pytest.mark.parametrize("kind", BUILT_IN)
 def test_a_run_that_died_ends_with_the_bits_of_one_that_did_not(kind, latent_run, tmp_path) -> None:
     whole, broken = latent_run(kind, run=tmp_path / "whole"), latent_run(kind, run=tmp_path / "broken")
     result = train_agent(whole, go_on)
@@ -236,21 +238,21 @@ def test_a_run_of_before_there_were_kinds_goes_on(latent_run) -> None:
 @pytest.mark.parametrize(
     ("kind", "continuous", "message"),
     [
-        ("sac", False, "'sac' needs continuous actions.*fit are ppo, a2c, dqn, qrdqn, recurrent_ppo, maskable_ppo;"),
-        ("dqn", True, "'dqn' needs a choice of actions.*fit are ppo, a2c, recurrent_ppo, sac, td3;"),
+        ("sac", False, "'sac' needs continuous actions.*fit are ppo, a2c, dqn, qrdqn, recurrent_ppo, maskable_ppo$"),
+        ("dqn", True, "'dqn' needs a choice of actions.*fit are ppo, a2c, recurrent_ppo, sac, td3$"),
     ],
 )
 def test_an_algorithm_that_cannot_act_there_names_those_that_can(kind, continuous, message, worlds) -> None:
     environment = EnvironmentConfig(name="Bright", continuous=continuous)
     with pytest.raises(UserError, match=message):
         check_environment(environment, tiny(kind))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message.partition(".*")[0]):
         tiny(kind).make(training_environments(environment, 1, 0, None), 0, "cpu")
 
 
 def test_masks_are_asked_for_where_there_are_none() -> None:
     with pytest.raises(UserError, match=r"method action_masks.*fit are ppo, a2c, dqn, qrdqn, recurrent_ppo$"):
-        tiny("maskable_ppo").refuse_misfit(spaces.Discrete(3), masks=False)
+        refuse_misfit(tiny("maskable_ppo"), spaces.Discrete(3), masks=False)
 
 
 def test_an_action_that_is_masked_is_never_taken(latent_run, monkeypatch) -> None:
@@ -294,13 +296,13 @@ def test_a_recurrent_policy_forgets_the_episode_before(latent_run) -> None:
 
 
 def test_a_replay_buffer_beyond_memory_is_refused_before_it_is_made(worlds, monkeypatch) -> None:
-    monkeypatch.setattr("agents.learning.learner.free_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr("agents.learning.spaces.free_memory", lambda: 8 * 10**9)
     venv = training_environments(EnvironmentConfig(name="Bright"), 2, 0, None)
     with pytest.raises(UserError, match=r"1,000,000 steps in memory take 24\.6 GB and 8\.0 GB are free: lower --algorithm\.buffer-size"):
         tiny("dqn", buffer_size=1_000_000).make(venv, 0, "cpu")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALGORITHMS if "buffer_size" in TINY[kind]])
+@pytest.mark.parametrize("kind", [kind for kind in BUILT_IN if "buffer_size" in TINY[kind]])
 def test_the_memory_that_is_estimated_is_what_the_buffer_takes(kind, worlds) -> None:
     venv = training_environments(EnvironmentConfig(name="Bright", continuous=kind in CONTINUOUS), 2, 0, None)
     assert isinstance(venv, DummyVecEnv)
@@ -311,6 +313,6 @@ def test_the_memory_that_is_estimated_is_what_the_buffer_takes(kind, worlds) -> 
 
 
 def test_settings_of_every_kind_survive_being_written_down() -> None:
-    for kind in ALGORITHMS:
+    for kind in BUILT_IN:
         settings = tiny(kind)
         assert build_algorithm(asdict(settings)) == settings

@@ -9,8 +9,8 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from agents.learning.algorithms import build_algorithm
 from agents.learning.n_step import NStepDictReplayBuffer
 from agents.learning.replay import cut_episodes
-from agents.run.config import EnvironmentConfig
 from agents.run.environment import training_environments
+from agents.run.environment_config import EnvironmentConfig
 
 N_STEPS, GAMMA, ENVS, LENGTH = 4, 0.9, 3, 50
 NUMBER = spaces.Box(-1e6, 1e6, (1,), np.float32)

@@ -16,13 +16,18 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.cluster.resources import local_ray
-from agents.learning.algorithms import PPOSettings
-from agents.remote import ArrivingLatent, RayVecEnv
-from agents.run.checkpoint import Position, read_checkpoint, restore_checkpoint, save_checkpoint
-from agents.run.config import AgentRun, EnvironmentConfig, EvaluationConfig, RemoteConfig
+from agents.jobs import Stopped
+from agents.learning.on_policy import PPOSettings
+from agents.remote.config import RemoteConfig
+from agents.remote.latents import ArrivingLatent
+from agents.remote.vec_env import RayVecEnv
+from agents.run.checkpoint import read_checkpoint, restore_checkpoint, save_checkpoint
+from agents.run.config import AgentRun, EvaluationConfig
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import Episodes
 from agents.run.evaluation import play_episodes
-from agents.run.training import Stopped, train_agent
+from agents.run.position import Position
+from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from wrappers import FrozenEncoder, VecLatent

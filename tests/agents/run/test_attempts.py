@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from agents.jobs import Stopped
 from agents.run.attempts import attempt, attempts, lock_patience
-from agents.run.training import Stopped, train_agent
+from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 

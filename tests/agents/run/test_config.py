@@ -2,8 +2,11 @@
 
 import pytest
 
-from agents.learning.algorithms import ALGORITHMS
-from agents.run.config import AgentRun, ComparisonConfig, environment_preset, read_command
+from agents.learning.algorithms import BUILT_IN
+from agents.run.config import AgentRun
+from agents.run.environment_config import environment_preset
+from agents.run.options import read_command
+from comparison.config import ComparisonConfig
 from foundation.errors import UserError
 from foundation.presets import preset_names
 
@@ -19,7 +22,7 @@ def test_every_shipped_preset_is_valid(preset: str, agent: str) -> None:
     expected = environment_preset(preset)
     expected.continuous = agent in ("sac", "td3")
     assert config.environment == expected
-    assert config.algorithm.kind == (agent if agent in ALGORITHMS else "ppo")
+    assert config.algorithm.kind == (agent if agent in BUILT_IN else "ppo")
 
 
 def test_pixels_have_settings_of_their_own(tmp_path) -> None:

@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from agents.learning.algorithms import PPOSettings
-from agents.run.config import EnvironmentConfig
+from agents.learning.on_policy import PPOSettings
 from agents.run.environment import training_environments
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import can_restore, evaluation_seed, training_seed
 from agents.run.evaluation import Evaluation, play_random
 

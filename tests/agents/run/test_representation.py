@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.jobs import Stopped
 from agents.run.representation import control_artifact
-from agents.run.training import Stopped, train_agent
+from agents.run.training import train_agent
 from encoders import StoreReference, load_encoder, make_encoder, prepare
 from foundation.errors import UserError
 

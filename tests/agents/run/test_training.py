@@ -9,8 +9,9 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.learning.algorithms import PPOSettings
-from agents.run.training import Stopped, train_agent
+from agents.jobs import Stopped
+from agents.learning.on_policy import PPOSettings
+from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 

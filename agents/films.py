@@ -1,0 +1,141 @@
+"""Films of a trained agent, or of a player that does not learn, and what they returned."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.learning.algorithms import build_algorithm
+from agents.play_config import PlayConfig
+from agents.run.agent_files import load_policy, read_agent
+from agents.run.devices import available_device
+from agents.run.environment import bare_environments, evaluation_environments
+from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset
+from agents.run.episodes import Episodes, evaluation_seed
+from agents.run.evaluation import Act, Acting, scripted_episode
+from agents.run.pictures import TICKS_A_SECOND, reconstructed
+from foundation.env_options import Scalar
+from foundation.errors import UserError
+from foundation.presets import build, preset_names
+from foundation.progress import progress_bar
+from foundation.videos import write_video
+from wrappers import FrozenEncoder
+
+_SCALE = 4
+_CHUNK = 32
+
+
+@dataclass
+class Film:
+    """One episode: its pictures uint8 (H, W, 3), where a video is wanted; pictures a second of game time, its return, its steps."""
+
+    pictures: list[np.ndarray]
+    frames_per_second: float
+    episode_return: float
+    steps: int
+
+
+def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
+    """Play episodes of the agent in the folder `name`, or of a player in the environment of that name; return the exit status.
+
+    `options` are the environment's. Prints the returns, and writes the video.
+    """
+    if config.player:
+        films, frozen = _player_films(name, config, options), None
+    else:
+        films, frozen = _agent_films(Path(name), config, options)
+    for number, film in enumerate(films):
+        print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {film.steps} steps")
+    if len(films) > 1:
+        print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
+    if config.video is not None:
+        shown = chain.from_iterable(_frames(film, frozen) for film in films)
+        codec = write_video(config.video, shown, films[0].frames_per_second)
+        print(f"wrote {config.video} ({codec}, {films[0].frames_per_second:g} frames/s as the agent saw them)")
+    return 0
+
+
+def _frames(film: Film, frozen: FrozenEncoder | None) -> Iterator[np.ndarray]:
+    """Yield the enlarged frames of a film, reconstructions on the right, a few pictures at a time: a long film does not fit in memory."""
+    for start in range(0, len(film.pictures), _CHUNK):
+        pictures = np.stack(film.pictures[start : start + _CHUNK])
+        parts = [pictures] if frozen is None else [pictures, reconstructed(frozen, pictures)]
+        beside = np.concatenate(parts, axis=2)
+        yield from beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
+
+
+def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]) -> tuple[list[Film], FrozenEncoder | None]:
+    """Play with the policy of a run's folder."""
+    about = read_agent(folder)
+    add_options(about["settings"], options)
+    environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
+    settings = build_algorithm(about["settings"]["algorithm"])
+    device = available_device(config.device)
+    torch.set_num_threads(about["settings"]["threads"])
+    frozen = _agents_encoder(folder, about, config.encoder, device)
+    venv = evaluation_environments(environment, 1, frozen)
+    algorithm = settings.for_playing().make(venv, config.seed, device)
+    load_policy(folder, algorithm)
+    torch.manual_seed(config.seed)
+    return _film(venv, Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed), config), frozen
+
+
+def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, device: str) -> FrozenEncoder | None:
+    """Load the encoder the agent was trained with, and no other."""
+    expected = about["settings"]["encoder_sha256"]
+    if expected is None:
+        return None
+    own = folder / "encoder"
+    place = moved_to or (own if own.is_dir() else Path(about["encoder_folder"]))
+    if not place.is_dir():
+        raise UserError(f"{place}: the encoder this agent was trained with is gone; say where it is with --encoder FOLDER")
+    frozen = FrozenEncoder(place, device, about["encoder"].get("reading"))
+    if frozen.info.weights_sha256 != expected:
+        raise UserError(f"{place}: not the encoder this agent was trained with (other weights); say where it is with --encoder FOLDER")
+    return frozen
+
+
+def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]) -> list[Film]:
+    """Play with a player that does not learn."""
+    if preset not in preset_names("env") and not preset.endswith((".yaml", ".yml")):
+        raise UserError(f"--player plays an environment preset ({', '.join(preset_names('env'))}), not '{preset}'")
+    environment = environment_preset(preset, options)
+    if config.player == "random":
+        venv = evaluation_environments(environment, 1, None)
+        venv.action_space.seed(config.seed)
+        return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config)
+    films = []
+    with progress_bar("playing", config.episodes, "episodes") as advance:
+        for number in range(config.episodes):
+            pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
+            seen = pictures[:: environment.frame_skip]
+            kept = [] if config.video is None else seen
+            films.append(Film(kept, TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
+            advance()
+    return films
+
+
+def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
+    world = bare_environments(venv)[0]
+    assert isinstance(world, Episodes)
+    world.seed_of = lambda episode: evaluation_seed(config.seed + episode)
+    films = []
+    with progress_bar("playing", config.episodes, "episodes") as advance:
+        observation, dones = venv.reset(), np.array([True])
+        for _ in range(config.episodes):
+            pictures: list[np.ndarray] = []
+            done = False
+            while not done:
+                if config.video is not None:
+                    pictures.append(np.array(world.picture))
+                observation, _, dones, infos = venv.step(act(observation, dones))
+                done = bool(dones[0])
+            ended = infos[0]["episode"]
+            films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), ended["r"], ended["l"]))
+            advance()
+    venv.close()
+    return films

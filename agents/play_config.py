@@ -1,0 +1,33 @@
+"""How a trained agent is watched, as options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from foundation.errors import UserError
+
+_MOST_SEEDS = 2**30
+
+
+@dataclass(kw_only=True)
+class PlayConfig:
+    """How a trained agent is watched."""
+
+    episodes: int = 1
+    video: Path | None = None
+    """An mp4 of what the agent saw, with the encoder's reconstruction beside it."""
+    seed: int = 0
+    """Number of the first evaluation world; also seeds the sampled actions."""
+    player: Literal["random", "scripted"] | None = None
+    """Play this instead of an agent; RUN is then an environment preset."""
+    encoder: Path | None = None
+    """The agent's encoder, when its folder has moved."""
+    deterministic: bool = False
+    """Take the likeliest action instead of sampling."""
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise UserError(f"'episodes' must be at least 1, got {self.episodes}")
+        if not 0 <= self.seed < _MOST_SEEDS:
+            raise UserError(f"'seed' must be from 0 to {_MOST_SEEDS - 1}, got {self.seed}")

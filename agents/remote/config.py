@@ -1,0 +1,30 @@
+"""Environments in Ray actors, as options: how many, where frames become latents, how often one may die."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from agents.limits import at_least
+
+ACTOR_CPUS = 0.1
+"""What an environment actor asks of Ray, together with evaluation's beside it: environments wait more than they compute."""
+
+
+@dataclass
+class RemoteConfig:
+    """Environments in Ray actors, on any node of the cluster: those of training, and as many or fewer actors with evaluation's."""
+
+    actors: int = 0
+    """Actors that share the environments (n_envs) and step theirs at the same time; 0: all in the run's own process, in turn."""
+    encode: Literal["learner", "worker"] = "learner"
+    """Where frames become latents. learner: with the bits of environments that are not remote; worker: on the actors' CPUs, so that
+    latents travel in place of pictures, with other last bits."""
+    replacements: int = 20
+    """Actors that may die and be replaced before a run gives up."""
+    backoff_seconds: float = 1.0
+    """Wait before an actor is replaced that died before it answered, doubled each time."""
+    timeout_seconds: float = 1800.0
+    """An actor that does not answer for so long counts as dead. Minecraft resets take minutes, one after another where games start."""
+
+    def __post_init__(self) -> None:
+        at_least(0, actors=self.actors, replacements=self.replacements, backoff_seconds=self.backoff_seconds)
+        at_least(1, timeout_seconds=self.timeout_seconds)

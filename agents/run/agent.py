@@ -1,0 +1,52 @@
+"""The agent of a run: what it sees through, where it acts, what learns."""
+
+from dataclasses import dataclass
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.run.config import AgentRun
+from agents.run.devices import available_device, placed_devices
+from agents.run.environment import training_environments
+from encoders import EncoderArtifact
+from wrappers import FrozenEncoder
+
+_LOGGED = ("train/", "rollout/exploration_rate")
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An algorithm on its training environments."""
+
+    frozen: FrozenEncoder | None
+    """None on pixels."""
+    venv: VecEnv
+    algorithm: BaseAlgorithm
+    placed: dict[str, str | None]
+    """Devices that the policy and the encoder are on."""
+
+    @property
+    def steps(self) -> int:
+        """Agent steps that the algorithm has seen."""
+        return int(self.algorithm.num_timesteps)
+
+    def take_losses(self) -> dict[str, float]:
+        """Return what the algorithm has logged since the last time."""
+        recorded = self.algorithm.logger.name_to_value
+        losses = {name: float(value) for name, value in recorded.items() if name.startswith(_LOGGED)}
+        recorded.clear()
+        return losses
+
+    def whereabouts(self) -> str:
+        """Say where policy and encoder are."""
+        return ", ".join(f"{name} on {device}" for name, device in self.placed.items() if device)
+
+
+def make_agent(config: AgentRun, artifact: EncoderArtifact | None) -> Agent:
+    """Make a fresh agent that sees through `artifact` (None: pixels); seeds Python, numpy and torch."""
+    device = available_device(config.device)
+    frozen = None if artifact is None else FrozenEncoder(artifact, device)
+    venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, frozen, config.remote)
+    policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)
+    algorithm = config.algorithm.make(venv, config.seed, device, policy_device)
+    return Agent(frozen, venv, algorithm, placed_devices(frozen, algorithm))

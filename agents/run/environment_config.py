@@ -1,0 +1,65 @@
+"""An environment and how an agent acts in it, as options and presets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from agents.limits import at_least
+from foundation.env_options import Scalar
+from foundation.presets import build, read_preset
+
+
+@dataclass
+class EnvironmentConfig:
+    """An environment and how an agent acts in it."""
+
+    name: str
+    """As `envs.make_env` knows it."""
+    options: dict[str, int | float | str | bool] = field(default_factory=dict)
+    """What `envs.make_env` takes beside the name."""
+    frame_skip: int = 4
+    """Game ticks an agent step."""
+    actions: str = "treechop"
+    """List of combined actions, for environments with MineRL's action dictionary."""
+    continuous: bool = False
+    """MineRL's actions as a vector in place of the list: pitch, yaw, and a number for each key that the list uses."""
+    camera_degrees: float = 15.0
+    """One camera action turns by this; a continuous one by at most this."""
+    sticky_attack: int = 0
+    """Agent steps for which an attack is held."""
+    pitch_limit: float = 60.0
+    """Degrees up and down within which the view stays."""
+    action_store: Path | None = None
+    """Frame store of recorded action vectors, for VectorObf environments: agents choose among so many of them."""
+    action_count: int = 32
+    """Recorded action vectors that agents choose among."""
+    action_seed: int = 0
+    """Seed of the clustering that finds them."""
+    action_sha256: str | None = None
+    """Hash of those vectors; a run fills it in, and refuses others from then on."""
+    frame_size: tuple[int, int] | None = None
+    """Height and width that pictures are resized to; default: as they come."""
+    resize: Literal["squash", "crop"] = "squash"
+    """squash changes the aspect ratio, crop cuts the centre."""
+    evaluated_at_once: int = 8
+    """Evaluation episodes at a time, each in an environment of its own."""
+
+    def __post_init__(self) -> None:
+        at_least(1, frame_skip=self.frame_skip, evaluated_at_once=self.evaluated_at_once)
+        at_least(2, action_count=self.action_count)
+        at_least(0, action_seed=self.action_seed)
+
+
+def environment_preset(preset: str, options: Mapping[str, Scalar] | None = None) -> EnvironmentConfig:
+    """Return the environment of an environment preset, with other options where they are given."""
+    values = read_preset("env", preset)
+    add_options(values, options or {})
+    return build(EnvironmentConfig, values.get("environment"), "environment")
+
+
+def add_options(values: dict[str, Any], options: Mapping[str, Scalar]) -> None:
+    """Put options of the environment over those of an environment preset's mapping."""
+    environment = values.get("environment")
+    if options and isinstance(environment, dict) and isinstance(environment.get("options", {}), dict):
+        values["environment"] = {**environment, "options": {**environment.get("options", {}), **options}}

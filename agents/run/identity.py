@@ -1,0 +1,58 @@
+"""What makes a run this run: only one with the same settings goes on in its folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from agents.run.checkpoint import read_checkpoint
+from agents.run.config import AgentRun, completed, plain
+from agents.run.environment import resolved
+from agents.run.representation import fingerprint, seen_artifact
+from agents.run.result import read_result
+from encoders import EncoderArtifact
+from foundation.env_options import RUNNING_OPTIONS
+from foundation.errors import UserError
+
+_MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote", "ray")
+_MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
+"""Where recorded actions lie, whose hash is a setting too, and how games run."""
+
+
+def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, Any]:
+    """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
+    settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
+    settings["environment"] = plain(resolved(config.environment))
+    mirrored = fingerprint(config.encoder) if config.control and config.encoder else None
+    return {**settings, "encoder_sha256": None if artifact is None else artifact.info.weights_sha256, "mirrored_sha256": mirrored}
+
+
+def refuse_differences(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Raise `UserError` that names the first setting in which a run differs from the one in its folder."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    for key in sorted({*old, *new} - _MAY_DIFFER_IN_PLACE):
+        if old.get(key) != new.get(key):
+            raise UserError(
+                f"{folder}: holds a run with {key} = {old.get(key)}, but {new.get(key)} was asked for; "
+                "only steps and device may change: choose another --run"
+            )
+
+
+def finished_result(config: AgentRun) -> dict[str, Any] | None:
+    """Return the result when the run has all its steps, None while it has not; refuse a run with other settings."""
+    result, checkpoint = read_result(config.run), read_checkpoint(config.run)
+    if result is None or checkpoint is None or result["steps"] < config.steps:
+        return None
+    refuse_differences(completed(json.loads(checkpoint["settings"])), identity(config, seen_artifact(config)), config.run)
+    return result
+
+
+def refuse_encoders_folder(folder: Path) -> None:
+    """Raise `UserError` where a run would write over an encoder's files of the same names."""
+    if (folder / "encoder.json").is_file():
+        raise UserError(f"{folder}: holds an encoder; choose another --run")
+
+
+def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(settings, dict):
+        return [(where, settings)]
+    return [pair for key, value in settings.items() for pair in _flat(value, f"{where}.{key}" if where else key)]

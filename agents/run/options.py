@@ -1,0 +1,98 @@
+"""Command lines of runs: an environment preset, an agent preset, and options that override both."""
+
+from collections.abc import Sequence
+from dataclasses import field, fields, make_dataclass
+from typing import Any, TypeVar
+
+from agents.learning.algorithms import settings_class
+from agents.learning.learner import Learner
+from agents.run.config import TrainingConfig
+from agents.run.environment_config import add_options
+from foundation.env_options import take_env_options
+from foundation.errors import UserError
+from foundation.presets import command_line, read_preset
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def read_command(schema: type[Config], description: str, argv: Sequence[str], *, pixels: bool | None = None) -> Config:
+    """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`.
+
+    An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:` those that differ on pixels, and under
+    `environment:` what it needs of the environment. `pixels` says which hold (None: as `--control pixels` stands on the command
+    line). What an environment preset says under `algorithm:` overrides them.
+    """
+    argv, options = take_env_options(argv)
+    argv, agents = take_words(argv, "--agent")
+    if len(agents) > 1:
+        raise UserError(f"one --agent trains here, got {', '.join(agents)}; compare_encoders.py takes several")
+    on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
+
+    def with_agent(values: dict[str, Any]) -> type[Config]:
+        own, named = values.get("algorithm", {}), own_agent(values)
+        values.pop("agent", None)
+        add_options(values, options)
+        if not isinstance(own, dict):
+            raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
+        settings = agent_settings(agents[0] if agents else named, on_pixels)
+        needed = settings.pop("environment", {})
+        if needed and isinstance(values.get("environment"), dict):
+            values["environment"] = {**values["environment"], **needed}
+        values["algorithm"] = {**settings, **own}
+        return _with_settings_of(settings_class(values["algorithm"]), schema)
+
+    parsed = command_line("env", with_agent, description, argv)
+    config = schema(**{one.name: getattr(parsed, one.name) for one in fields(schema)})
+    config.check()
+    return config
+
+
+def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
+    """Return the algorithm's settings of an agent preset, for pixels or for latents; and `environment`, where the preset has it."""
+    values = read_preset("agent", preset)
+    for part in ("pixels", "environment"):
+        if not isinstance(values.get(part, {}), dict):
+            raise UserError(f"agent preset '{preset}': '{part}' must hold a mapping of keys to values")
+    special = values.pop("pixels", {})
+    return {**values, **(special if pixels else {})}
+
+
+def own_agent(values: dict[str, Any]) -> str:
+    named = values.get("agent", "ppo")
+    if not isinstance(named, str):
+        raise UserError(f"'agent' must name a preset of configs/agent/, got {named!r}")
+    return named
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    for position, word in enumerate(argv):
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+        if word == name and position + 1 < len(argv):
+            return argv[position + 1]
+    return None
+
+
+def take_words(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """Part the words of an option, up to the next option, from the other words of a command line."""
+    rest: list[str] = []
+    taken: list[str] = []
+    taking = False
+    for word in argv:
+        if word == name or word.startswith(f"{name}="):
+            taking = True
+            taken += [word.partition("=")[2]] if word != name else []
+        elif taking and not word.startswith("-"):
+            taken.append(word)
+        else:
+            taking = False
+            rest.append(word)
+    if not taken and len(rest) < len(argv):
+        raise UserError(f"{name} needs a value")
+    return rest, taken
+
+
+def _with_settings_of(algorithm: type[Learner], schema: type) -> type:
+    """Return `schema` with the one algorithm's settings, so that options and errors are of that algorithm alone."""
+    own = [("algorithm", algorithm, field(default_factory=algorithm))]
+    return make_dataclass(schema.__name__, own, bases=(schema,), kw_only=True, namespace={"__doc__": schema.__doc__})

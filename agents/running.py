@@ -1,0 +1,65 @@
+"""One agent from a command: what is checked before Ray starts, the run in its worker, what is said at the end."""
+
+from typing import Any
+
+from agents.cluster.resources import ray_cluster
+from agents.cluster.total_steps import TotalSteps
+from agents.cluster.worker import Job, Outcome
+from agents.cluster.workers import run_jobs
+from agents.run.config import AgentRun
+from agents.run.devices import available_device
+from agents.run.environment import check_environment
+from agents.run.identity import finished_result
+from agents.run.needs import local_cpus, run_needs
+from agents.run.representation import reading_line
+from agents.run.training import train_agent
+from foundation.errors import UserError
+from foundation.progress import console, progress_bar, say
+
+
+def run_agent(config: AgentRun) -> int:
+    """Train one agent in one Ray worker, unless it is finished; return the exit status."""
+    result = finished_result(config)
+    if result is not None:
+        print(f"{config.run} is finished already, at {result['steps']:,} steps; more --steps go on from there")
+        _show_trained(config, result)
+        return 0
+    # what cannot work is said before Ray starts and before the run's folder is made
+    if config.ray.address is None:
+        available_device(config.device)
+    check_environment(config.environment, config.algorithm)
+    if config.encoder is not None:
+        say(reading_line(config.encoder, config.latents))
+    outcomes: list[Outcome] = []
+    console.print("starting a Ray worker", soft_wrap=True)
+    with ray_cluster(config.ray, local_cpus(config, 1)), progress_bar(f"training {config.run.name}", config.steps) as advance:
+        job, needs = Job("run", train_agent, config), run_needs(config)
+        received = run_jobs([job], 1, outcomes.append, TotalSteps(advance), needs, config.ray.retries, shared=config.run)
+    for outcome in outcomes:
+        _raise_failure(outcome)
+    if received is not None:
+        say(f"stopped; run the same command again to go on with {config.run}")
+        return 128 + received
+    _show_trained(config, outcomes[0].value)
+    return 0
+
+
+def _raise_failure(outcome: Outcome) -> None:
+    if outcome.status == "failed":
+        if outcome.user_error:
+            raise UserError(outcome.message)
+        if outcome.died:
+            raise UserError(f"{outcome.message}; running the same command again goes on from the last checkpoint")
+        raise RuntimeError(outcome.details or outcome.message)
+
+
+def _show_trained(config: AgentRun, result: dict[str, Any]) -> None:
+    device = result["device"]
+    what = config.control or result["encoder"]["name"]
+    print(
+        f"{what}, seed {config.seed}: mean return {result['final_return']:.2f} over {len(result['final_returns'])} evaluation episodes "
+        f"after {result['steps']:,} steps ({result['seconds']:.0f} s; policy on {device['policy']}"
+        + (f", encoder on {device['encoder']})" if device["encoder"] else ")")
+    )
+    print(f"wrote {config.run}: agent.safetensors, agent.json, result.json, metrics.jsonl, tensorboard/, pictures/")
+    print(f"next: python play_agent.py {config.run} --video {config.run}/episode.mp4, or compare_encoders.py for several seeds")
