@@ -40,16 +40,14 @@ def build_algorithm(values: Any) -> Learner:
 def settings_class(values: dict[str, Any]) -> type[Learner]:
     """Return the settings class that `kind` names; PPO where there is no `kind`. Raises `UserError` where there is none."""
     kind = values.get("kind", "ppo")
-    known = algorithms()
-    if kind not in known:
-        raise UserError(f"unknown algorithm.kind {kind!r}: {nearest(str(kind), known)}; if a package adds it, install that package")
-    found = known[kind]
-    return _load(found) if isinstance(found, EntryPoint) else found
-
-
-def algorithms() -> dict[str, type[Learner] | EntryPoint]:
-    """Return the algorithms by kind; a built-in one cannot be replaced."""
-    return {entry.name: entry for entry in entry_points(group=GROUP)} | BUILT_IN
+    # first: what is built in cannot be replaced
+    if kind in BUILT_IN:
+        return BUILT_IN[kind]
+    others = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if kind not in others:
+        near = nearest(str(kind), [*BUILT_IN, *others])
+        raise UserError(f"unknown algorithm.kind {kind!r}: {near}; if a package adds it, install that package")
+    return _load(others[kind])
 
 
 def refuse_misfit(algorithm: Learner, actions: "spaces.Space", masks: bool) -> None:
