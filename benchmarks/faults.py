@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # this folder comes first otherwise, and its ray.py is not Ray
 sys.path[0] = str(ROOT)
 
+from agents.cluster.config import RayConfig  # noqa: E402
 from agents.cluster.resources import ray_cluster  # noqa: E402
-from agents.run.config import RayConfig  # noqa: E402
 
 _ACTORS, _WORKERS = 5, 2
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}

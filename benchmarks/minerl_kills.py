@@ -21,8 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from agents.learning.algorithms import PPOSettings  # noqa: E402
-from agents.run.config import AgentRun, EnvironmentConfig, EvaluationConfig  # noqa: E402
+from agents.learning.on_policy import PPOSettings  # noqa: E402
+from agents.run.config import AgentRun, EvaluationConfig  # noqa: E402
+from agents.run.environment_config import EnvironmentConfig  # noqa: E402
 from agents.run.training import train_agent  # noqa: E402
 
 _SERVER = "envs.minerl.voxel_server"

@@ -29,7 +29,8 @@ from rich.table import Table
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from agents.cluster.resources import cores, local_ray
-from agents.remote import ArrivingLatent, RayVecEnv
+from agents.remote.latents import ArrivingLatent
+from agents.remote.vec_env import RayVecEnv
 from benchmarks.vec_latent import frozen_encoder
 from foundation.command import run
 from foundation.presets import parse

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import agents.run.config
+from agents.run.options import read_command
+from comparison.config import ComparisonConfig
 from foundation.errors import UserError
 from foundation.presets import build, preset_names, read_preset
 
@@ -26,7 +27,7 @@ def test_every_demo_asks_for_what_the_comparison_understands(demo, preset, tmp_p
     config = build(demo.Demo, {**read_preset("demo", preset), "run": str(tmp_path)})
     script, *options = config.commands()["Train agents and compare"]
     assert (ROOT / script).is_file()
-    comparison = agents.run.config.read_command(agents.run.config.ComparisonConfig, "", options)
+    comparison = read_command(ComparisonConfig, "", options)
     assert comparison.steps == config.agent_steps
     assert comparison.evaluation.every == config.evaluation_every
     assert set(comparison.controls) == {"pixels", "untrained", "pca"}
