@@ -97,7 +97,9 @@ def latent_run(small_run, encoder):
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_a_run_that_died_ends_with_the_bits_of_one_that_did_not(kind, latent_run, tmp_path) -> None:
+def test_a_run_that_died_ends_with_the_bits_of_one_that_did_not_and_plays_without_its_replay_buffer(
+    kind, latent_run, tmp_path, capsys
+) -> None:
     whole, broken = latent_run(kind, run=tmp_path / "whole"), latent_run(kind, run=tmp_path / "broken")
     result = train_agent(whole, go_on)
     with pytest.raises(MemoryError):
@@ -105,6 +107,9 @@ def test_a_run_that_died_ends_with_the_bits_of_one_that_did_not(kind, latent_run
     assert train_agent(broken, go_on)["final_returns"] == result["final_returns"]
     assert_same_run(broken.run, whole.run)
     assert [line["step"] for line in lines(whole.run) if "episodes" in line] == [32, 64, 96]
+    assert result["device"] == {"encoder": "cpu", "policy": "cpu"}
+    assert play([str(broken.run), "--episodes", "2"]) == 0
+    assert "mean return" in capsys.readouterr().out
 
 
 def test_a_process_killed_outright_loses_only_what_came_after_its_checkpoint(latent_run, tmp_path) -> None:
@@ -117,15 +122,6 @@ def test_a_process_killed_outright_loses_only_what_came_after_its_checkpoint(lat
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     train_agent(killed, go_on)
     assert_same_run(killed.run, whole.run)
-
-
-@pytest.mark.parametrize("kind", ["dqn", "recurrent_ppo", "maskable_ppo", "sac", "td3"])
-def test_a_trained_agent_plays_without_its_replay_buffer(kind, latent_run, capsys) -> None:
-    config = latent_run(kind, steps=32)
-    expected = train_agent(config, go_on)["device"]
-    assert expected == {"encoder": "cpu", "policy": "cpu"}
-    assert play([str(config.run), "--episodes", "2"]) == 0
-    assert "mean return" in capsys.readouterr().out
 
 
 def test_each_step_of_a_replay_buffer_is_written_once_and_the_overwritten_go(latent_run) -> None:
