@@ -51,7 +51,7 @@ class Recording(ABC):
         return sum(os.path.getsize(file) for file in self.files if os.path.exists(file))
 
     def expected_frames(self) -> int | None:
-        """About how many frames there are, found without decoding; None when nothing tells. Never raises."""
+        """Return about how many frames there are, found without decoding; None when nothing tells."""
         return None
 
     @abstractmethod
@@ -95,8 +95,8 @@ class Layout:
     """A way in which recordings lie on disk.
 
     `name` is what `--layout` takes. `find` returns the recordings in a folder, not below it, without decoding them; their `files` and
-    `path` are not offered to the layouts that come after. It never raises: what looks like a recording and is damaged is returned
-    all the same, and raises `BadRecording` when it is read. `described` completes "looked for ...".
+    `path` are not offered to the layouts that come after. What looks like a recording and is damaged is returned all the same, and
+    raises `BadRecording` when it is read: an error in `find` ends the build. `described` completes "looked for ...".
     """
 
     name: str

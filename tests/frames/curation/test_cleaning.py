@@ -21,6 +21,9 @@ class Filmed(Recording):
     def expected_frames(self) -> int:
         return len(self.shades)
 
+    def frames_per_second(self) -> float:
+        return 20.0
+
     def frames(self):
         for shade in self.shades:
             yield np.full((4, 4, 3), shade, np.uint8)
