@@ -101,9 +101,9 @@ def _unknown(module: str | None, task: str) -> str:
         return f"unknown environment '{task}': '{module}' was imported and does not register it; {meant if known else 'it registers none'}"
     unknown = f"unknown environment '{task}'"
     owner = next((owner for beginning, owner in _OWNERS.items() if task.startswith(beginning)), None)
-    meant = _did_you_mean(task, gymnasium.registry)
-    if owner is None and meant:
-        return f"{unknown}: {meant}"
+    close = _did_you_mean(task, gymnasium.registry)
+    if owner is None and close:
+        return f"{unknown}: {close}"
     if _PLAIN_ID.fullmatch(task):
         example = f"{owner or 'my_package'}:{task}"
         return f"{unknown}: if another package registers it, name the module to import too, module:EnvId, such as {example}"
@@ -119,7 +119,7 @@ def _registered_by(module: str) -> list[str]:
     """List the ids whose environments come from a module's package."""
     package = module.partition(".")[0]
     makers = {name: spec.entry_point for name, spec in gymnasium.registry.items()}
-    places = {name: maker if isinstance(maker, str) else getattr(maker, "__module__", "") for name, maker in makers.items()}
+    places = {name: maker if isinstance(maker, str) else str(getattr(maker, "__module__", "")) for name, maker in makers.items()}
     return sorted(name for name, place in places.items() if re.split("[.:]", place)[0] == package)
 
 

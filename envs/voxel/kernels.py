@@ -459,7 +459,7 @@ def put_block(world: Array, top: Array, x: int, y: int, z: int, block: int) -> N
         for k in range(1 - STRIDE, STRIDE):
             side = max(abs(i), abs(k))
             for j in range(max(y + 1 - STRIDE, 0), y + 1):
-                cell = np.int64(world[(x + i) & mask, (z + k) & mask, j])
+                cell: Any = np.int64(world[(x + i) & mask, (z + k) & mask, j])
                 if cell >= AIR:
                     rise = min(1 + ((cell >> 3) & 7), max(side, y - j))
                     level = min(1 + (cell & 7), side) if j == y else 1 + (cell & 7)
