@@ -87,9 +87,10 @@ def _import(module: str, name: str) -> None:
     # whatever the code of another package raises
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
-        mend = f"python -c 'import {module}' shows where"
-        remedy = "install the package that has it, or put its folder on PYTHONPATH" if missing else mend
+        remedy = f"python -c 'import {module}' shows where"
+        if isinstance(error, ModuleNotFoundError):
+            itself = f"{module}.".startswith(f"{error.name}.")
+            remedy = f"install the package that has {'it' if itself else repr(error.name)}, or put its folder on PYTHONPATH"
         raise UserError(f"{name}: the module '{module}' cannot be imported ({what}); {remedy}") from error
 
 

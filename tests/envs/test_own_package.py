@@ -55,6 +55,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "corridors").mkdir()
     (tmp_path / "corridors" / "__init__.py").write_text("")
     (tmp_path / "corridors" / "worlds.py").write_text(PACKAGE)
+    (tmp_path / "corridors" / "lame.py").write_text("import no_such_game\n")
     (tmp_path / "corridors" / "torn.py").write_text("import gymnasium\nraise RuntimeError('no licence\\nfound')\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -111,6 +112,7 @@ def test_observations_stay_what_they_were_when_the_environment_draws_on(package)
     [
         ("corridorss.worlds:Corridor-v0", r"'corridorss.worlds' cannot be imported \(ModuleNotFoundError.*PYTHONPATH"),
         ("corridors.world:Corridor-v0", r"'corridors.world' cannot be imported .*PYTHONPATH"),
+        ("corridors.lame:Corridor-v0", r"No module named 'no_such_game'\); install the package that has 'no_such_game'"),
         ("corridors.torn:Corridor-v0", r"RuntimeError: no licence found\); python -c 'import corridors.torn' shows where"),
         ("corridors.worlds:Corridr-v0", "was imported and does not register it; did you mean 'Corridor-v0'"),
         ("corridors.worlds:Other", "does not register it; it registers: Corridor-v0, far/Corridor-v2$"),

@@ -46,23 +46,23 @@ def voxel():
     return envs.make_env("VoxelNavigate-v0", frame_size=16)
 
 
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("PictureObservation", lambda freeze: PictureObservation(Seeded())),
-        ("LatentObservation", lambda freeze: LatentObservation(Seeded(), freeze(memory=False))),
-        ("LatentObservation with memory", lambda freeze: LatentObservation(Seeded(), freeze(latents="all"))),
-        ("FlatObservation", lambda freeze: FlatObservation(voxel())),
-        ("ResizedPicture", lambda freeze: ResizedPicture(Seeded(), (4, 6))),
-        ("FrameSkip", lambda freeze: FrameSkip(voxel(), 4)),
-        ("FrameSkip of single ticks", lambda freeze: FrameSkip(Seeded(), 2)),
-        ("DiscreteActions", lambda freeze: DiscreteActions(voxel(), "navigate", sticky_attack=3)),
-        ("ContinuousActions", lambda freeze: ContinuousActions(voxel(), "navigate")),
-        ("ObfuscatedActions", lambda freeze: ObfuscatedActions(Vectors(), CENTRES)),
-    ],
-)
-def test_gymnasium_accepts_what_a_wrapper_makes(name, make, freeze):
-    env = make(freeze)
+WRAPPED = {
+    "PictureObservation": lambda freeze: PictureObservation(Seeded()),
+    "LatentObservation": lambda freeze: LatentObservation(Seeded(), freeze(memory=False)),
+    "LatentObservation with memory": lambda freeze: LatentObservation(Seeded(), freeze(latents="all")),
+    "FlatObservation": lambda freeze: FlatObservation(voxel()),
+    "ResizedPicture": lambda freeze: ResizedPicture(Seeded(), (4, 6)),
+    "FrameSkip": lambda freeze: FrameSkip(voxel(), 4),
+    "FrameSkip of single ticks": lambda freeze: FrameSkip(Seeded(), 2),
+    "DiscreteActions": lambda freeze: DiscreteActions(voxel(), "navigate", sticky_attack=3),
+    "ContinuousActions": lambda freeze: ContinuousActions(voxel(), "navigate"),
+    "ObfuscatedActions": lambda freeze: ObfuscatedActions(Vectors(), CENTRES),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_gymnasium_accepts_what_a_wrapper_makes(name, freeze):
+    env = WRAPPED[name](freeze)
     with warnings.catch_warnings():
         # to check the outermost layer is what is meant, and an observation of unbounded numbers is no fault
         warnings.simplefilter("ignore")

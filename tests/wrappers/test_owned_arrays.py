@@ -73,7 +73,11 @@ def made(layers, dictionary=True):
 
 
 @pytest.mark.parametrize("dictionary", [False, True])
-@pytest.mark.parametrize("layers", [[], [FlatObservation], [lambda env: FrameSkip(env, 1)], [lambda env: ResizedPicture(env, (8, 8))]])
+@pytest.mark.parametrize(
+    "layers",
+    [[], [FlatObservation], [lambda env: FrameSkip(env, 1)], [lambda env: ResizedPicture(env, (8, 8))]],
+    ids=["bare", "flat", "skip", "resized"],
+)
 def test_the_last_observation_of_an_episode_is_not_the_first_of_the_next(layers, dictionary):
     last, first = terminal(DummyVecEnv([made(layers, dictionary)]))
     assert (last["pov"] == SHADE * LENGTH).all()
