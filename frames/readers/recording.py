@@ -60,7 +60,7 @@ class Recording(ABC):
 
     @abstractmethod
     def frames(self) -> Iterator[np.ndarray]:
-        """Yield uint8 RGB frames (H, W, 3), one at a time; raise `BadRecording` where they do not decode."""
+        """Yield uint8 RGB frames (H, W, 3), one at a time, in the same array if need be; raise `BadRecording` where they do not decode."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the per-step arrays by name, asked for once and after `frames` is exhausted; raise `BadRecording` where damaged.

@@ -1,6 +1,7 @@
 """A layout of a user's package, added as that package would: through its entry points, with no file of ours touched."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from foundation.errors import UserError
-from frames import FrameStore
-from frames.readers import Layout, find_layout, find_recordings, layout_names
+from frames import FrameStore, build_store
+from frames.readers import Layout, Recording, find_layout, find_recordings, layout_names
 from frames.readers.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -154,3 +155,38 @@ def test_a_built_in_layout_is_registered_under_its_own_name(name):
     layout = find_layout(name)
     assert isinstance(layout, Layout)
     assert layout.name == name
+
+
+@pytest.mark.parametrize(
+    ("frames", "rate", "arrays", "said"),
+    [
+        (np.full((3, 8, 8, 3), 0.5), 20.0, {}, r"frames of float64 \(8, 8, 3\), not RGB frames uint8"),
+        (np.zeros((3, 8, 8), np.uint8), 20.0, {}, r"frames of uint8 \(8, 8\)"),
+        (np.zeros((3, 8, 8, 4), np.uint8), 20.0, {}, r"frames of uint8 \(8, 8, 4\)"),
+        ([[1, 2], [3, 4]], 20.0, {}, "frames of list"),
+        (np.zeros((3, 8, 8, 3), np.uint8), 0.0, {}, "frames per second are 0.0"),
+        (np.zeros((3, 8, 8, 3), np.uint8), None, {}, "frames per second are None"),
+        (np.zeros((3, 8, 8, 3), np.uint8), 20.0, {"reward": [1.0]}, "'reward' has 1 entries for 3 frames"),
+    ],
+)
+def test_what_is_no_frame_no_rate_or_no_array_leaves_the_recording_out(
+    tmp_path, monkeypatch, noise, write_video, frames, rate, arrays, said
+):
+    class Odd(Recording):
+        def frames_per_second(self):
+            return rate
+
+        def frames(self):
+            yield from frames
+
+        def arrays(self):
+            return arrays
+
+    write_video(tmp_path / "sound.avi", noise(4))
+    sound = find_recordings(tmp_path)
+    monkeypatch.setattr("frames.building.build.find_recordings", lambda *_: [*sound, Odd("odd", tmp_path / "odd", [])])
+    summary = build_store(tmp_path, tmp_path / "store", frame_size=(8, 8))
+    (left_out,) = summary.left_out
+    assert left_out.name == "odd"
+    assert re.search(said, left_out.reason)
+    assert (summary.episodes, summary.status) == (1, 1)
