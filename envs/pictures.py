@@ -1,5 +1,6 @@
 """Any gymnasium environment that shows an RGB picture, in the form that MineRL's have."""
 
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -18,7 +19,7 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
     The picture is the observation itself, or the one picture among its entries, or the entry named by `picture`; with
     `picture="render"` it is what the environment renders, which replaces an observation that is not a dictionary
     (an agent that is to learn from pictures must not see the numbers). Other entries stay. Raises `UserError` when there
-    is no picture or more than one.
+    is no picture or more than one. Observations are the caller's: the environment does not write into them afterwards.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], picture: str | None = None) -> None:
@@ -81,7 +82,8 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
     def _convert(self, observation: Any) -> dict[str, Any]:
         seen = observation if self._key is None else observation[self._key]
         picture = self._render() if self._rendered else seen
-        return {POV: np.ascontiguousarray(picture), **{key: observation[key] for key in self._others}}
+        # copied: an environment may draw the next picture into the same array, and what an episode showed last is kept beyond its end
+        return {POV: np.array(picture, order="C"), **{key: deepcopy(observation[key]) for key in self._others}}
 
 
 def is_picture(space: spaces.Space) -> bool:

@@ -22,6 +22,7 @@ class FrameStore:
     A frame's global index counts over the episodes in the order of `episodes`. `in_memory` reads all frames once and keeps them, which
     serves them faster than the page cache and leaves the disk alone; a pickled store then reads from its file. A store that took the
     path's place meanwhile, after an append for one, is not what was pickled: opening it then is refused, since indices may have moved.
+    The file is let go of by `close`, at the end of a `with` block, or with the last reference.
 
     Raises `UserError` when the folder is no frame store, is damaged, still being written or of a newer format, or when its frames do not
     fit into the memory that is free.
@@ -52,6 +53,17 @@ class FrameStore:
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def __enter__(self) -> "FrameStore":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file and of frames held in memory; what is read afterwards raises `ValueError`. No thread may be reading."""
+        self._held = None
+        self._file.close()
 
     def __reduce__(self) -> tuple[Callable[[Path, bytes], "FrameStore"], tuple[Path, bytes]]:
         return _opened_again, (self.path.absolute(), self._seal)

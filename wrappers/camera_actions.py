@@ -1,5 +1,6 @@
 """MineRL's action dictionary, and what every wrapper that fills it in shares: keys by name, a held attack, a limited pitch."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,26 +79,41 @@ _VOXEL_WORDS = ("dirt", "none")
 class CameraActions(gymnasium.ActionWrapper):
     """Base of the wrappers that take another action in place of MineRL's dictionary.
 
-    An attack is held for `sticky_attack` further steps, as mining needs several ticks on one block. The pitch, counted from the
-    level view of a reset, stays within +-`pitch_limit` degrees.
+    `actions` names a list of `ACTION_LISTS` or gives one: strings such as `"forward+jump"` or `"camera_left+attack"`. A camera turn
+    is `camera_degrees` a step. An attack is held for `sticky_attack` further steps, as mining needs several ticks on one block. The
+    pitch, counted from the level view of a reset, stays within +-`pitch_limit` degrees.
     """
 
-    def __init__(self, env: gymnasium.Env, sticky_attack: int, pitch_limit: float) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        actions: str | Sequence[str] = "treechop",
+        camera_degrees: float = 15.0,
+        sticky_attack: int = 0,
+        pitch_limit: float = 60.0,
+    ) -> None:
         super().__init__(env)
         self.dictionary = dictionary_of(env)
+        self.camera_degrees = camera_degrees
         self.sticky_attack = sticky_attack
         self.pitch_limit = pitch_limit
         self._pitch = 0.0
         self._attack_left = 0
+        self.action_space = self.take_list(named_list(actions))
 
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+    @abstractmethod
+    def take_list(self, names: tuple[str, ...]) -> spaces.Space:
+        """Get ready for a list of actions, and return the space of those taken in their place; raise `UserError` for an unknown name."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._pitch = 0.0
         self._attack_left = 0
-        return self.env.reset(**options)
+        return self.env.reset(seed=seed, options=options)
 
     def held_and_limited(self, chosen: dict[str, Any]) -> dict[str, Any]:
         """Return the dictionary to step with: the attack held, the turn up or down cut off at the limit."""
-        chosen = dict(chosen)
+        # copied: an environment may change what it is given
+        chosen = {key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in chosen.items()}
         self._attack_left = self.sticky_attack if chosen["attack"] else self._attack_left - 1
         if self._attack_left >= 0 and self.sticky_attack:
             chosen["attack"] = 1

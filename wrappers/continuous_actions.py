@@ -3,35 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from wrappers.camera_actions import CAMERA_TURNS, CameraActions, available, idle_action, named_list, press
+from wrappers.camera_actions import CAMERA_TURNS, CameraActions, available, idle_action, press
 
 
 class ContinuousActions(CameraActions):
     """Replace MineRL's action dictionary by `Box(-1, 1, (2 + keys,))`: pitch, yaw, and a number for each key.
 
     The first two turn the camera by up to `camera_degrees` a step, down and right for positive ones. A key is pressed while its
-    number is above 0. The keys are those that the list `actions` uses (as `DiscreteActions` names it), in that order.
-    Held attack and limit of the pitch as in `DiscreteActions`.
+    number is above 0. The keys are those that the list `actions` uses, in that order. The options are `CameraActions`'.
     """
 
-    def __init__(
-        self,
-        env: gymnasium.Env,
-        actions: str | Sequence[str] = "treechop",
-        camera_degrees: float = 15.0,
-        sticky_attack: int = 0,
-        pitch_limit: float = 60.0,
-    ) -> None:
-        super().__init__(env, sticky_attack, pitch_limit)
-        self.keys = _keys([available(name, self.dictionary) for name in named_list(actions)])
-        self.camera_degrees = camera_degrees
+    def take_list(self, names: tuple[str, ...]) -> spaces.Box:
+        self.keys = _keys([available(name, self.dictionary) for name in names])
         # a key that the dictionary does not have is said now, not when it is first pressed
-        press(idle_action(self.dictionary), "+".join(self.keys) or "noop", self.dictionary, camera_degrees)
-        self.action_space = spaces.Box(-1.0, 1.0, (2 + len(self.keys),), np.float32)
+        press(idle_action(self.dictionary), "+".join(self.keys) or "noop", self.dictionary, self.camera_degrees)
+        return spaces.Box(-1.0, 1.0, (2 + len(self.keys),), np.float32)
 
     def action(self, action: np.ndarray) -> dict[str, Any]:
         numbers = np.clip(np.asarray(action, np.float32), -1.0, 1.0)

@@ -1,36 +1,21 @@
 """MineRL's action dictionary as a short list of combined actions."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from wrappers.camera_actions import CameraActions, idle_action, named_list, press
+from wrappers.camera_actions import CameraActions, idle_action, press
 
 
 class DiscreteActions(CameraActions):
-    """Replace MineRL's action dictionary by `Discrete(n)` over a list of combined actions.
+    """Replace MineRL's action dictionary by `Discrete(n)` over a list of combined actions. The options are `CameraActions`'."""
 
-    `actions` names a list of `ACTION_LISTS` or gives one: strings such as `"forward+jump"` or `"camera_left+attack"`.
-    A camera turn is `camera_degrees` a step. An attack is held for `sticky_attack` further steps, as mining needs several
-    ticks on one block. The pitch, counted from the level view of a reset, stays within +-`pitch_limit` degrees.
-    """
-
-    def __init__(
-        self,
-        env: gymnasium.Env,
-        actions: str | Sequence[str] = "treechop",
-        camera_degrees: float = 15.0,
-        sticky_attack: int = 0,
-        pitch_limit: float = 60.0,
-    ) -> None:
-        super().__init__(env, sticky_attack, pitch_limit)
-        self.names = named_list(actions)
-        self._table = [_combined_action(name, self.dictionary, camera_degrees) for name in self.names]
-        self._turns_only = [all(part.startswith("camera_") for part in name.split("+")) for name in self.names]
-        self.action_space = spaces.Discrete(len(self._table))
+    def take_list(self, names: tuple[str, ...]) -> spaces.Discrete:
+        self.names = names
+        self._table = [_combined_action(name, self.dictionary, self.camera_degrees) for name in names]
+        self._turns_only = [all(part.startswith("camera_") for part in name.split("+")) for name in names]
+        return spaces.Discrete(len(self._table))
 
     def action(self, action: int) -> dict[str, Any]:
         return self.held_and_limited(self._table[int(action)])

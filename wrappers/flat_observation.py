@@ -1,5 +1,6 @@
 """Nested observation dictionaries as flat ones with numbers of one size."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -39,7 +40,7 @@ class FlatObservation(gymnasium.ObservationWrapper):
         return flat
 
 
-def _leaves(space: spaces.Dict, path: tuple[str, ...] = ()):
+def _leaves(space: spaces.Dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], spaces.Space]]:
     for key, sub in space.spaces.items():
         if isinstance(sub, spaces.Dict):
             yield from _leaves(sub, (*path, key))

@@ -1,5 +1,6 @@
 """One agent step is several game ticks."""
 
+from copy import deepcopy
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -34,7 +35,8 @@ class FrameSkip(gymnasium.Wrapper):
             return self._step_ticks(action, self.ticks)
         total = 0.0
         for _ in range(self.ticks):
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            # copied: an environment may change what it is given
+            observation, reward, terminated, truncated, info = self.env.step(deepcopy(action))
             total += float(reward)
             if terminated or truncated:
                 break

@@ -1,5 +1,6 @@
 """Latents instead of pixels for one gymnasium environment."""
 
+from copy import deepcopy
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -23,16 +24,18 @@ class LatentObservation(gymnasium.Wrapper):
         self.observation_space = latent_space(env.observation_space, frozen)
         self._state = frozen.initial_state(1)
 
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(**options)
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
         self._state = self.frozen.initial_state(1)
         return self._encoded(observation, no_action(self.frozen, 1)), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        # before the step: an environment may change what it is given
         vectors = action_vectors(self.frozen, self.action_space, [action])
+        observation, reward, terminated, truncated, info = self.env.step(action)
         return self._encoded(observation, vectors), reward, terminated, truncated, info
 
     def _encoded(self, observation: Any, action: np.ndarray | None) -> Any:
         latents, self._state = self.frozen.encode(pictures_of(observation)[None], self._state, action)
-        return with_latents(observation, latents[0])
+        # copied: an environment may write the next observation into the same arrays
+        return deepcopy(with_latents(observation, latents[0]))

@@ -59,12 +59,13 @@ def check_actions(frozen: FrozenEncoder, space: spaces.Space) -> None:
 
 
 def action_vectors(frozen: FrozenEncoder, space: spaces.Space, actions: Any) -> np.ndarray | None:
-    """Return actions as float32 (B, A): one-hot for choices, flat numbers for boxes; None where the encoder takes none."""
+    """Return actions as new float32 (B, A): one-hot for choices, flat numbers for boxes; None where the encoder takes none."""
     if not frozen.action_size:
         return None
     if isinstance(space, spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[np.asarray(actions, int).reshape(-1) - int(space.start)]
-    return np.asarray(actions, np.float32).reshape(len(actions), -1)
+    # copied: they are kept until the step is over, and an environment may change what it is given
+    return np.array(actions, np.float32).reshape(len(actions), -1)
 
 
 def no_action(frozen: FrozenEncoder, rows: int) -> np.ndarray | None:

@@ -78,8 +78,8 @@ def read_observation(space: spaces.Space, value: Any) -> Any:
         return np.int64(value)
     if isinstance(space, spaces.Text):
         return str(value)
-    # the client's picture is a mirrored view of the received bytes, with negative strides, which torch refuses
-    return np.ascontiguousarray(value, space.dtype).reshape(space.shape)
+    # copied, for the client's arrays are its own; its picture is a mirrored view with negative strides, which torch refuses
+    return np.array(value, space.dtype, order="C").reshape(space.shape)
 
 
 def write_action(space: spaces.Dict, action: Mapping[str, Any]) -> dict[str, Any]:

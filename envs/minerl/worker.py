@@ -2,8 +2,10 @@
 
 This file runs by its path in the interpreter that has `minerl`: Python 3.8 or newer with whatever numpy and gym `minerl` wants,
 without gymnasium and without the rest of this product. A message is JSON and the bytes of arrays; nothing is pickled, since an
-array pickled by one numpy does not load in another.
+array pickled by one numpy does not load in another. (`from __future__` lets Python 3.8 pass over today's annotations.)
 """
+
+from __future__ import annotations
 
 import glob
 import json
@@ -36,17 +38,17 @@ class Channel:
     In the JSON, `{"__array__": [offset, dtype, shape]}` stands for an array. Values are what JSON has, numpy arrays and numbers.
     """
 
-    def __init__(self, peer):
+    def __init__(self, peer: socket.socket) -> None:
         self.peer = peer
 
-    def send(self, value, timeout=None):
+    def send(self, value: Any, timeout: float | None = None) -> None:
         """Send one message; raises `TypeError` for what a message cannot hold, `OSError` where nobody listens."""
         self.peer.settimeout(timeout)
         arrays = bytearray()
         text = json.dumps(_pack(value, arrays)).encode()
         self.peer.sendall(_HEAD.pack(len(text), len(arrays)) + text + arrays)
 
-    def receive(self, timeout=None):
+    def receive(self, timeout: float | None = None) -> Any:
         """Return the next message; `timeout` is in seconds for the whole of it.
 
         Raises `EOFError` where the other side has closed (half a message included), `TimeoutError` and `ValueError`.
@@ -59,10 +61,10 @@ class Channel:
         arrays = self._read(arrays_length, deadline)
         return _unpack(json.loads(text), arrays)
 
-    def close(self):
+    def close(self) -> None:
         self.peer.close()
 
-    def _read(self, count, deadline):
+    def _read(self, count: int, deadline: float | None) -> bytearray:
         received = bytearray(count)
         view, got = memoryview(received), 0
         while got < count:
@@ -82,7 +84,7 @@ class Channel:
         return received
 
 
-def _pack(value, arrays):
+def _pack(value: Any, arrays: bytearray) -> Any:
     """Return what JSON can hold of a value; append the bytes of its arrays."""
     if isinstance(value, dict):
         return {str(key): _pack(inner, arrays) for key, inner in value.items()}
@@ -103,7 +105,7 @@ def _pack(value, arrays):
     return value
 
 
-def _unpack(value, arrays):
+def _unpack(value: Any, arrays: bytearray) -> Any:
     if isinstance(value, list):
         return [_unpack(inner, arrays) for inner in value]
     if not isinstance(value, dict):
@@ -118,7 +120,7 @@ def _unpack(value, arrays):
     return np.frombuffer(arrays, dtype, count, offset).reshape(shape)
 
 
-def describe(space):
+def describe(space: Any) -> dict[str, Any]:
     """Describe a space of `minerl` or gym in plain JSON values; raises `TypeError` for a kind that MineRL's tasks do not have."""
     kinds = {kind.__name__ for kind in type(space).__mro__}
     if "Dict" in kinds:
@@ -137,7 +139,7 @@ def describe(space):
     raise TypeError(f"no counterpart for the space {space!r}")
 
 
-def _bound(bound):
+def _bound(bound: Any) -> Any:
     """Return one number where all entries have the same bound, else nested lists."""
     flat = np.asarray(bound).reshape(-1)
     return flat[0].item() if (flat == flat[0]).all() else np.asarray(bound).tolist()
@@ -146,11 +148,11 @@ def _bound(bound):
 class Client:
     """Plays what it is asked to: each request names a method in `call`, the rest are its arguments."""
 
-    def __init__(self):
-        self._specs = {}
+    def __init__(self) -> None:
+        self._specs: dict[str, Any] = {}
         self._env: Any = None
 
-    def open(self):
+    def open(self) -> dict[str, Any]:
         """Import `minerl`; return its version, the ids of its tasks and whether Minecraft came with it. Starts nothing."""
         # without a handler, Python prints minerl's log of Minecraft's output on standard error
         logging.getLogger("minerl").addHandler(logging.NullHandler())
@@ -164,7 +166,7 @@ class Client:
                 self._specs[name] = kwargs["env_spec"]
         return {"minerl": _version("minerl"), "ids": sorted(self._specs), "minecraft": _has_minecraft()}
 
-    def task(self, task_id):
+    def task(self, task_id: str) -> dict[str, Any]:
         """Return a task's spaces and length, and make its client; starts nothing."""
         spec = self._specs[task_id]
         self._env = spec.make(is_fault_tolerant=False)
@@ -177,7 +179,7 @@ class Client:
             "mission": spec.to_xml(),
         }
 
-    def stand_in(self, minecraft, schemas):
+    def stand_in(self, minecraft: str, schemas: str) -> None:
         """Let the launcher start what lies in these folders in the place of Minecraft."""
         from minerl.env import malmo
 
@@ -186,7 +188,7 @@ class Client:
         # daemonize: without minerl's watcher, which takes seconds to start; a stand-in sees by itself that this process has gone
         malmo.MinecraftInstance.launch = lambda self, daemonize=False, replaceable=True: launch(self, True, replaceable)
 
-    def headless(self):
+    def headless(self) -> None:
         """Start an X server without a screen for Minecraft."""
         reading, writing = os.pipe()
         subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"], pass_fds=[writing])
@@ -197,12 +199,12 @@ class Client:
             raise RuntimeError("Xvfb did not start")
         os.environ["DISPLAY"] = ":" + number
 
-    def reset(self, seed):
+    def reset(self, seed: int | None) -> Any:
         """Start the game where it does not run, and begin an episode; return its first observation."""
         self._env.seed(seed)
         return self._env.reset()
 
-    def step(self, action):
+    def step(self, action: dict[str, Any]) -> list[Any]:
         """Advance one tick; return observation, reward, done, info."""
         observation, reward, done, info = self._env.step(action)
         if "error" in info:
@@ -211,7 +213,7 @@ class Client:
         return [observation, float(reward), bool(done), {str(key): _sayable(value) for key, value in info.items()}]
 
 
-def _sayable(value):
+def _sayable(value: Any) -> Any:
     """Return a value that a message can hold, as it is or as text."""
     try:
         json.dumps(_pack(value, bytearray()))
@@ -220,13 +222,13 @@ def _sayable(value):
     return value
 
 
-def _has_minecraft():
+def _has_minecraft() -> bool:
     from minerl.env.malmo import InstanceManager
 
     return bool(glob.glob(os.path.join(glob.escape(InstanceManager.MINECRAFT_DIR), "build", "libs", "*.jar")))
 
 
-def _version(package):
+def _version(package: str) -> str:
     from importlib import metadata
 
     try:
@@ -235,7 +237,7 @@ def _version(package):
         return "of an unknown version"
 
 
-def _told(error):
+def _told(error: Exception) -> str:
     """Say what went wrong in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     # what minerl makes of a message that ends too early
@@ -243,7 +245,7 @@ def _told(error):
     return f"half a message ({type(error).__name__}: {text})" if cut else text
 
 
-def _watch(peer, folder):
+def _watch(peer: socket.socket, folder: str) -> None:
     """End everything once who asks is gone, whatever the client is waiting for at that moment."""
     poll = select.poll()
     # no events: the poll tells nothing but that the other side has gone
@@ -252,7 +254,7 @@ def _watch(peer, folder):
     _end_everything(folder)
 
 
-def _end_everything(folder):
+def _end_everything(folder: str) -> None:
     """Kill what this process has started, even what no longer descends from it, remove what it wrote, and exit."""
     try:
         import psutil
@@ -269,7 +271,7 @@ def _end_everything(folder):
         os._exit(0)
 
 
-def main():
+def main() -> None:
     # the folder of this file comes first in the path, and its names are not the ones that minerl means
     sys.path.pop(0)
     peer = socket.socket(fileno=int(sys.argv[1]))

@@ -1,6 +1,16 @@
-"""All compiled code of the voxel world: one tick of physics, breaking and placing, the ray caster, and planting.
+"""All compiled code of the voxel world. One module, because numba's cache does not see edits in another file: with numba 0.68 a cached
+function goes on calling the old code of one that it imports.
 
-One module, because numba's cache does not see edits in another file.
+In the order in which one reads it; each region begins with a line of its name:
+
+  NUMBERS    the world's cells, entries of the player and of the keys, Minecraft's constants
+  THE BODY   collisions, and walking for one tick
+  LANES      vectors of numbers, and the code of intrinsics that compute with them
+  RAYS       casting rays side by side, and the block on the crosshair
+  THE HANDS  breaking and placing blocks, with the free distances around them
+  A TICK     all of that in turn; the nearest log
+  PICTURES   the colours of sky and blocks, and a frame
+  A WORLD    terrain, trees, and the free distances of all cells
 
 The world is uint8 (X, Z, Y), a torus in x and z whose sides are powers of two; Y is 32. A cell below `AIR` holds a block.
 A cell of air holds `AIR + 8 * (rise - 1) + (level - 1)`: how far around it all is free, so that a ray takes it in one stride.
@@ -20,6 +30,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+Array = np.ndarray
+
+# NUMBERS
 
 AIR = 128
 STRIDE = 8
@@ -57,8 +71,11 @@ _compiled = partial(njit, cache=True, nogil=True, error_model="numpy")
 _intrinsic: Any = intrinsic
 
 
+# THE BODY
+
+
 @_compiled("boolean(uint8[:,:,::1], int64, int64, int64)")
-def is_solid(world, x, y, z):
+def is_solid(world: Array, x: int, y: int, z: int) -> bool:
     """Say whether a body collides with a cell; below the world everything is solid, above it nothing."""
     if y < 0:
         return True
@@ -70,7 +87,7 @@ def is_solid(world, x, y, z):
 
 
 @_compiled("boolean(uint8[:,:,::1], float64, float64, float64, float64, float64, float64)")
-def _any_solid(world, x0, y0, z0, x1, y1, z1):
+def _any_solid(world: Array, x0: float, y0: float, z0: float, x1: float, y1: float, z1: float) -> bool:
     for x in range(math.floor(x0 + _EDGE), math.floor(x1 - _EDGE) + 1):
         for z in range(math.floor(z0 + _EDGE), math.floor(z1 - _EDGE) + 1):
             for y in range(math.floor(y0 + _EDGE), math.floor(y1 - _EDGE) + 1):
@@ -80,12 +97,12 @@ def _any_solid(world, x0, y0, z0, x1, y1, z1):
 
 
 @_compiled("boolean(uint8[:,:,::1], float64, float64, float64)")
-def _fits(world, x, y, z):
+def _fits(world: Array, x: float, y: float, z: float) -> bool:
     return not _any_solid(world, x - HALF_WIDTH, y, z - HALF_WIDTH, x + HALF_WIDTH, y + HEIGHT, z + HALF_WIDTH)
 
 
 @_compiled("float64(uint8[:,:,::1], float64[::1], int64, float64)")
-def _move_axis(world, player, axis, distance):
+def _move_axis(world: Array, player: Array, axis: int, distance: float) -> float:
     """Move the player's box along one axis up to the first block in the way; return the distance moved.
 
     The way is taken in strides below one block's size, so that no fall passes through a floor.
@@ -109,7 +126,7 @@ def _move_axis(world, player, axis, distance):
 
 
 @_compiled("float64(uint8[:,:,::1], float64[::1], int64, float64)")
-def _kept_on_edge(world, player, axis, distance):
+def _kept_on_edge(world: Array, player: Array, axis: int, distance: float) -> float:
     """Shorten a sneaking player's step until there is still ground under it."""
     while distance != 0.0:
         x = player[X] + (distance if axis == X else 0.0)
@@ -121,7 +138,7 @@ def _kept_on_edge(world, player, axis, distance):
 
 
 @_compiled("void(float64[::1], int64[::1])")
-def _push(player, keys):
+def _push(player: Array, keys: Array) -> None:
     """Add what the keys ask for to the velocity (Minecraft's `moveFlying`)."""
     along, side = INPUT * keys[FORWARD], INPUT * keys[STRAFE]
     if keys[SNEAK]:
@@ -137,7 +154,7 @@ def _push(player, keys):
 
 
 @_compiled("void(float64[::1], int64[::1])")
-def _jump(player, keys):
+def _jump(player: Array, keys: Array) -> None:
     player[VY] = JUMP_SPEED
     if keys[SPRINT] and keys[FORWARD] > 0 and not keys[SNEAK]:
         player[VX] -= 0.2 * math.sin(player[YAW] * _RADIANS)
@@ -145,7 +162,7 @@ def _jump(player, keys):
 
 
 @_compiled("void(uint8[:,:,::1], float64[::1], int64[::1])")
-def _walk(world, player, keys):
+def _walk(world: Array, player: Array, keys: Array) -> None:
     """Advance the body by one tick."""
     if keys[JUMP] and player[ON_GROUND]:
         _jump(player, keys)
@@ -166,6 +183,8 @@ def _walk(world, player, keys):
     player[VZ] *= friction
     player[VY] = (player[VY] - GRAVITY) * DRAG
 
+
+# LANES
 
 # What a ray holds, each for all lanes together: entry e of lane k is at [e * LANES + k] of one float64 vector.
 DX, DY, DZ, PER_X, PER_Y, PER_Z, DISTANCE, AXIS, BLOCK, RED, GREEN, BLUE = range(12)
@@ -336,6 +355,9 @@ class _Code:
         return self.builder.icmp_unsigned("!=", bits, bits.type(0))
 
 
+# RAYS
+
+
 @_intrinsic
 def _advance(_: Any, world: Any, rays: Any, ox: Any, oy: Any, oz: Any, far: Any, ceiling: Any, ignored: Any) -> Any:
     """Take every ray under way by one stride, or end it in the block that it has met; say whether any is still under way.
@@ -373,7 +395,7 @@ def _advance(_: Any, world: Any, rays: Any, ox: Any, oy: Any, oz: Any, far: Any,
 
 
 @_compiled("void(float64[::1], int64, float64, float64, float64)", forceinline=True)
-def _start_ray(rays, lane, dx, dy, dz):
+def _start_ray(rays: Array, lane: int, dx: float, dy: float, dz: float) -> None:
     # a direction's least part is large enough for `_NUDGE` to move a ray off any boundary
     dx = dx if abs(dx) > 1e-6 else 1e-6
     dy = dy if abs(dy) > 1e-6 else 1e-6
@@ -384,7 +406,7 @@ def _start_ray(rays, lane, dx, dy, dz):
 
 
 @_compiled("void(uint8[:,:,::1], float64[::1])")
-def aim(world, player):
+def aim(world: Array, player: Array) -> None:
     """Find the block on the crosshair; breaking starts anew when it is another one than before."""
     size = world.shape[0]
     yaw, pitch = player[YAW] * _RADIANS, player[PITCH] * _RADIANS
@@ -405,8 +427,11 @@ def aim(world, player):
     player[AIM_BLOCK], player[AIM_FACE], player[AIM_DISTANCE] = block, face, distance
 
 
+# THE HANDS
+
+
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], int64, int64, int64)")
-def _clear(world, top, x, y, z):
+def _clear(world: Array, top: Array, x: int, y: int, z: int) -> None:
     """Turn a block into air; its free distances follow from its neighbours'."""
     mask, height = world.shape[0] - 1, world.shape[2]
     rise = level = np.int64(STRIDE)
@@ -425,7 +450,7 @@ def _clear(world, top, x, y, z):
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], int64, int64, int64, uint8)")
-def put_block(world, top, x, y, z, block):
+def put_block(world: Array, top: Array, x: int, y: int, z: int, block: int) -> None:
     """Put a block in place of air and shorten the strides of the cells below and around it."""
     mask = world.shape[0] - 1
     world[x & mask, z & mask, y] = block
@@ -434,7 +459,7 @@ def put_block(world, top, x, y, z, block):
         for k in range(1 - STRIDE, STRIDE):
             side = max(abs(i), abs(k))
             for j in range(max(y + 1 - STRIDE, 0), y + 1):
-                cell = np.int64(world[(x + i) & mask, (z + k) & mask, j])
+                cell: Any = np.int64(world[(x + i) & mask, (z + k) & mask, j])
                 if cell >= AIR:
                     rise = min(1 + ((cell >> 3) & 7), max(side, y - j))
                     level = min(1 + (cell & 7), side) if j == y else 1 + (cell & 7)
@@ -442,7 +467,7 @@ def put_block(world, top, x, y, z, block):
 
 
 @_compiled("boolean(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1])")
-def _attack(world, top, player, break_ticks):
+def _attack(world: Array, top: Array, player: Array, break_ticks: Array) -> bool:
     """Work on the block on the crosshair; say whether it broke."""
     block = int(player[AIM_BLOCK])
     if block == 0:
@@ -460,7 +485,7 @@ def _attack(world, top, player, break_ticks):
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1])")
-def _place(world, top, player):
+def _place(world: Array, top: Array, player: Array) -> None:
     """Put a held block of dirt against the face on the crosshair, unless the player stands there."""
     if player[AIM_BLOCK] == 0 or player[DIRT_HELD] == 0 or player[PLACE_WAIT] > 0:
         return
@@ -483,7 +508,7 @@ def _place(world, top, player):
 
 
 @_compiled("boolean(uint8[:,:,::1], float64[::1])")
-def _touches_goal(world, player):
+def _touches_goal(world: Array, player: Array) -> bool:
     mask, near = world.shape[0] - 1, HALF_WIDTH + 0.05
     for x in range(math.floor(player[X] - near), math.floor(player[X] + near) + 1):
         for z in range(math.floor(player[Z] - near), math.floor(player[Z] + near) + 1):
@@ -493,8 +518,11 @@ def _touches_goal(world, player):
     return False
 
 
+# A TICK
+
+
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1], int64[::1], float64, float64)")
-def tick(world, top, player, break_ticks, keys, pitch, yaw):
+def tick(world: Array, top: Array, player: Array, break_ticks: Array, keys: Array, pitch: float, yaw: float) -> None:
     """Advance the player and the world by one tick of 1/20 s: turn by (pitch, yaw) degrees, walk, then attack or place."""
     player[YAW] = (player[YAW] + yaw + 180.0) % 360.0 - 180.0
     player[PITCH] = min(max(player[PITCH] + pitch, -90.0), 90.0)
@@ -512,7 +540,7 @@ def tick(world, top, player, break_ticks, keys, pitch, yaw):
 
 
 @_compiled("int64(uint8[:,:,::1], int32[:,::1], float64[::1])")
-def nearest_log(world, logs, player):
+def nearest_log(world: Array, logs: Array, player: Array) -> int:
     """Return the row of `logs` (N, 3: x, y, z) nearest to the eye that still stands, or -1."""
     size = world.shape[0]
     px, py, pz = player[X] % size - 0.5, player[Y] + EYE - 0.5, player[Z] % size - 0.5
@@ -525,6 +553,8 @@ def nearest_log(world, logs, player):
             best, row = distance, i
     return row
 
+
+# PICTURES
 
 # Entries of the vector that describes the sky: brightness of the day, colours (0 to 255) and the clouds' drift in blocks.
 DAYLIGHT, HORIZON, ZENITH, DRIFT = 0, 1, 4, 7
@@ -622,7 +652,9 @@ def _shade(
     "void(uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,:,:,::1], uint8[:,::1],"
     " uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,::1])"
 )
-def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
+def render(
+    world: Array, top: Array, player: Array, atlas: Array, tiles: Array, cracks: Array, clouds: Array, sky: Array, frame: Array
+) -> None:
     """Draw what the player sees into `frame`, uint8 (H, W, 3).
 
     `atlas` holds the textures (tile, level of detail, 16, 16, 3), `tiles` the tile of each (block, face), `cracks` how
@@ -654,8 +686,11 @@ def render(world, top, player, atlas, tiles, cracks, clouds, sky, frame):
                     frame[i, j, c] = int(rays[(RED + c) * LANES + lane])
 
 
+# A WORLD
+
+
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1], uint8[:,::1])")
-def fill_terrain(world, top, heights, surface, filling):
+def fill_terrain(world: Array, top: Array, heights: Array, surface: Array, filling: Array) -> None:
     """Fill each column with bedrock, stone, three blocks of `filling` and one of `surface` at `heights`; air above."""
     for x in range(world.shape[0]):
         for z in range(world.shape[1]):
@@ -670,7 +705,7 @@ def fill_terrain(world, top, heights, surface, filling):
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], int64, int64, int64, int64, int64, int64)")
-def _grow_tree(world, top, x, ground, z, tall, log, corners):
+def _grow_tree(world: Array, top: Array, x: int, ground: int, z: int, tall: int, log: int, corners: int) -> None:
     """Grow a trunk of `tall` logs and Minecraft's crown: two wide layers, two narrow ones, some corners missing."""
     mask = world.shape[0] - 1
     for layer in range(-3, 1):
@@ -690,7 +725,7 @@ def _grow_tree(world, top, x, ground, z, tall, log, corners):
 
 
 @_compiled("int64(uint8[:,:,::1], uint8[:,::1], uint8[:,::1], int32[:,::1], int64, int32[:,::1])")
-def plant_trees(world, top, heights, candidates, gap, logs):
+def plant_trees(world: Array, top: Array, heights: Array, candidates: Array, gap: int, logs: Array) -> int:
     """Grow the candidate trees (N, 4: x, z, height, kind of log) that stand on grass and at least `gap` blocks apart.
 
     Writes the place of every log into `logs` (M, 3: x, y, z) and returns how many there are.
@@ -719,7 +754,7 @@ def plant_trees(world, top, heights, candidates, gap, logs):
 
 
 @_compiled("void(uint32[:,::1], uint32[:,::1])")
-def _erode(free, spare):
+def _erode(free: Array, spare: Array) -> None:
     """Keep of each column's free cells (a bit a cell) those that are free in all eight columns around too."""
     mask = free.shape[0] - 1
     for x in range(free.shape[0]):
@@ -732,7 +767,7 @@ def _erode(free, spare):
 
 
 @_compiled("void(uint8[:,:,::1], uint32[:,::1], uint8)")
-def _add_bits(world, free, amount):
+def _add_bits(world: Array, free: Array, amount: int) -> None:
     """Add `amount` to every cell whose bit is set."""
     for x in range(world.shape[0]):
         for z in range(world.shape[1]):
@@ -743,7 +778,7 @@ def _add_bits(world, free, amount):
 
 
 @_compiled("void(uint8[:,:,::1])")
-def measure_free_distances(world):
+def measure_free_distances(world: Array) -> None:
     """Write into each cell of air how far the space around it is free, by eroding the free space layer by layer."""
     size, height = world.shape[0], world.shape[2]
     level, spare = np.zeros((size, size), np.uint32), np.empty((size, size), np.uint32)

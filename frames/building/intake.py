@@ -1,9 +1,11 @@
 """Recordings into a store's writer, several at a time: resized, counted and checked."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
+from numbers import Real
 from typing import TypeVar
 
 import numpy as np
@@ -84,7 +86,7 @@ class _Passage:
             recording.name,
             self._frames(),
             source=source_of(recording),
-            frames_per_second=_asked(recording.frames_per_second),
+            frames_per_second=_rate(recording),
             arrays=self._arrays,
             trimmed=lambda: recording.trimmed if isinstance(recording, CleanedRecording) else {},
             left_out=lambda: [LeftOut(name, _told(reason), 1) for name, reason in recording.skipped],
@@ -108,6 +110,7 @@ class _Passage:
         for frame in _whole(self.recording.frames()):
             if self._stop.is_set():
                 raise _Stopped
+            _check_frame(frame)
             self._count += 1
             if self._count - counted == _COUNTED_TOGETHER:
                 counted = self._count
@@ -119,7 +122,7 @@ class _Passage:
             raise BadRecording("has no frame")
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = _asked(self.recording.arrays)
+        arrays = {name: np.asarray(values) for name, values in _asked(self.recording.arrays).items()}
         for name, values in arrays.items():
             _check_array(name, values, self._count)
         return arrays
@@ -147,6 +150,20 @@ def _asked(read: Callable[[], T]) -> T:
     # damaged files raise what nobody foresaw
     except Exception as error:
         raise BadRecording(f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())})") from error
+
+
+def _rate(recording: Recording) -> float:
+    rate = _asked(recording.frames_per_second)
+    if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+        raise BadRecording(f"its frames per second are {rate!r}, not a number above 0")
+    return rate if isinstance(rate, int) else float(rate)
+
+
+def _check_frame(frame: np.ndarray) -> None:
+    """Raise `BadRecording` for what a package's layout may take for a frame: it would be cast without a word."""
+    if not (isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3):
+        held = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise BadRecording(f"its layout gives frames of {held}, not RGB frames uint8 (H, W, 3)")
 
 
 def _check_array(name: str, values: np.ndarray, frames: int) -> None:

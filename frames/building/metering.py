@@ -75,9 +75,17 @@ class FrameMeter:
 
 def _estimates(recordings: Sequence[Recording]) -> dict[str, float]:
     """How many frames each recording should hold; without a word from it, as many a byte as the others have, at least one."""
-    told = {recording.name: recording.expected_frames() for recording in recordings}
+    told = {recording.name: _told(recording) for recording in recordings}
     sizes = {recording.name: recording.origin for recording in recordings}
     frames = sum(count for count in told.values() if count)
     size = sum(sizes[name] for name, count in told.items() if count)
     a_byte = frames / size if size else 1e-3
     return {name: float(count) if count else max(1.0, sizes[name] * a_byte) for name, count in told.items()}
+
+
+def _told(recording: Recording) -> int | None:
+    try:
+        return recording.expected_frames()
+    # a damaged recording of a package's layout: what is wrong is said when it is read
+    except Exception:
+        return None

@@ -120,7 +120,8 @@ class CleanedRecording(Recording):
     def _numbered(self, recording: Recording) -> Iterator[tuple[int, np.ndarray]]:
         for frame in recording.frames():
             self._decoded += 1
-            yield self._decoded - 1, frame
+            # copied, for it is kept until later ones are known: a layout may decode every frame into the same array
+            yield self._decoded - 1, np.array(frame)
 
     def _checked(self) -> Recording:
         """Return the recording without the pictures that are not what the manifest says; other recordings are refused whole."""

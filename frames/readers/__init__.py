@@ -1,92 +1,16 @@
-"""Finding recordings in a folder: every layout has a module here, documented in docs/frame_formats.md."""
+"""Recordings on disk: every layout has a module here or in another package, all are documented in docs/frame_formats.md."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from frames.readers.finding import find_recordings
+from frames.readers.recording import BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.registry import find_layout, layout_names
 
-from foundation.errors import UserError, nearest
-from frames.readers.cwvae import CWVAE
-from frames.readers.hdf5 import HDF5
-from frames.readers.image_lmdb import DATA, LMDB
-from frames.readers.malmo import MALMO
-from frames.readers.minerl import MINERL
-from frames.readers.npy import NPY
-from frames.readers.pictures import PICTURES
-from frames.readers.recording import BadRecording, Folder, Layout, Recording
-from frames.readers.reported import Reported
-from frames.readers.videos import VIDEOS
-from frames.readers.vpt import VPT
-
-# in the order in which they are asked: what knows more of its files comes first
-LAYOUTS: tuple[Layout, ...] = (MINERL, VPT, CWVAE, MALMO, LMDB, NPY, HDF5, VIDEOS, PICTURES)
-
-__all__ = ["LAYOUTS", "BadRecording", "Folder", "Layout", "Recording", "find_recordings"]
-
-
-def find_recordings(source: Path, layout: str | None = None) -> list[Recording]:
-    """Return the recordings in and below a folder, or in a single file, sorted by name; folders that cannot be read are among them.
-
-    `layout` names the only one to look for. Raises `UserError` when there is no such folder, or nothing in it that we know.
-    """
-    layouts = LAYOUTS if layout is None else [_named(layout)]
-    if not os.path.exists(source):
-        raise UserError(f"{source}: no such folder; give the folder of your recordings")
-    unread: list[OSError] = []
-    found = [recording for folder in _folders(source, unread.append) for recording in _in_folder(folder, layouts)]
-    found += [_unread(source, error) for error in unread]
-    if not found:
-        known = "; ".join(layout.described for layout in layouts)
-        raise UserError(f"{source}: no recordings found; looked for {known}")
-    return sorted(_without_stray_pictures(found), key=lambda recording: recording.name)
-
-
-def _named(name: str) -> Layout:
-    for layout in LAYOUTS:
-        if layout.name == name:
-            return layout
-    raise UserError(f"no layout '{name}': {nearest(name, [layout.name for layout in LAYOUTS])}")
-
-
-def _unread(source: Path, error: OSError) -> Recording:
-    """What stands for a folder that cannot be listed: it is left out and named."""
-    path = Path(error.filename)
-    return Reported(Folder(source, path, []).name(), path, [], reason=f"the folder cannot be read ({error.strerror})")
-
-
-def _folders(source: Path, on_error: Callable[[OSError], None]) -> Iterator[Folder]:
-    """Walk through a source folder; a source that is a file is a folder with that file alone."""
-    if source.is_file():
-        yield Folder(source.parent, source.parent, [source.name])
-        return
-    seen = set()
-    for path, folders, files in os.walk(source, onerror=on_error, followlinks=True):
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) in seen:
-            # a link back up, or a second way into the same folder
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        # what inspect draws beside a store that lies among the pictures
-        sheets = {f"{name}.png" for name in folders if os.path.exists(Path(path, name, DATA))}
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _is_working(Path(path, name)))
-        yield Folder(source, Path(path), sorted(name for name in files if not name.startswith(".") and name not in sheets), list(folders))
-
-
-def _is_working(path: Path) -> bool:
-    """Say whether a folder is where a store is being built, or was."""
-    return path.name.endswith(".building") and os.path.exists(path / ".lock")
-
-
-def _in_folder(folder: Folder, layouts: Sequence[Layout]) -> Iterator[Recording]:
-    left = folder
-    for layout in layouts:
-        found = layout.find(left)
-        taken = {file.name for recording in found for file in [*recording.files, recording.path]}
-        left = Folder(left.source, left.path, [name for name in left.files if name not in taken], left.folders)
-        yield from found
-
-
-def _without_stray_pictures(found: list[Recording]) -> list[Recording]:
-    """Drop pictures that lie beside or above other recordings: thumbnails and contact sheets, not data."""
-    above = {parent for recording in found if recording.ordered for parent in recording.path.parents}
-    return [recording for recording in found if recording.ordered or recording.path not in above]
+__all__ = [
+    "BadRecording",
+    "ExcludedRecording",
+    "Folder",
+    "Layout",
+    "Recording",
+    "find_layout",
+    "find_recordings",
+    "layout_names",
+]

@@ -1,6 +1,11 @@
-"""What every reader gives: a recording, which becomes an episode of the store."""
+"""The contract of a layout: it finds recordings in a folder, and a recording reads itself.
+
+A module of this folder, or of another package (docs/frame_formats.md, "A layout of your own"), subclasses `Recording` and makes one
+`Layout`. Recordings are read by several threads, each recording by one.
+"""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +28,12 @@ class ExcludedRecording(BadRecording):
 
 
 @dataclass
-class Recording:
-    """Something that becomes an episode.
+class Recording(ABC):
+    """Something that becomes an episode. A layout subclasses it and says its rate and its frames, and what else it knows.
 
     `name` is its path below the source folder, `path` the file or folder that it is, `files` all that is read of it, `task` what was
     played as far as the layout tells, `split` the split it has by its source, `skipped` the (name, reason) of the pictures that
-    `frames` had to leave out. A layout subclasses it.
+    `frames` had to leave out. `ordered` is False where neighbouring frames do not follow each other: no clips are cut from them.
     """
 
     name: str
@@ -46,16 +51,16 @@ class Recording:
         return sum(os.path.getsize(file) for file in self.files if os.path.exists(file))
 
     def expected_frames(self) -> int | None:
-        """About how many frames there are, found without decoding; None when nothing tells. Never raises."""
+        """Return about how many frames there are, found without decoding; None when nothing tells."""
         return None
 
+    @abstractmethod
     def frames_per_second(self) -> float:
-        """Raise `BadRecording` where the recording does not open."""
-        raise NotImplementedError
+        """Return how many frames a second of game time has; raise `BadRecording` where the recording does not open."""
 
+    @abstractmethod
     def frames(self) -> Iterator[np.ndarray]:
-        """Yield uint8 RGB frames (H, W, 3), one at a time; raise `BadRecording` where they do not decode."""
-        raise NotImplementedError
+        """Yield uint8 RGB frames (H, W, 3), one at a time, in the same array if need be; raise `BadRecording` where they do not decode."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the per-step arrays by name, asked for once and after `frames` is exhausted; raise `BadRecording` where damaged.
@@ -89,8 +94,9 @@ class Folder:
 class Layout:
     """A way in which recordings lie on disk.
 
-    `find` returns the recordings in a folder, not below it; their `files` and `path` are not offered to the layouts that come after.
-    `described` completes "looked for ...".
+    `name` is what `--layout` takes. `find` returns the recordings in a folder, not below it, without decoding them; their `files` and
+    `path` are not offered to the layouts that come after. What looks like a recording and is damaged is returned all the same, and
+    raises `BadRecording` when it is read: an error in `find` ends the build. `described` completes "looked for ...".
     """
 
     name: str

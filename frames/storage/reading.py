@@ -13,6 +13,8 @@ from pathlib import Path
 from foundation.errors import UserError
 from frames.storage.lmdb_pages import DamagedLmdb, UnreadableLmdb, UnusualLmdb, find_values
 
+_CLOSED = -1
+
 
 class StoreFile:
     """The `data.mdb` of a store: `extents` says where each key's value is, as offset and size in bytes.
@@ -50,9 +52,11 @@ class StoreFile:
         """Fill `target[begin:end]`, bytes, from the file at `offset`, for every part (offset, begin, end).
 
         What is in memory already is copied; the kernel is told of all the rest, so that a disk has many parts to fetch at once, before
-        it is waited for. Other Python threads run meanwhile.
+        it is waited for. Other Python threads run meanwhile. Raises `ValueError` after `close`.
         """
         handle, read = self._handle, os.preadv
+        if handle == _CLOSED:
+            raise ValueError(f"{self.path}: the store is closed")
         try:
             missing = self._read_cached(parts, target) if self._flags else parts
             if missing and hasattr(os, "posix_fadvise"):
@@ -67,6 +71,12 @@ class StoreFile:
                     done += more
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+    def close(self) -> None:
+        """Let go of the file, for good; no thread may be reading."""
+        # first, for the number may be another file's as soon as it is free
+        self._handle = _CLOSED
+        self._close()
 
     def _read_cached(self, parts: Sequence[tuple[int, int, int]], target: memoryview) -> Sequence[tuple[int, int, int]]:
         """Read what needs no waiting; return the parts that are missing."""
@@ -90,7 +100,7 @@ class StoreFile:
     def _open(self) -> bool:
         """Open the file and find its values; return whether no other file took its name meanwhile."""
         self._handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self._handle)
+        self._close = weakref.finalize(self, os.close, self._handle)
         if hasattr(os, "posix_fadvise"):
             # a kernel that reads ahead would fetch what a shuffled batch never uses
             os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_RANDOM)

@@ -1,10 +1,16 @@
 """Names and options: what works, and what a mistake says."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import gymnasium
 import pytest
 
 import envs
 from foundation.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -16,7 +22,7 @@ from foundation.errors import UserError
         ("VoxelTreechop-v0", {"frame_size": 64.5}, "frame_size=64.5"),
         ("VoxelTreechop-v0", {"episode_ticks": 0}, "episode_ticks=0"),
         ("VoxelTreechop-v0", {"render_mode": "human"}, "rgb_array"),
-        ("os:system", {}, "unknown environment"),
+        ("os:system", {}, "unknown environment 'system': 'os' was imported and does not register it"),
         ("CartPole-v1", {"speed": 3}, "CartPole-v1 cannot be made"),
     ],
 )
@@ -31,3 +37,8 @@ def test_voxel_ids_are_known_to_gymnasium():
     observation, _ = env.reset(seed=0)
     assert observation["pov"].shape == (32, 32, 3)
     assert (env.render() == observation["pov"]).all()
+
+
+def test_names_are_looked_at_without_loading_what_takes_long():
+    code = "import sys, envs.registry; print([name for name in ('numba', 'cv2', 'torch', 'ray') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout == "[]\n"

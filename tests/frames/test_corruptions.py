@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from frames import FrameStore, build_store
-from frames.readers import LAYOUTS
+from frames.readers.registry import BUILT_IN
 from frames.storage.writer import StoreWriter
 
 FRAMES = 8
@@ -135,7 +135,7 @@ def run_tries(samples: Path, scratch: Path, first: int, end: int, *subjects: str
 @pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux tells it")
 def test_damaged_files_are_left_out_or_read_as_they_are_and_damaged_stores_are_refused_or_named(samples, tmp_path):
     subjects = sorted(path.name for path in samples.iterdir())
-    assert {layout.name for layout in LAYOUTS} <= {subject.replace(",", " ").split()[0] for subject in subjects}
+    assert set(BUILT_IN) <= {subject.replace(",", " ").split()[0] for subject in subjects}
     found = list(run_tries(samples, tmp_path / "scratch", 0, TRIES, *subjects))
     assert [entry for entry in found if "wrong" in entry] == []
     outcomes = {subject: Counter(entry["outcome"] for entry in found if entry["subject"] == subject) for subject in subjects}

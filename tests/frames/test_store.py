@@ -334,3 +334,25 @@ def test_pictures_beside_recordings_have_no_actions(noise, write_store):
     acted = {"action.jump": np.arange(1, 5)}
     store = write_store({"a": noise(5), "b stills": noise(3), "c": noise(5)}, {"a": acted, "c": acted}, unordered=["b stills"])
     assert store.action_windows(np.arange(13), 1)[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 0, 0, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs /proc to count open files")
+def test_a_store_closes_at_the_end_of_a_block(write_store, noise):
+    path = write_store({"a": noise(40)}).path
+    open_files = len(os.listdir("/proc/self/fd"))
+    with FrameStore(path) as store:
+        assert len(os.listdir("/proc/self/fd")) == open_files + 1
+        first = store.frames([0])
+    assert len(os.listdir("/proc/self/fd")) == open_files
+    with pytest.raises(ValueError, match="is closed"):
+        store.frames([0])
+    store.close()
+    np.testing.assert_array_equal(FrameStore(path).frames([0]), first)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).frames([0]), first)
+
+
+def test_frames_held_in_memory_go_with_the_store(write_store, noise):
+    with FrameStore(write_store({"a": noise(40)}).path, in_memory=True) as store:
+        assert len(store.frames(range(40))) == 40
+    with pytest.raises(ValueError, match="is closed"):
+        store.frames([0])

@@ -1,6 +1,8 @@
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from frames.building.metering import FrameMeter
@@ -18,6 +20,12 @@ class Announced(Recording):
 
     def expected_frames(self) -> int | None:
         return self._expected
+
+    def frames_per_second(self) -> float:
+        return 20.0
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return iter([])
 
 
 class Bar:

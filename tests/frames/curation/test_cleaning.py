@@ -21,6 +21,9 @@ class Filmed(Recording):
     def expected_frames(self) -> int:
         return len(self.shades)
 
+    def frames_per_second(self) -> float:
+        return 20.0
+
     def frames(self):
         for shade in self.shades:
             yield np.full((4, 4, 3), shade, np.uint8)
@@ -186,3 +189,22 @@ def test_the_plan_of_a_build_knows_the_manifests_content(tmp_path):
     assert before["drop_tail"] == 4
     manifest.write_text("file,frames\n")
     assert Cleaning(manifest=str(manifest), drop_tail=4).plan() != before
+
+
+@pytest.mark.parametrize("options", [{"drop_tail": 3}, {"thin_frozen": 1}, {"drop_tail": 2, "thin_frozen": 2}])
+def test_a_layout_may_decode_every_frame_into_the_same_array(filmed, tmp_path, options):
+    class Reusing(Filmed):
+        def frames(self):
+            picture = np.zeros((4, 4, 3), np.uint8)
+            for shade in self.shades:
+                picture[:] = shade
+                yield picture
+
+    expected, reusing = filmed(0, 10, 20, 20, 20, 30, 40, 40, 50, 60), Reusing("one", tmp_path, [])
+    reusing.shades = expected.shades
+    assert shades_of(reusing, options) == shades_of(expected, options)
+    assert len(set(shades_of(reusing, options))) > 3
+
+
+def shades_of(recording: Recording, options: dict[str, int]) -> list[int]:
+    return [int(frame.copy()[0, 0, 0]) for frame in cleaned(recording, None, Cleaning(**options)).frames()]

@@ -6,7 +6,9 @@ import pytest
 from foundation.errors import UserError
 from frames.curation.manifest import Entry, Row, damage, entries, groups, read_manifest
 from frames.readers import find_recordings
+from frames.readers.pictures import PictureFolder
 from frames.readers.recording import Recording
+from frames.readers.videos import VideoFile
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def write_manifest(tmp_path):
 
 
 def video(path: Path, name: str = "one.mp4") -> Recording:
-    return Recording(name, path / name, [path / name])
+    return VideoFile(name, path / name, [path / name])
 
 
 def test_what_a_line_says_is_found_through_the_recordings_file(write_manifest, tmp_path):
@@ -86,10 +88,7 @@ def test_a_folder_has_no_hash(write_manifest, tmp_path):
 
 
 def test_pictures_of_a_folder_are_one_recording_and_add_up(write_manifest, tmp_path):
-    class Pictures(Recording):
-        ordered = False
-
-    stills = Pictures("stills", tmp_path, [tmp_path / "a.png", tmp_path / "b.png"])
+    stills = PictureFolder("stills", tmp_path, [tmp_path / "a.png", tmp_path / "b.png"])
     both = "file,frames,split,group\na.png,1,train,a\nb.png,1,test,b\n"
     (entry,) = entries(read_manifest(write_manifest(both)), [stills]).values()
     assert (entry.frames, entry.split, entry.groups) == (2, "test", {"a", "b"})
