@@ -18,6 +18,7 @@ from agents.run.environment_config import EnvironmentConfig, add_options, enviro
 from agents.run.episodes import Episodes, evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
+from encoders.encoder import Generates
 from foundation.env_options import Scalar
 from foundation.errors import UserError
 from foundation.presets import build, preset_names
@@ -63,7 +64,9 @@ def _frames(film: Film, frozen: FrozenEncoder | None) -> Iterator[np.ndarray]:
     """Yield the enlarged frames of a film, reconstructions on the right, a few pictures at a time: a long film does not fit in memory."""
     for start in range(0, len(film.pictures), _CHUNK):
         pictures = np.stack(film.pictures[start : start + _CHUNK])
-        parts = [pictures] if frozen is None else [pictures, reconstructed(frozen, pictures)]
+        parts = [pictures]
+        if frozen is not None and isinstance(frozen.model, Generates):
+            parts.append(reconstructed(frozen, pictures))
         beside = np.concatenate(parts, axis=2)
         yield from beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
 

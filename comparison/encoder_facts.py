@@ -14,7 +14,7 @@ import torch
 
 from encoders import load_encoder
 from encoders.artifact import EncoderInfo, read_info
-from encoders.encoder import Encoder
+from encoders.encoder import Encoder, Generates
 from encoders.training.validation import COLLAPSED_SHARE
 from foundation.errors import UserError
 from foundation.files import write_atomically
@@ -131,7 +131,9 @@ def has_collapsed(folder: Path, info: EncoderInfo, reading: str | None = None) -
 
 @torch.inference_mode()
 def unit_counts(model: Encoder) -> dict[str, int]:
-    """Return how many latent units each reading has."""
+    """Return how many latent units each reading has; {} for a model that does not generate frames."""
+    if not isinstance(model, Generates):
+        return {}
     height, width, channels = model.frame_shape
     length = max(1, model.clip_length)
     actions = torch.zeros(1, length, model.action_size) if model.action_size else None

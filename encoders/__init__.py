@@ -11,15 +11,25 @@ if TYPE_CHECKING:
     from encoders.artifact import save_encoder as save_encoder
     from encoders.contract import check_encoder as check_encoder
     from encoders.encoder import Batch as Batch
+    from encoders.encoder import BoundsLikelihood as BoundsLikelihood
+    from encoders.encoder import Decodes as Decodes
     from encoders.encoder import Encoder as Encoder
+    from encoders.encoder import Generates as Generates
+    from encoders.encoder import HasGroups as HasGroups
+    from encoders.encoder import Predicts as Predicts
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
     from encoders.training.loop import train as train
 
 _HOME = {
     "Batch": "encoder",
+    "BoundsLikelihood": "encoder",
+    "Decodes": "encoder",
     "Encoder": "encoder",
     "EncoderArtifact": "artifact",
+    "Generates": "encoder",
+    "HasGroups": "encoder",
+    "Predicts": "encoder",
     "StoreReference": "artifact",
     "check_encoder": "contract",
     "encoder_names": "registry",

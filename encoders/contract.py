@@ -5,11 +5,12 @@ Shapes: B batch, T frames of a clip, C channels, H height, W width.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from encoders.encoder import Batch, Encoder
+from encoders.encoder import Batch, Decodes, Encoder, Generates
 from foundation.presets import build, to_dict
 
 _BATCH = 3
@@ -26,7 +27,10 @@ def check_encoder(model: Encoder) -> None:
         _check_encode(model, frames[:, 0])
         _check_memory(model, frames)
         _check_clips(model, frames)
-        _check_pictures(model, frames)
+        if isinstance(model, Generates):
+            _check_pictures(model, frames, _actions(model, frames))
+        if isinstance(model, Decodes):
+            _check_decoding(model, frames[:, 0])
         _check_weights(model, frames[:, 0])
 
 
@@ -99,17 +103,25 @@ def _check_clips(model: Encoder, frames: Tensor) -> None:
             _require(same, f"{method}() must give '{name}' as encode() does frame by frame")
 
 
-def _check_pictures(model: Encoder, frames: Tensor) -> None:
-    actions = _actions(model, frames)
+def _check_pictures(model: Generates, frames: Tensor, actions: Tensor) -> None:
+    readings = model.latents if isinstance(model, Encoder) else {}
     for name, kl in model.kl_per_unit(frames, actions).items():
-        _require(name in model.latents, f"kl_per_unit() must name readings, got '{name}'")
+        _require(name in readings, f"kl_per_unit() must name readings, got '{name}'")
         _require(bool((kl >= -1e-4).all()), f"the KL of '{name}' must not be negative")
     drawn = model.sample(2)
-    restored = model.reconstruct(frames, actions)
-    wanted = {"reconstruct": (restored, frames.shape), "sample": (drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))}
-    for name, (pictures, shape) in wanted.items():
-        _require(pictures.shape == shape, f"{name}() must give shape {tuple(shape)}, got {tuple(pictures.shape)}")
-        _require(bool(((pictures >= 0) & (pictures <= 1)).all()), f"{name}() must stay in [0, 1]")
+    _check_picture("reconstruct", model.reconstruct(frames, actions), frames.shape)
+    _check_picture("sample", drawn, (2, *drawn.shape[1:2], *frames.shape[2:]))
+
+
+def _check_decoding(model: Decodes, x_BCHW: Tensor) -> None:
+    assert isinstance(model, Encoder)
+    latents, _ = model.encode(x_BCHW, model.initial_state(_BATCH))
+    _check_picture("decode", model.decode(latents), x_BCHW.shape)
+
+
+def _check_picture(method: str, pictures: Tensor, shape: Sequence[int]) -> None:
+    _require(pictures.shape == tuple(shape), f"{method}() must give shape {tuple(shape)}, got {tuple(pictures.shape)}")
+    _require(bool(((pictures >= 0) & (pictures <= 1)).all()), f"{method}() must stay in [0, 1]")
 
 
 def _check_weights(model: Encoder, x_BCHW: Tensor) -> None:

@@ -3,10 +3,10 @@
 Shapes: B batch, T frames of a clip, C channels, H height, W width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ class Encoder(nn.Module):
     """A model that turns frames into latents, and can be trained to.
 
     A model knows nothing of stores, devices, distribution or logging, and keeps no memory but the state it is given.
+    What it can do beyond this is said by the protocols below, such as `Generates`: it has their methods or it has not.
     Losses are sums over pixels and latents in nats, averaged over the frames of the batch.
     """
 
@@ -87,29 +88,6 @@ class Encoder(nn.Module):
         """Return every reading that `encode_clip` gives, by name. Optional, for models that get all of them in one pass."""
         return {name: self.encode_clip(frames, actions, name) for name in self.latents}
 
-    def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the KL of every latent unit in nats, averaged over `frames` (B, T, C, H, W), by reading.
-
-        A unit is what is judged active or not: a number, or where latents are maps a channel, its pixels summed.
-        `actions` (B, T, A) led to the frames, here and in `reconstruct`; models that take none ignore them.
-        """
-        raise NotImplementedError
-
-    def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
-        """Return the mean reconstructions of frames (B, T, C, H, W), in [0, 1]."""
-        raise NotImplementedError
-
-    def sample(self, count: int) -> Tensor:
-        """Draw frames from the prior: float (count, T, C, H, W) in [0, 1]."""
-        raise NotImplementedError
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the mean frames (B, C, H, W) in [0, 1] of the first reading's latents (B, *shape).
-
-        Optional, for traversals: a model whose first reading does not determine a frame leaves it out.
-        """
-        raise NotImplementedError
-
     def fit(self, frames: Tensor) -> None:
         """Set what is computed rather than trained from float frames (N, C, H, W); most models have nothing."""
 
@@ -135,6 +113,130 @@ class Encoder(nn.Module):
         if latents not in self.latents:
             raise ValueError(f"no latents named '{latents}'; this encoder has: {', '.join(self.latents)}")
         return latents
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Has a decoder and a prior, as VAEs have: frames come back from latents, and out of nothing."""
+
+    def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the KL of every latent unit in nats, averaged over `frames` (B, T, C, H, W), by reading.
+
+        A unit is what is judged active or not: a number, or where latents are maps a channel, its pixels summed.
+        `actions` (B, T, A) led to the frames, here and in `reconstruct`; models that take none ignore them.
+        """
+
+    def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
+        """Return the mean reconstructions of frames (B, T, C, H, W), in [0, 1]."""
+
+    def sample(self, count: int) -> Tensor:
+        """Draw frames from the prior: float (count, T, C, H, W) in [0, 1]."""
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """The first reading determines a frame: it can be changed unit by unit, and looked at."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the mean frames (B, C, H, W) in [0, 1] of the first reading's latents (B, *shape)."""
+
+
+@runtime_checkable
+class DrawsReconstructions(Protocol):
+    """Reconstructs with the noise of latents and pixels, not only on average."""
+
+    def reconstruct_sample(self, frames: Tensor) -> Tensor:
+        """Return reconstructions (B, T, C, H, W) in [0, 1] of frames, their latents and pixels drawn."""
+
+
+@runtime_checkable
+class SamplesAtTemperature(Protocol):
+    """Draws samples at a temperature, whose batch statistics can be estimated anew for it."""
+
+    def sample(self, count: int, temperature: float = 1.0) -> Tensor:
+        """Draw frames (count, T, C, H, W) in [0, 1] from the prior, the latents' deviations times `temperature`."""
+
+    def reestimate_batch_norm(self, temperature: float = 1.0, iterations: int = 100) -> dict[str, Tensor]:
+        """Set batch statistics to those of frames drawn so; return them as they were, for `load_state_dict(..., strict=False)`."""
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Goes on by itself after it has seen some frames."""
+
+    def open_loop(
+        self,
+        frames: Tensor,
+        context: int,
+        horizon: int,
+        num_samples: int = 1,
+        use_obs: Sequence[bool] | None = None,
+        generator: torch.Generator | None = None,
+        actions: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield `num_samples` futures, each (B, context + horizon, C, H, W) in [0, 1], after the first `context` of `frames`.
+
+        `use_obs` tells which levels of a hierarchy see the context, the lowest first; `actions` (B, context + horizon, A) led to the
+        frames. Raises `ValueError`, before anything is computed, for what the model cannot do.
+        """
+
+
+@runtime_checkable
+class BoundsLikelihood(Protocol):
+    """Gives unbiased estimates of the likelihood, of which several make a tighter bound than the ELBO."""
+
+    def log_weight(self, frames: Tensor) -> Tensor:
+        """Return log p(x | z) + log p(z) - log q(z | x) in nats a frame (B*T,), for one z drawn from the posterior of each."""
+
+    def bits_per_dim(self, nats: Tensor) -> Tensor:
+        """Turn a negative log-likelihood in nats a frame into bits a pixel and channel."""
+
+
+@dataclass(frozen=True)
+class GroupInformation:
+    """What a group of latents carries on average over frames."""
+
+    scale: int
+    """0 is the coarsest."""
+    size: tuple[int, int]
+    kl: float
+    """Nats a frame."""
+    active_channels: int
+    """Latent channels whose KL, summed over their pixels, is above the model's `active_nats`."""
+    channels: int
+
+
+@dataclass(frozen=True)
+class ReadingInformation:
+    """What the groups that a reading depends on carry on average over frames."""
+
+    name: str
+    size: int
+    """Numbers that an agent gets."""
+    groups: int
+    kl: float
+    """Nats a frame."""
+    active_channels: int
+    channels: int
+
+    @property
+    def is_informative(self) -> bool:
+        """At least half of the channels are active."""
+        return 2 * self.active_channels >= self.channels
+
+
+@runtime_checkable
+class HasGroups(Protocol):
+    """Its latents come in groups, each given those before it, the coarsest first. `kl_per_unit` is that of `Generates`."""
+
+    def group_information(self, kl_per_unit: dict[str, Tensor]) -> list[GroupInformation]:
+        """Return what every group carries, coarsest first."""
+
+    def reading_information(self, kl_per_unit: dict[str, Tensor]) -> list[ReadingInformation]:
+        """Return what every reading can tell an agent."""
+
+    def recommended_reading(self, kl_per_unit: dict[str, Tensor]) -> tuple[str, str]:
+        """Return the reading that suits agents best, and why, in words."""
 
 
 def to_float(frames: Tensor) -> Tensor:

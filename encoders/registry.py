@@ -1,6 +1,5 @@
 """Encoders by name: presets, built-in architectures, and those of other packages."""
 
-import importlib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -10,10 +9,10 @@ from foundation.presets import build, preset_names, read_preset
 
 GROUP = "minerl_perception.encoders"
 BUILT_IN = {
-    "conv_vae": "encoders.conv_vae:ConvVAE",
-    "cwvae": "encoders.cwvae.model:ClockworkVAE",
-    "nvae": "encoders.nvae.model:NVAE",
-    "pca": "encoders.pca:PCA",
+    "conv_vae": EntryPoint("conv_vae", "encoders.conv_vae:ConvVAE", GROUP),
+    "cwvae": EntryPoint("cwvae", "encoders.cwvae.model:ClockworkVAE", GROUP),
+    "nvae": EntryPoint("nvae", "encoders.nvae.model:NVAE", GROUP),
+    "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
 }
 
 
@@ -50,9 +49,8 @@ def encoder_class(name: str) -> type[Encoder]:
     known = architectures()
     if name not in known:
         raise UserError(f"no encoder architecture named '{name}': {nearest(name, known)}; if a package adds it, install that package")
-    entry = known[name]
     try:
-        loaded = _load_built_in(entry) if isinstance(entry, str) else entry.load()
+        loaded = known[name].load()
     except ImportError as error:
         raise UserError(f"the package that adds the encoder '{name}' cannot be imported: {error}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Encoder)):
@@ -60,7 +58,7 @@ def encoder_class(name: str) -> type[Encoder]:
     return loaded
 
 
-def architectures() -> dict[str, str | EntryPoint]:
+def architectures() -> dict[str, EntryPoint]:
     """Return the registered architectures by name; a built-in one cannot be replaced."""
     return {entry.name: entry for entry in entry_points(group=GROUP)} | BUILT_IN
 
@@ -69,8 +67,7 @@ def registered_name(model: Encoder) -> str:
     """Return the name under which the model's class is registered; raise `UserError` where it is not."""
     kind = type(model)
     for name, entry in architectures().items():
-        target = entry if isinstance(entry, str) else entry.value
-        if target == f"{kind.__module__}:{kind.__qualname__}":
+        if entry.value == f"{kind.__module__}:{kind.__qualname__}":
             return name
     raise UserError(f"{kind.__qualname__} is registered under no name: add it to the entry points of your package")
 
@@ -81,8 +78,3 @@ def preset_architecture(preset: dict[str, Any], where: str) -> str:
     if not isinstance(name, str):
         raise UserError(f"{where}: missing key 'encoder': the name of an architecture ({', '.join(architectures())})")
     return name
-
-
-def _load_built_in(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)

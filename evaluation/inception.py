@@ -82,7 +82,7 @@ def _features(network: nn.Module, chunks: Iterable[Tensor], device: torch.device
         found.append(network(chunk.to(device)).cpu())
         advance(len(chunk))
     if sum(map(len, found)) < 2:
-        raise UserError("FID needs 2 images or more of every kind; raise --fid-images, or name a store with more frames")
+        raise UserError("FID needs 2 images or more of every kind; raise --fid.images, or name a store with more frames")
     return torch.cat(found)
 
 

@@ -5,36 +5,21 @@ frame; the blend of both that is best for each frame ahead (its weights are fitt
 Shapes: B clips, T = C + H frames, C context, H horizon (pixel height and width are h and w), c colours.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.encoder import to_float
+from encoders.encoder import Predicts, to_float
 from evaluation.quality import psnr, ssim_by_range
 from foundation.errors import UserError
 
 FROZEN_GREY_LEVELS = 0.5
 """A frame that differs by less from the one before, on average, is frozen; a clip is when most of its future is."""
 _SHORT, _LONG = 10, 100
-
-
-class Predictor(Protocol):
-    """A model that goes on by itself: `encoders.cwvae.ClockworkVAE.open_loop`."""
-
-    def open_loop(
-        self,
-        frames: Tensor,
-        context: int,
-        horizon: int,
-        num_samples: int = 1,
-        use_obs: Sequence[bool] | None = None,
-        generator: torch.Generator | None = None,
-        actions: Tensor | None = None,
-    ) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,7 @@ class Settings:
         return None if self.use_obs is None else [letter == "T" for letter in self.use_obs]
 
 
-def predict(model: Predictor, clips: Clips, settings: Settings, generator: torch.Generator) -> Iterator[Tensor]:
+def predict(model: Predicts, clips: Clips, settings: Settings, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield `settings.samples` futures (B, H, c, h, w) in [0, 1] of clips, on the generator's device.
 
     Raises `UserError` where the settings do not fit the model.
@@ -80,7 +65,7 @@ def predict(model: Predictor, clips: Clips, settings: Settings, generator: torch
         raise UserError(str(error)) from error
 
 
-def check_settings(model: Predictor, settings: Settings, frame_shape: tuple[int, int, int]) -> None:
+def check_settings(model: Any, settings: Settings, frame_shape: tuple[int, int, int]) -> None:
     """Raise `UserError` where the settings do not fit the model, before anything is predicted."""
     height, width, channels = frame_shape
     seen = torch.empty(1, settings.context, channels, height, width)
@@ -88,6 +73,14 @@ def check_settings(model: Predictor, settings: Settings, frame_shape: tuple[int,
         model.open_loop(seen, settings.context, 1, settings.samples, settings.levels)
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def pairs(model: Predicts, clips: Iterable[Clips], settings: Settings, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what came and what the model predicts, each (B, H, c, h, w) in [0, 1]."""
+    generator = torch.Generator(device).manual_seed(settings.seed)
+    for some in clips:
+        future = to_float(torch.from_numpy(some.frames[:, settings.context :]).to(device))
+        yield future, next(predict(model, some, settings, generator))
 
 
 class _Scores:
@@ -138,7 +131,7 @@ def fit_blend(clips: Iterable[Clips], context: int, mean_frame: np.ndarray) -> n
 
 @torch.no_grad()
 def evaluate_open_loop(
-    model: Predictor, clips: Iterable[Clips], settings: Settings, mean_frame: np.ndarray, blend: np.ndarray, device: torch.device
+    model: Predicts, clips: Iterable[Clips], settings: Settings, mean_frame: np.ndarray, blend: np.ndarray, device: torch.device
 ) -> dict[str, Any]:
     """Predict the future of clips and compare it with what came; return what `evaluation.json` holds under "open_loop".
 

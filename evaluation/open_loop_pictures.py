@@ -4,24 +4,37 @@ Shapes: B clips, T frames of a clip, C context, H horizon (height and width are 
 """
 
 import io
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from encoders.encoder import Predicts
 from encoders.training.pictures import to_uint8
-from evaluation.open_loop import Clips, Predictor, Settings, predict
+from evaluation.open_loop import Clips, Settings, predict
 from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_gif, write_png
 
 _COLUMNS = 20
 _FILM_SCALE = 3
+_PICTURED = 4
 _KINDS = ("target", "prediction", "error")
 
 
+def write_spread(
+    folder: Path, model: Predicts, clips: Iterable[Clips], count: int, settings: Settings, device: torch.device
+) -> list[Path]:
+    """Write strips and films of a few of `count` clips, at equal distances; return their paths."""
+    written: list[Path] = []
+    for number, clip in enumerate(_spread(clips, count)):
+        written += write_predictions(folder, f"open_loop_{number}", model, clip, settings, device)
+    return written
+
+
 @torch.no_grad()
-def write_predictions(folder: Path, name: str, model: Predictor, clip: Clips, settings: Settings, device: torch.device) -> list[Path]:
+def write_predictions(folder: Path, name: str, model: Predicts, clip: Clips, settings: Settings, device: torch.device) -> list[Path]:
     """Write a strip (PNG) and a film (GIF) of one clip (1, T, h, w, c), target, prediction and error; return their paths.
 
     The strip has every predicted frame; the film begins with the context, on both sides alike. The error is the absolute difference.
@@ -37,8 +50,8 @@ def write_predictions(folder: Path, name: str, model: Predictor, clip: Clips, se
     return [folder / f"{name}.png", folder / f"{name}.gif"]
 
 
-def write_curves(path: Path, report: dict[str, Any]) -> None:
-    """Draw PSNR and SSIM by frame ahead, a row of plots a group, the baselines beside the model."""
+def write_curves(path: Path, report: dict[str, Any]) -> Path:
+    """Draw PSNR and SSIM by frame ahead, a row of plots a group, the baselines beside the model; return `path`."""
     from matplotlib.figure import Figure
 
     groups = report["groups"]
@@ -55,6 +68,18 @@ def write_curves(path: Path, report: dict[str, Any]) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     write_atomically(path, content.getvalue())
+    return path
+
+
+def _spread(clips: Iterable[Clips], count: int) -> Iterator[Clips]:
+    """Yield single clips at equal distances."""
+    wanted = set(np.linspace(0, count - 1, min(_PICTURED, count)).round().astype(int).tolist())
+    number = 0
+    for some in clips:
+        for row, clip in enumerate(some.frames):
+            if number in wanted:
+                yield Clips(clip[None], some.frames_per_second, None if some.actions is None else some.actions[row : row + 1])
+            number += 1
 
 
 def _strips(target: np.ndarray, prediction: np.ndarray, error: np.ndarray, context: int) -> np.ndarray:

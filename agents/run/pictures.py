@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from encoders.encoder import Generates
 from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_png
 from wrappers import FrozenEncoder
@@ -38,14 +39,15 @@ def write_episode(folder: Path, pictures: list[np.ndarray], frame_skip: int, fro
 
 @torch.inference_mode()
 def reconstructed(frozen: FrozenEncoder, frames: np.ndarray) -> np.ndarray:
-    """Return the encoder's reconstructions of uint8 frames (N, H, W, C), as uint8 of the encoder's frame size."""
+    """Return the encoder's reconstructions of uint8 frames (N, H, W, C), as uint8 of the encoder's frame size; it must generate."""
+    assert isinstance(frozen.model, Generates)
     rows = torch.from_numpy(frames).to(frozen.device).movedim(-1, 1).float().div(255)
     pictures = frozen.model.reconstruct(rows[:, None])[:, 0].clamp(0, 1).mul(255).round().to(torch.uint8)
     return pictures.movedim(1, -1).cpu().numpy()
 
 
 def _with_reconstructions(frames: np.ndarray, frozen: FrozenEncoder | None) -> list[np.ndarray]:
-    if frozen is None:
+    if frozen is None or not isinstance(frozen.model, Generates):
         return [frames]
     return [frames, np.concatenate([reconstructed(frozen, frames[start : start + _CHUNK]) for start in range(0, len(frames), _CHUNK)])]
 

@@ -21,10 +21,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from encoders.encoder import Batch, Encoder, State, batch_norms, estimated_anew
+from encoders.encoder import Batch, Encoder, GroupInformation, ReadingInformation, State, batch_norms, estimated_anew
+from encoders.nvae import information
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
 from encoders.nvae.distributions import MixtureOfLogistics, PixelGaussian, at_least_float32
-from encoders.nvae.evaluating import ACTIVE_CHANNEL_NATS, informative_reading
 from encoders.nvae.folding import FoldedCopy
 from encoders.nvae.groups import Group, Inferred
 from encoders.nvae.hyperparameters import GroupPlan, NVAEHyperparameters
@@ -46,7 +46,7 @@ class NVAE(Encoder):
 
     Hyperparameters = NVAEHyperparameters
     hyperparameters: NVAEHyperparameters
-    active_nats, unit_name = ACTIVE_CHANNEL_NATS, "channels"
+    active_nats, unit_name = information.ACTIVE_CHANNEL_NATS, "channels"
     collapse_remedy = "train longer, or with a longer model.kl_warmup_steps"
     undecayed = frozenset({"start"})
 
@@ -141,9 +141,19 @@ class NVAE(Encoder):
         return {name: torch.cat(kls[: self.group_counts[name]]) for name in self.latents if name != "top_down"}
 
     def informative_reading(self, kl_per_unit: dict[str, Tensor]) -> str:
-        """Return the reading that the hyperparameters name, or the one whose groups are in use, see `evaluating.informative_reading`."""
+        """Return the reading that the hyperparameters name, or the one whose groups are in use."""
         named = self.hyperparameters.default_latents
-        return informative_reading(self, kl_per_unit["pooled"]) if named == "auto" else named
+        return self.recommended_reading(kl_per_unit)[0] if named == "auto" else named
+
+    def group_information(self, kl_per_unit: dict[str, Tensor]) -> list[GroupInformation]:
+        return information.of_groups(self.hyperparameters.plan, kl_per_unit["pooled"])
+
+    def reading_information(self, kl_per_unit: dict[str, Tensor]) -> list[ReadingInformation]:
+        sizes = {name: shape[0] for name, shape in self.latents.items()}
+        return information.of_readings(self.group_information(kl_per_unit), self.group_counts, sizes)
+
+    def recommended_reading(self, kl_per_unit: dict[str, Tensor]) -> tuple[str, str]:
+        return information.recommended(self.reading_information(kl_per_unit))
 
     def reconstruct(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         """Return the expected images (B, T, C, H, W) in [0, 1], given the posteriors' means."""

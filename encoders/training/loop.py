@@ -22,7 +22,7 @@ from encoders.artifact import (
     reading_statistics,
     save_encoder,
 )
-from encoders.encoder import Batch, Encoder, batch_norms
+from encoders.encoder import Batch, Encoder, Generates, batch_norms
 from encoders.registry import registered_name
 from encoders.training.checks import check_batch, check_request
 from encoders.training.config import TrainingConfig, learning_rate
@@ -298,9 +298,10 @@ class _Run:
             wrong = what_is_not_finite(found.terms, state.averaged)
             raise UserError(self._diverged(f"the validation after step {state.step} is not finite: {wrong}"))
         self.validated = (state.step, found)
-        picture = reconstructions(state.averaged, spread_clips(self.validation()), self.device)
-        write_png(self.folder / "pictures" / "reconstructions.png", picture)
-        self.log.picture(state.step, "reconstructions", picture)
+        if isinstance(state.averaged, Generates):
+            picture = reconstructions(state.averaged, spread_clips(self.validation()), self.device)
+            write_png(self.folder / "pictures" / "reconstructions.png", picture)
+            self.log.picture(state.step, "reconstructions", picture)
         units = ", ".join(
             f"KL {one.kl:.1f} nats and {one.active} of {one.units} {state.averaged.unit_name} active in '{name}'"
             for name, one in found.activity.items()

@@ -3,7 +3,7 @@
 Shapes: N frames, T frames of a clip, C channels, H height, W width.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.encoder import Encoder, to_float
+from encoders.encoder import Decodes, DrawsReconstructions, Encoder, Generates, to_float
 from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
-from foundation.progress import Advance
 
 _COLUMNS = 10
 _ROWS = 3
 _UNITS = 8
 _SCALE = 2
 _FRAMES_AT_ONCE = 512
-REESTIMATION_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def spread_clips(batches: Iterable[Any], count: int = _COLUMNS * _ROWS) -> Shown
 
 
 @torch.no_grad()
-def reconstructions(model: Encoder, clips: ShownClips, device: torch.device) -> np.ndarray:
+def reconstructions(model: Generates, clips: ShownClips, device: torch.device) -> np.ndarray:
     """Return a picture with rows of originals, each over its reconstructions (the middle frame of each clip)."""
     length = clips.frames.shape[1]
     size, middle = max(1, _FRAMES_AT_ONCE // length), length // 2
@@ -53,18 +51,17 @@ def reconstructions(model: Encoder, clips: ShownClips, device: torch.device) -> 
     restored = torch.cat([model.reconstruct(part.frames, part.actions)[:, middle] for part in parts])
     shown = [clips.frames[:, middle], to_uint8(restored)]
     labels = ["frames over their reconstructions"]
-    draw: Callable[[Tensor], Tensor] | None = getattr(model, "reconstruct_sample", None)
-    if draw is not None:
+    if isinstance(model, DrawsReconstructions):
         torch.manual_seed(0)
         parts = (to_batch(clips[slice(start, start + size)], device) for start in range(0, len(clips.frames), size))
-        shown.append(to_uint8(torch.cat([draw(part.frames)[:, middle] for part in parts])))
+        shown.append(to_uint8(torch.cat([model.reconstruct_sample(part.frames)[:, middle] for part in parts])))
         labels = ["frames", "expected images", "images drawn, latents and pixels"] * (len(clips.frames) // _COLUMNS + 1)
     rows = [row for together in zip(*(in_rows(frames, _COLUMNS) for frames in shown), strict=True) for row in together]
     return picture_grid(rows, labels, scale=_SCALE)
 
 
 @torch.no_grad()
-def samples(model: Encoder, seed: int = 0) -> np.ndarray:
+def samples(model: Generates, seed: int = 0) -> np.ndarray:
     """Return a picture of frames drawn from the prior."""
     torch.manual_seed(seed)
     drawn = model.sample(_COLUMNS * _ROWS)
@@ -72,30 +69,15 @@ def samples(model: Encoder, seed: int = 0) -> np.ndarray:
 
 
 @torch.no_grad()
-def tempered_samples(model: Any, temperatures: Sequence[float], advance: Advance, seed: int = 0) -> np.ndarray:
-    """Return a picture with rows of frames drawn at each temperature, with the batch statistics of training, then re-estimated at it.
-
-    `model` has `sample` and `reestimate_batch_norm` with a temperature, as NVAE has. The columns share their noise.
-    """
-    rows, labels = [], []
-    for temperature in temperatures:
-        for anew in (False, True):
-            torch.manual_seed(seed)
-            before = model.reestimate_batch_norm(temperature, REESTIMATION_BATCHES) if anew else {}
-            torch.manual_seed(seed)
-            rows.append(to_uint8(model.sample(_COLUMNS, temperature)[:, 0]))
-            labels.append(f"temperature {temperature:g}, batch statistics {'estimated anew at it' if anew else 'of training'}")
-            model.load_state_dict(before, strict=False)
-            advance()
-    return picture_grid(rows, labels, scale=_SCALE)
-
-
-@torch.no_grad()
-def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device) -> np.ndarray | None:
+def traversals(
+    model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
+) -> np.ndarray | None:
     """Return a picture with a row for each of the units that carry most: one frame (H, W, C), that unit from -3 to 3 deviations.
 
     None for a model that cannot decode its latents.
     """
+    if not (isinstance(model, Decodes) and isinstance(model, Generates)):
+        return None
     x_1CHW = to_float(torch.from_numpy(np.ascontiguousarray(frame)[None]).to(device))
     latent, _ = model.encode(x_1CHW, model.initial_state(1))
     reading, kl = next(iter(model.kl_per_unit(x_1CHW[:, None]).items()))
@@ -105,10 +87,7 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Te
     for unit in units:
         varied = latent.flatten(1).repeat(_COLUMNS, 1)
         varied[:, unit] = mean[unit] + deviation[unit] * torch.linspace(-3, 3, _COLUMNS, device=device)
-        try:
-            rows.append(to_uint8(model.decode(varied.view(-1, *latent.shape[1:]))))
-        except NotImplementedError:
-            return None
+        rows.append(to_uint8(model.decode(varied.view(-1, *latent.shape[1:]))))
         labels.append(f"unit {unit} from -3 to 3 deviations (KL {float(kl.flatten()[unit]):.1f} nats for this frame)")
     return picture_grid(rows, labels, scale=_SCALE)
 
@@ -116,25 +95,21 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Te
 def write_pictures(
     folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
 ) -> list[Path]:
-    """Write all pictures of a model as PNG into `folder` and return their paths."""
-    return list(_write_all(folder, model, clips, statistics, device))
-
-
-def to_uint8(frames: Tensor) -> np.ndarray:
-    """Turn float frames (N, C, H, W) in [0, 1] into uint8 (N, H, W, C)."""
-    return frames.float().clamp(0, 1).mul(255).round().byte().movedim(1, -1).cpu().numpy()
-
-
-def _write_all(
-    folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
-) -> Iterator[Path]:
+    """Write all pictures of a model as PNG into `folder` and return their paths: none of a model that does not generate frames."""
+    if not isinstance(model, Generates):
+        return []
     frame = clips.frames[len(clips.frames) // 2, clips.frames.shape[1] // 2]
     pictures = {
         "reconstructions": reconstructions(model, clips, device),
         "samples": samples(model),
         "traversals": traversals(model, frame, statistics, device),
     }
-    for name, picture in pictures.items():
-        if picture is not None:
-            write_png(folder / f"{name}.png", picture)
-            yield folder / f"{name}.png"
+    shown = {folder / f"{name}.png": picture for name, picture in pictures.items() if picture is not None}
+    for path, picture in shown.items():
+        write_png(path, picture)
+    return list(shown)
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """Turn float frames (N, C, H, W) in [0, 1] into uint8 (N, H, W, C)."""
+    return frames.float().clamp(0, 1).mul(255).round().byte().movedim(1, -1).cpu().numpy()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders.encoder import Batch, Encoder, estimated_anew, to_float
+from encoders.encoder import Batch, Encoder, Generates, estimated_anew, to_float
 
 COLLAPSED_SHARE = 0.1
 """A reading has collapsed where fewer than this share of its units are active."""
@@ -67,7 +67,8 @@ def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.de
         size = len(batch.frames)
         for name, value in model.loss(batch, step).items():
             terms[name] = terms.get(name, 0.0) + float(value) * size
-        for name, kl in model.kl_per_unit(batch.frames, batch.actions).items():
+        units = model.kl_per_unit(batch.frames, batch.actions) if isinstance(model, Generates) else {}
+        for name, kl in units.items():
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
     kls = {name: total / count for name, total in kls.items()}

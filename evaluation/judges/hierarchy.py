@@ -1,50 +1,90 @@
-"""What is said of a hierarchical VAE beyond what all encoders are judged by: groups, readings, a tighter bound on the likelihood.
+"""What the groups of a hierarchy's latents carry, which reading is worth giving to an agent, and samples at several temperatures."""
 
-Shapes: N frames, K draws a frame, H height, W width, C channels.
-"""
+from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+import encoders
+from evaluation.judge import Judge, Numbers
+from foundation.errors import UserError
 
-from encoders.encoder import to_float
-from encoders.nvae import NVAE
-from encoders.nvae.evaluating import bound, group_information, information_verdict, informative_reading, log_weights, reading_information
-from foundation.progress import Advance
-
-_AT_ONCE = 16
+if TYPE_CHECKING:
+    from encoders.encoder import SamplesAtTemperature
+    from evaluation.evaluation import Evaluation
+    from frames import FrameStore
 
 
-def judge_groups(model: NVAE, channel_kl: np.ndarray) -> dict[str, Any]:
-    """Return what the groups of latents carry, coarsest first, given the mean KL of every channel in nats, and which readings to use."""
-    kl = torch.from_numpy(channel_kl)
-    readings = reading_information(model, kl)
+@dataclass(frozen=True)
+class HierarchyOptions:
+    temperatures: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0)
+    """Temperatures at which samples are drawn for the picture."""
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or not all(0 < temperature < math.inf for temperature in self.temperatures):
+            given = " ".join(f"{temperature:g}" for temperature in self.temperatures)
+            raise UserError(f"--hierarchy.temperatures {given}: give numbers greater than 0".replace(" :", ":"))
+
+
+class Hierarchy(Judge):
+    """KL and active channels of every group of latents, the readings that carry enough, and the recommended one."""
+
+    name = "hierarchy"
+    Options = HierarchyOptions
+
+    def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
+        is_one = isinstance(model, encoders.HasGroups) and isinstance(model, encoders.Generates)
+        return None if is_one else "its latents have no groups"
+
+    def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: HierarchyOptions, out: Evaluation) -> Numbers:
+        from encoders.encoder import SamplesAtTemperature
+
+        numbers = judge_groups(artifact.model, out.held_out.kl_per_unit)
+        if isinstance(artifact.model, SamplesAtTemperature):
+            _draw(artifact.model, options.temperatures, out)
+        _show(numbers["groups"], out)
+        out.verdict(numbers["verdict"])
+        return numbers
+
+
+def judge_groups(model: encoders.Encoder, kl_per_unit: dict[str, list[float]]) -> dict[str, Any]:
+    """Return what the groups of latents carry, coarsest first, given the mean KL of every unit in nats, and which readings to use."""
+    import torch
+
+    assert isinstance(model, encoders.HasGroups)
+    kl = {name: torch.tensor(values, dtype=torch.float64) for name, values in kl_per_unit.items()}
+    readings = model.reading_information(kl)
     return {
-        "groups": [{**asdict(group), "bits": group.kl / math.log(2)} for group in group_information(model, kl)],
+        "groups": [{**asdict(group), "bits": group.kl / math.log(2)} for group in model.group_information(kl)],
         "readings": {reading.name: {**asdict(reading), "informative": reading.is_informative} for reading in readings},
-        "recommended_latents": informative_reading(model, kl),
+        "recommended_latents": model.recommended_reading(kl)[0],
         "default_latents": model.reading(None),
-        "verdict": information_verdict(model, kl),
+        "verdict": _verdict(model, kl),
     }
 
 
-@torch.no_grad()
-def judge_likelihood(model: NVAE, frames: np.ndarray, samples: int, device: torch.device, advance: Advance) -> dict[str, Any]:
-    """Bound the likelihood of frames uint8 (N, H, W, C) by `samples` draws a frame; return bits per dimension of it and of the ELBO.
+def _verdict(model: Any, kl: dict[str, Any]) -> str:
+    """Say which reading is recommended and why, and which one agents get."""
+    name, reason = model.recommended_reading(kl)
+    default = model.reading(None)
+    recommended = next(reading for reading in model.reading_information(kl) if reading.name == name)
+    said = f"Recommended for agents: '{name}' ({recommended.active_channels} of {recommended.channels} channels), {reason};"
+    if name == default:
+        return f"{said} they get it by default."
+    return f"{said} they get '{default}' by default: give train_agent.py --latents {name}."
 
-    Both are of the same draws, so that their difference is no noise between frames.
-    """
-    torch.manual_seed(0)
-    elbo, tighter = 0.0, 0.0
-    for start in range(0, len(frames), _AT_ONCE):
-        chunk = to_float(torch.from_numpy(frames[start : start + _AT_ONCE]).to(device))[:, None]
-        weights_KN = log_weights(model, chunk, samples)
-        elbo -= float(weights_KN.mean(0).sum())
-        tighter += float(bound(weights_KN).sum())
-        advance(len(chunk))
-    nats = torch.tensor([elbo, tighter], dtype=torch.float64) / len(frames)
-    names = ("elbo_bits_per_dim", "importance_weighted_bits_per_dim")
-    return {"frames": len(frames), "samples": samples, **dict(zip(names, model.bits_per_dim(nats).tolist(), strict=True))}
+
+def _draw(model: SamplesAtTemperature, temperatures: tuple[float, ...], out: Evaluation) -> None:
+    from evaluation.samples import tempered_samples
+
+    with out.progress("sampling", 2 * len(temperatures), "rows") as advance:
+        out.picture("temperatures", tempered_samples(model, temperatures, advance))
+
+
+def _show(groups: list[dict[str, Any]], out: Evaluation) -> None:
+    rows = []
+    for number, group in enumerate(groups, 1):
+        size, active = "x".join(map(str, group["size"])), f"{group['active_channels']} of {group['channels']}"
+        rows.append((str(number), str(group["scale"]), size, f"{group['kl']:.2f}", f"{group['bits']:.2f}", active))
+    out.table("Groups of latents, coarsest first", ("group", "scale", "size", "KL, nats a frame", "bits", "active channels"), rows)

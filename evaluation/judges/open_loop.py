@@ -1,64 +1,89 @@
-"""All that is said of a model's open-loop predictions: scores beside baselines, curves, strips, films.
+"""How long a model's future stays like the real one, beside futures that need no model."""
 
-Shapes: B clips, T frames of a clip (height and width are h and w), c colours.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
+import encoders
+from evaluation.judge import Judge, Numbers, at_least
+from foundation.errors import UserError
 
-from encoders.encoder import to_float
-from evaluation.open_loop import Clips, Predictor, Settings, evaluate_open_loop, fit_blend, predict
-from evaluation.open_loop_pictures import write_curves, write_predictions
-from evaluation.perceptual import perceptual_distances
-
-_PICTURED = 4
+if TYPE_CHECKING:
+    from evaluation.evaluation import Evaluation
+    from frames import FrameStore
 
 
-def judge_predictions(
-    folder: Path,
-    model: Predictor,
-    training: Iterable[Clips],
-    held_out: Callable[[], Iterable[Clips]],
-    settings: Settings,
-    mean_frame: np.ndarray,
-    device: torch.device,
-    weights: Path | None = None,
-) -> tuple[dict[str, Any], list[Path]]:
-    """Judge predictions on held-out clips; return what `evaluation.json` holds under "open_loop", and the pictures written to `folder`.
+@dataclass(frozen=True)
+class OpenLoopOptions:
+    context: int = 36
+    """Frames that the model sees of a clip before it goes on alone."""
+    predict: int = 464
+    """Frames that it predicts; fewer where no recording is that long."""
+    clips: int = 100
+    """Clips to judge, at most, spread over the split."""
+    samples: int = 1
+    """Futures drawn of each clip; with several, the best of them is reported too."""
+    use_obs: str | None = None
+    """Which levels see the context, the bottom one first: TTF leaves out the top of three."""
+    weights: Path | None = None
+    """A folder with networks' weights, for LPIPS (alexnet.pth, lpips.pth) or FVD (i3d.pth)."""
 
-    `training` gives clips of the same length that the blend of the baselines is fitted on, `held_out` those to judge, anew at each
-    call; `weights` is a folder for LPIPS and FVD. Raises `UserError` when there are no clips.
-    """
-    blend = fit_blend(training, settings.context, mean_frame)
-    report = evaluate_open_loop(model, held_out(), settings, mean_frame, blend, device)
-    if weights is not None:
-        report["perceptual"] = perceptual_distances(weights, _pairs(model, held_out(), settings, device), device)
-    write_curves(folder / "open_loop_curves.png", report)
-    pictures = [folder / "open_loop_curves.png"]
-    for number, some in enumerate(_spread(held_out, sum(group["clips"] for group in report["groups"].values()))):
-        pictures += write_predictions(folder, f"open_loop_{number}", model, some, settings, device)
-    return report, pictures
+    def __post_init__(self) -> None:
+        at_least("open_loop", self, context=1, predict=1, clips=1, samples=1)
 
 
-def _pairs(model: Predictor, clips: Iterable[Clips], settings: Settings, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what came and what the model predicts."""
-    generator = torch.Generator(device).manual_seed(settings.seed)
-    for some in clips:
-        future = to_float(torch.from_numpy(some.frames[:, settings.context :]).to(device))
-        yield future, next(predict(model, some, settings, generator))
+class OpenLoop(Judge):
+    """PSNR and SSIM by frame ahead, of moving and frozen clips of every rate; LPIPS and FVD where there are weights; strips and films."""
+
+    name = "open_loop"
+    Options = OpenLoopOptions
+
+    def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
+        return None if isinstance(model, encoders.Predicts) else "it does not predict frames"
+
+    def check(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: OpenLoopOptions, out: Evaluation) -> None:
+        from evaluation.open_loop import Settings, check_settings
+        from evaluation.open_loop_clips import plan
+
+        check_settings(artifact.model, Settings(options.context, options.samples, options.use_obs), artifact.model.frame_shape)
+        if options.weights is not None and not options.weights.is_dir():
+            raise UserError(f"--open-loop.weights {options.weights}: is no folder")
+        plan(out, options.context, options.predict, options.clips)
+
+    def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: OpenLoopOptions, out: Evaluation) -> Numbers:
+        from evaluation.open_loop import Settings, evaluate_open_loop, fit_blend, pairs
+        from evaluation.open_loop_clips import plan
+        from evaluation.open_loop_pictures import write_curves, write_spread
+        from evaluation.perceptual import perceptual_distances
+
+        model, settings = artifact.model, Settings(options.context, options.samples, options.use_obs)
+        assert isinstance(model, encoders.Predicts)
+        planned = plan(out, options.context, options.predict, options.clips)
+        for note in planned.notes:
+            out.say(note)
+        mean = out.training_frames.mean
+        # once for the scores, once for the pictures, and once more for the distances that need weights
+        passes = 2 if options.weights is None else 3
+        with out.progress("predicting", planned.count * passes, "clips") as advance:
+            blend = fit_blend(planned.training(), settings.context, mean)
+            numbers = evaluate_open_loop(model, planned.held_out(advance), settings, mean, blend, out.device)
+            if options.weights is not None:
+                compared = pairs(model, planned.held_out(advance), settings, out.device)
+                numbers["perceptual"] = perceptual_distances(options.weights, compared, out.device)
+            out.wrote(write_curves(out.pictures / "open_loop_curves.png", numbers))
+            out.wrote(*write_spread(out.pictures, model, planned.held_out(advance), planned.count, settings, out.device))
+        _show(numbers, out)
+        return numbers
 
 
-def _spread(held_out: Callable[[], Iterable[Clips]], count: int) -> Iterator[Clips]:
-    """Yield single clips at equal distances."""
-    wanted = set(np.linspace(0, count - 1, min(_PICTURED, count)).round().astype(int).tolist())
-    number = 0
-    for some in held_out():
-        for row, clip in enumerate(some.frames):
-            if number in wanted:
-                yield Clips(clip[None], some.frames_per_second, None if some.actions is None else some.actions[row : row + 1])
-            number += 1
+def _show(numbers: dict[str, Any], out: Evaluation) -> None:
+    for name, group in numbers["groups"].items():
+        parts = list(group["rows"]["model"]["psnr_db"])
+        rows = [
+            (row, *(f"{scores['psnr_db'][part]:.2f} dB" for part in parts), f"{scores['ssim']['all']:.3f}")
+            for row, scores in group["rows"].items()
+        ]
+        title = f"Open loop after {numbers['context']} frames: {group['clips']} {name}"
+        out.table(title, ("", *(f"PSNR, {part}" for part in parts), "SSIM, all"), rows)
