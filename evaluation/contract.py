@@ -13,11 +13,8 @@ from torch import Tensor
 
 from encoders import EncoderArtifact
 from evaluation.evaluation import Evaluation
-from evaluation.judge import Judge, Numbers
+from evaluation.judge import RESERVED, Judge, Numbers
 from frames import FrameStore
-
-RESERVED = ("split", "store", "fingerprint", "baseline_store", "encoder", "limit", "run", "judges", "device", "threads")
-"""Names that `evaluation.json` or the command line has for something else."""
 
 
 def check_judge(judge: Judge, artifact: EncoderArtifact, store: FrameStore, options: Any = None) -> Numbers | None:
@@ -63,10 +60,18 @@ def _judged(judge: Judge, artifact: EncoderArtifact, store: FrameStore, options:
     _require(_is_same(before, model.state_dict()), "judge() must leave the model's weights and buffers as they were")
     _require(modes == [part.training for part in model.modules()], "judge() must leave the model in evaluation mode")
     _require(bool(numbers or out.files), "judge() must give numbers or pictures")
-    _require(isinstance(numbers, dict) and numbers == json.loads(json.dumps(numbers)), "judge() must give what JSON can hold")
+    _require(isinstance(numbers, dict) and _is_json(numbers), "judge() must give what JSON can hold")
     wrong = [value for value in _leaves(numbers) if isinstance(value, float) and not math.isfinite(value)]
     _require(not wrong, f"every number must be finite, got {wrong[:3]}")
     return numbers
+
+
+def _is_json(numbers: Numbers) -> bool:
+    try:
+        json.dumps(numbers)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_same(before: dict[str, Tensor], after: dict[str, Tensor]) -> bool:

@@ -20,6 +20,10 @@ Numbers = dict[str, Any]
 """What JSON can hold: numbers, words, lists and mappings of them."""
 
 
+RESERVED = ("split", "store", "fingerprint", "baseline_store", "encoder", "limit", "run", "judges", "device", "threads")
+"""Names that `evaluation.json` or the command line has for something else."""
+
+
 @dataclass(frozen=True)
 class NoOptions:
     """Of a judge that has nothing to choose."""

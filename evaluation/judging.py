@@ -10,9 +10,9 @@ import frames
 from encoders import EncoderArtifact, load_encoder
 from encoders.artifact import check_source
 from encoders.training.devices import available_threads, choose_device
-from evaluation.command import Options
 from evaluation.evaluation import Evaluation
 from evaluation.judge import Judge, Numbers, option_name
+from evaluation.options import Options
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say
@@ -26,12 +26,15 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
     out = _opened(options)
     artifact, store = out.artifact, out.store
     applying, left_out = applicable(judges, settings, artifact, store)
-    if left_out and (options.judges or not applying):
+    reasons = ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
+    if left_out and options.judges:
         raise UserError("; ".join(f"--judges {name}: {reason}" for name, reason in left_out.items()))
+    if not applying:
+        raise UserError(f"no judge applies: {reasons}")
     for name, judge in applying.items():
         judge.check(artifact, store, settings[name], out)
     if left_out:
-        say("left out: " + ", ".join(f"{name} ({reason})" for name, reason in left_out.items()))
+        say(f"left out: {reasons}")
     artifact.model.to(out.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     path = options.run / REPORT_FILE
     report = kept_numbers(path, _header(out))

@@ -2,7 +2,7 @@
 
 from importlib.metadata import EntryPoint, entry_points
 
-from evaluation.judge import Judge
+from evaluation.judge import RESERVED, Judge
 from foundation.errors import UserError, nearest
 
 GROUP = "minerl_perception.judges"
@@ -37,6 +37,8 @@ def _load(entry: EntryPoint) -> Judge:
         kind = entry.load()
     except (ImportError, AttributeError) as error:
         raise UserError(f"the package that adds the judge '{entry.name}' cannot be imported: {error}; mend or uninstall it") from error
+    if entry.name in RESERVED:
+        raise UserError(f"the entry point '{entry.name}' of {GROUP}: the name is taken; choose another")
     if not (isinstance(kind, type) and issubclass(kind, Judge)) or getattr(kind, "name", None) != entry.name:
         raise UserError(f"the entry point '{entry.name}' of {GROUP} is no subclass of evaluation.Judge with that name")
     return kind()

@@ -1,4 +1,4 @@
-"""train_encoder.py and evaluate_encoder.py: from a store to numbers and pictures, and every mistake in one line."""
+"""train_encoder.py: from a store to an encoder, and every mistake in one line."""
 
 import json
 from collections.abc import Callable
@@ -16,24 +16,16 @@ def short(store: Path, run: Path, preset: str = "debug") -> list[object]:
     return ["train_encoder.py", preset, "--store", store, "--run", run, "--threads", 1, "--device", "cpu"]
 
 
-def test_an_encoder_is_trained_and_judged_and_each_command_names_the_next(
+def test_an_encoder_is_trained_and_the_next_command_is_named(
     command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run = tmp_path / "run"
     assert command(*short(video_store, run), "--steps", 12, "--model.latent-dim", 5) == 0
     assert "next: python evaluate_encoder.py" in capsys.readouterr().err
     assert load_encoder(run).info.latents == {"mean": [5]}
-    assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", -1) == 2
-    assert command("evaluate_encoder.py", run, "--store", video_store, "--limit", 0) == 2
-    assert "--limit 0: must be 1 or more" in capsys.readouterr().err
-    assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1) == 0
-    printed = capsys.readouterr()
-    assert "next: python train_agent.py" in printed.err
+    assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1, "--judges", "reconstruction") == 0
     report = json.loads((run / "evaluation.json").read_text())
-    assert report["verdict"] in printed.out
-    assert report["frames"] > 0
-    assert len(report["kl_per_unit"]["mean"]) == 5
-    assert report["reconstruction"].keys() == report["mean_training_frame"].keys() == {"psnr_db", "mean_squared_error", "ssim"}
+    assert len(report["reconstruction"]["kl_per_unit"]["mean"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -87,19 +79,6 @@ def test_principal_components_need_no_steps(command: Command, video_store: Path,
     assert command(*short(video_store, tmp_path / "pca", "pca")[:6], "--model.latent-dim", 4) == 0
     artifact = load_encoder(tmp_path / "pca")
     assert (artifact.info.name, artifact.info.steps) == ("pca", 0)
-    assert command("evaluate_encoder.py", tmp_path / "pca", "--store", video_store, "--threads", 1) == 0
-    assert json.loads((tmp_path / "pca" / "evaluation.json").read_text())["gain_db"] > 0
-
-
-def test_a_baseline_from_another_store_than_the_training_store_is_said_to_be_one(
-    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert command(*short(video_store, tmp_path / "pca", "pca")[:6], "--model.latent-dim", 4) == 0
-    info = json.loads((tmp_path / "pca" / "encoder.json").read_text())
-    info["store"]["fingerprint"] = "what was there before"
-    (tmp_path / "pca" / "encoder.json").write_text(json.dumps(info))
-    assert command("evaluate_encoder.py", tmp_path / "pca", "--store", video_store, "--threads", 1) == 0
-    assert "the mean training frame is taken from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -110,7 +89,6 @@ def test_a_baseline_from_another_store_than_the_training_store_is_said_to_be_one
         (["train_encoder.py", "debug", "--store", "STORE", "--run", "RUN", "--model.frame-shape", "32", "32", "3"], "(64, 64, 3)"),
         (["train_encoder.py", "debug", "--store", "STORE", "--run", "RUN", "--training.learning-rate", "-1"], "learning_rate"),
         (["train_encoder.py", "debug", "--store", "STORE", "--run", "RUN", "--model.encoder", "8x4"], "'8x4'"),
-        (["evaluate_encoder.py", "NOWHERE", "--store", "STORE"], "encoder.json"),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(

@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from encoders import Batch, check_encoder, load_encoder, make_encoder
 from encoders.nvae import NVAE, NVAEHyperparameters
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
-from encoders.nvae.evaluating import group_information, importance_weighted_nll, informative_reading
 from encoders.nvae.flows import Flow
 from encoders.nvae.objective import balance, kl_weight, regularisation_weight
 from foundation.errors import UserError
@@ -255,31 +254,18 @@ def test_samples_follow_the_temperature() -> None:
     assert model.reconstruct_sample(random_frames(model)).shape == (3, 1, 3, 16, 16)
 
 
-def test_more_samples_tighten_the_bound() -> None:
-    model, frames = small().eval(), random_frames(small(), 2)
-    torch.manual_seed(0)
-    elbo = torch.stack([importance_weighted_nll(model, frames, 1) for _ in range(20)]).mean(0)
-    bound = importance_weighted_nll(model, frames, 40)
-    assert bound.dtype == torch.float64
-    assert (bound < elbo).all()
-    terms = torch.stack([model.loss(Batch(frames), 20)["negative_elbo"] for _ in range(20)])
-    assert elbo.mean().item() == pytest.approx(terms.mean().item(), rel=0.01)
-    with pytest.raises(ValueError, match="1 sample or more"):
-        importance_weighted_nll(model, frames, 0)
-
-
 def test_groups_tell_what_they_carry_and_which_reading_an_agent_should_get() -> None:
     model = small()
     silent, lively = torch.zeros(4), torch.tensor([3.0, 1.0, 0.2, 0.05])
-    groups = group_information(model, torch.cat([silent, lively, lively]))
+    groups = model.group_information({"pooled": torch.cat([silent, lively, lively])})
     assert [(group.scale, group.size, round(group.kl, 2), group.active_channels) for group in groups] == [
         (0, (4, 4), 0, 0),
         (1, (8, 8), 4.25, 3),
         (1, (8, 8), 4.25, 3),
     ]
-    assert informative_reading(model, torch.cat([lively, silent, silent])) == "top"
-    assert informative_reading(model, torch.cat([silent, lively, lively])) == "coarse"
-    assert informative_reading(small(coarse_scales=1), torch.cat([silent, lively, lively])) == "pooled"
+    assert model.informative_reading({"pooled": torch.cat([lively, silent, silent])}) == "top"
+    assert model.informative_reading({"pooled": torch.cat([silent, lively, lively])}) == "coarse"
+    assert small(coarse_scales=1).informative_reading({"pooled": torch.cat([silent, lively, lively])}) == "pooled"
 
 
 def test_the_debug_preset_trains_and_goes_on_where_it_stopped(video_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,30 +1,15 @@
 """Encoders are made by name, and a wrong name or hyperparameter is answered in words."""
 
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 import encoders.registry
-from encoders import encoder_names, make_encoder
+from encoders import check_encoder, encoder_names, load_encoder, make_encoder
 from encoders.conv_vae import ConvVAE
 from foundation.errors import UserError
 from foundation.presets import preset_names, to_dict
-
-
-class AnotherEncoder(ConvVAE):
-    """What a package from elsewhere would bring."""
-
-
-@pytest.fixture
-def another(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Entry(EntryPoint):
-        def load(self) -> type:
-            return AnotherEncoder
-
-    def entries(group: str) -> list[EntryPoint]:
-        return [Entry("another", f"{AnotherEncoder.__module__}:AnotherEncoder", group)]
-
-    monkeypatch.setattr(encoders.registry, "entry_points", entries)
 
 
 @pytest.mark.parametrize("preset", preset_names("encoder"))
@@ -38,10 +23,24 @@ def test_hyperparameters_override_the_preset_s() -> None:
     assert model.hyperparameters.encoder == make_encoder("conv_vae_small").hyperparameters.encoder
 
 
-def test_an_encoder_of_another_package_is_made_and_named(another: None) -> None:
-    assert isinstance(make_encoder("another", latent_dim=8), AnotherEncoder)
+def test_an_encoder_of_another_package_is_made_checked_and_named(another_encoder: None) -> None:
+    model = make_encoder("another", sides=3)
+    check_encoder(model)
+    assert model.latents == {"colour": (3,)}
     assert "another" in encoder_names()
-    assert encoders.registry.registered_name(AnotherEncoder()) == "another"
+    assert encoders.registry.registered_name(model) == "another"
+
+
+def test_an_encoder_of_another_package_is_trained_by_the_command(
+    another_encoder: None, command: Callable[..., int], video_store: Path, tmp_path: Path
+) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("encoder: another\nsteps: 4\ntraining: {batch_size: 4, learning_rate: 0.01, validation_every: 2}\n")
+    run = tmp_path / "run"
+    assert command("train_encoder.py", preset, "--store", video_store, "--run", run, "--threads", 1, "--device", "cpu") == 0
+    artifact = load_encoder(run)
+    assert (artifact.info.name, artifact.info.latents) == ("another", {"colour": [2]})
+    assert not list(run.glob("pictures/*"))
 
 
 def test_full_hyperparameters_make_the_same_encoder_without_a_preset() -> None:
@@ -62,6 +61,10 @@ def test_a_wrong_name_or_value_is_answered_with_the_key_and_the_nearest(name: st
         make_encoder(name, **options)
 
 
+class Unregistered(ConvVAE):
+    pass
+
+
 def test_a_class_registered_nowhere_is_refused_when_it_is_saved() -> None:
     with pytest.raises(UserError, match="entry points"):
-        encoders.registry.registered_name(AnotherEncoder())
+        encoders.registry.registered_name(Unregistered())

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import make_encoder
+from encoders import Batch, make_encoder
 from encoders.nvae import NVAE
-from encoders.nvae.evaluating import bound, information_verdict, log_weights, reading_information
 from evaluation.histogram import Histogram
-from evaluation.judges.hierarchy import judge_groups, judge_likelihood
+from evaluation.importance import bound, bound_likelihood, importance_weighted_nll, log_weights
+from evaluation.judges.hierarchy import judge_groups
 
 CPU = torch.device("cpu")
 
@@ -44,13 +44,26 @@ def test_a_coarser_histogram_counts_what_a_coarser_likelihood_sees() -> None:
 def test_the_bound_tightens_with_samples_and_its_elbo_is_of_the_same_draws(model: NVAE) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
     counted: list[int] = []
-    one = judge_likelihood(model, frames, 1, CPU, lambda amount=1, **_: counted.append(amount))
-    many = judge_likelihood(model, frames, 8, CPU, lambda amount=1, **_: None)
+    one = bound_likelihood(model, frames, 1, CPU, lambda amount=1, **_: counted.append(amount))
+    many = bound_likelihood(model, frames, 8, CPU, lambda amount=1, **_: None)
     assert sum(counted) == one["frames"] == 20
     assert one["importance_weighted_bits_per_dim"] == pytest.approx(one["elbo_bits_per_dim"], abs=1e-9)
     assert many["importance_weighted_bits_per_dim"] < many["elbo_bits_per_dim"]
     assert many["samples"] == 8
-    assert many == judge_likelihood(model, frames, 8, CPU, lambda amount=1, **_: None)
+    assert many == bound_likelihood(model, frames, 8, CPU, lambda amount=1, **_: None)
+
+
+def test_one_sample_is_the_elbo_and_more_tighten_the_bound(model: NVAE) -> None:
+    frames = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    elbo = torch.stack([importance_weighted_nll(model, frames, 1) for _ in range(20)]).mean(0)
+    bound = importance_weighted_nll(model, frames, 40)
+    assert bound.dtype == torch.float64
+    assert (bound < elbo).all()
+    terms = torch.stack([model.loss(Batch(frames), 20)["negative_elbo"] for _ in range(20)])
+    assert elbo.mean().item() == pytest.approx(terms.mean().item(), rel=0.01)
+    with pytest.raises(ValueError, match="1 sample or more"):
+        importance_weighted_nll(model, frames, 0)
 
 
 def test_the_bound_is_the_log_mean_of_weights() -> None:
@@ -64,7 +77,7 @@ def test_the_bound_is_the_log_mean_of_weights() -> None:
 def test_groups_and_readings_are_judged_by_the_kl_of_their_channels(model: NVAE) -> None:
     # groups of 4 channels: one at the coarsest size, two at the next
     kl = np.array([2.0, 0.05, 0.05, 0.05, *(1.0, 1.0, 0.0, 0.0), *(0.5, 0.5, 0.5, 0.0)])
-    report = judge_groups(model, kl)
+    report = judge_groups(model, {"pooled": kl.tolist()})
     assert [group["active_channels"] for group in report["groups"]] == [1, 2, 3]
     assert [group["scale"] for group in report["groups"]] == [0, 1, 1]
     assert report["groups"][1]["bits"] == pytest.approx(2 / math.log(2))
@@ -75,11 +88,12 @@ def test_groups_and_readings_are_judged_by_the_kl_of_their_channels(model: NVAE)
     assert report["verdict"].startswith("Recommended for agents: 'coarse' (6 of 12 channels), the first of top, coarse and pooled with")
     assert "train_agent.py --latents coarse" in report["verdict"]
     model.prefer("coarse")
-    assert information_verdict(model, torch.from_numpy(kl)).endswith("half of its channels active; they get it by default.")
-    assert [reading.size for reading in reading_information(model, torch.from_numpy(kl))] == [model.latents[n][0] for n in informative]
+    again = judge_groups(model, {"pooled": kl.tolist()})
+    assert again["verdict"].endswith("half of its channels active; they get it by default.")
+    assert {name: reading["size"] for name, reading in again["readings"].items()} == {name: model.latents[name][0] for name in informative}
 
 
 def test_where_nothing_is_informative_it_is_said(model: NVAE) -> None:
-    said = judge_groups(model, np.zeros(12))
+    said = judge_groups(model, {"pooled": [0.0] * 12})
     assert said["verdict"].startswith("Recommended for agents: 'pooled' (0 of 12 channels), for want of a reading with")
     assert said["recommended_latents"] == "pooled"

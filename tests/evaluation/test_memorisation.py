@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.judges.memorisation import memorisation_report, nearest_frames, neighbours_picture
+from evaluation.neighbours import memorisation_report, nearest_frames, neighbours_picture
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation.judges.open_loop import judge_predictions
 from evaluation.open_loop import Clips, Settings, evaluate_open_loop, fit_blend, is_frozen
-from evaluation.open_loop_pictures import write_predictions
+from evaluation.open_loop_pictures import write_curves, write_predictions, write_spread
 from foundation.errors import UserError
 
 CONTEXT, HORIZON = 3, 12
@@ -128,14 +127,13 @@ def test_strips_and_films_show_every_predicted_frame(tmp_path) -> None:
     assert np.abs(first[:, :48] - first[:, 48:96]).mean() < 3
 
 
-def test_predictions_are_judged_drawn_and_filmed(tmp_path) -> None:
-    mean = np.full((16, 16, 3), 0.5, np.float32)
+def test_a_few_clips_at_equal_distances_are_drawn_and_filmed(tmp_path) -> None:
     held_out = [clips(3), clips(3, still=True)]
-    report, pictures = judge_predictions(tmp_path, Noisy(0.1), [clips(seed=1)], lambda: held_out, Settings(CONTEXT), mean, CPU)
-    assert {group["clips"] for group in report["groups"].values()} == {3}
-    assert sorted(path.name for path in pictures) == sorted(path.name for path in tmp_path.iterdir())
-    assert len(pictures) == 1 + 2 * 4
-    assert cv2.imread(str(tmp_path / "open_loop_curves.png")).std() > 5
+    curves = write_curves(tmp_path / "curves.png", judged(Noisy(0.1), held_out))
+    pictures = write_spread(tmp_path, Noisy(0.1), held_out, 6, Settings(CONTEXT), CPU)
+    assert sorted(path.name for path in (curves, *pictures)) == sorted(path.name for path in tmp_path.iterdir())
+    assert len(pictures) == 2 * 4
+    assert cv2.imread(str(curves)).std() > 5
 
 
 @pytest.mark.parametrize(("use_obs", "message"), [("TT", "each of the 3 levels"), ("TXF", "a T or an F for every level")])

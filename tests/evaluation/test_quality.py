@@ -1,6 +1,7 @@
 """PSNR and SSIM are the field's, and an encoder is judged beside the mean training frame."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from encoders import EncoderArtifact, StoreReference, make_encoder, prepare
 from encoders.encoder import to_float
 from encoders.training.pictures import reconstructions, samples, spread_clips, traversals
 from encoders.training.validation import activity, collapse_verdict
-from evaluation.judges.reconstruction import evaluate, mean_frame
+from evaluation.evaluation import Evaluation
+from evaluation.held_out import HeldOut, TrainingFrames, mean_frame, measure
+from evaluation.judges.reconstruction import Reconstruction
 from evaluation.quality import psnr, ssim
 from foundation.errors import UserError
 
@@ -26,6 +29,13 @@ def artifact(tmp_path: Path, frames: np.ndarray, store: StoreReference) -> Encod
 def batches_of(frames: np.ndarray, fake_batches: type, size: int = 10) -> list:
     batch = type(next(fake_batches(frames, 1)))
     return [batch(frames[start : start + size][:, None]) for start in range(0, len(frames), size)]
+
+
+def judged(artifact: EncoderArtifact, found: HeldOut) -> dict[str, Any]:
+    """Return what the judge says of a pass over held-out frames."""
+    out = Evaluation(artifact, None, "val", None, Path(), CPU)  # type: ignore[arg-type]
+    out.held_out = found
+    return Reconstruction().judge(artifact, out.store, None, out)
 
 
 def test_ssim_is_scikit_image_s() -> None:
@@ -45,17 +55,18 @@ def test_a_frame_is_perfectly_similar_to_itself_even_when_smaller_than_the_windo
 
 def test_psnr_pools_the_squared_error_over_all_frames(artifact: EncoderArtifact, frames: np.ndarray, fake_batches: type) -> None:
     held_out = frames[192:]
-    report = evaluate(artifact, batches_of(held_out, fake_batches), mean_frame([frames[:192]]), CPU)
+    training = TrainingFrames(mean_frame([frames[:192]]))
+    report = judged(artifact, measure(artifact, batches_of(held_out, fake_batches), training, CPU))
     x = to_float(torch.from_numpy(held_out))
     restored = artifact.model.reconstruct(x[:, None])[:, 0]
     assert report["frames"] == 64
     pooled = peak_signal_noise_ratio(x.numpy(), restored.numpy(), data_range=1)
-    assert report["reconstruction"]["psnr_db"] == pytest.approx(pooled, abs=1e-3)
-    assert report["reconstruction"]["ssim"] == pytest.approx(float(ssim(x, restored).mean()), abs=1e-5)
+    assert report["psnr_db"] == pytest.approx(pooled, abs=1e-3)
+    assert report["ssim"] == pytest.approx(float(ssim(x, restored).mean()), abs=1e-5)
     baseline = np.broadcast_to(frames[:192].mean(0).transpose(2, 0, 1) / 255, x.shape)
     expected = peak_signal_noise_ratio(x.numpy(), baseline.astype(np.float32), data_range=1)
     assert report["mean_training_frame"]["psnr_db"] == pytest.approx(expected, abs=1e-3)
-    assert report["gain_db"] == pytest.approx(report["reconstruction"]["psnr_db"] - expected, abs=1e-3)
+    assert report["gain_db"] == pytest.approx(report["psnr_db"] - expected, abs=1e-3)
     assert f"{report['gain_db']:.1f} dB above the mean training frame's" in report["verdict"]
 
 
@@ -66,7 +77,7 @@ def test_an_encoder_that_sees_nothing_is_told_so(
     with torch.no_grad():
         model.to_posterior.weight.zero_()
     artifact = prepare(model, frames, tmp_path, store=store)
-    report = evaluate(artifact, batches_of(frames, fake_batches), mean_frame([frames]), CPU)
+    report = judged(artifact, measure(artifact, batches_of(frames, fake_batches), TrainingFrames(mean_frame([frames])), CPU))
     assert report["collapsed"]
     assert "COLLAPSED: only 0 of 4 units" in report["verdict"]
     assert "no better than the mean training frame" in report["verdict"]
@@ -74,7 +85,7 @@ def test_an_encoder_that_sees_nothing_is_told_so(
 
 def test_nothing_to_judge_on_is_an_error_in_words(artifact: EncoderArtifact, frames: np.ndarray) -> None:
     with pytest.raises(UserError, match="no frames"):
-        evaluate(artifact, [], mean_frame([frames]), CPU)
+        measure(artifact, [], TrainingFrames(mean_frame([frames])), CPU)
     with pytest.raises(UserError, match="no training frames"):
         mean_frame([])
 

@@ -31,7 +31,7 @@ def test_an_encoder_of_frames_recorded_through_the_client_serves_an_agent_for_20
     command("train_encoder.py", "conv_vae_tiny", "--store", store, "--run", encoder, "--steps", 150, "--threads", 1)
     command("evaluate_encoder.py", encoder, "--store", store, "--split", "val", "--threads", 1)
     judged = json.loads((encoder / "evaluation.json").read_text())
-    assert judged["gain_db"] > 0
+    assert judged["reconstruction"]["gain_db"] > 0
     evaluation = ("--evaluation.every", 2048, "--evaluation.episodes", 2, "--evaluation.final-episodes", 2)
     command("train_agent.py", "minerl_treechop", *game, "--encoder", encoder, "--steps", 2000, *evaluation, "--run", run)
     result = json.loads((run / "result.json").read_text())
