@@ -26,6 +26,7 @@ class WeightNormConv2d(nn.Conv2d):
 
     mask: Tensor | None
 
+    # the parameters are those of nn.Conv2d, a mask and a gain beside them
     def __init__(
         self,
         in_channels: int,
