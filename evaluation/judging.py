@@ -43,7 +43,8 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         report.pop(name, None)
         report |= {name: numbers} if numbers else {}
         write_atomically(path, json.dumps(report, indent=2) + "\n")
-    print("\n".join(["", *out.verdicts]))
+    if out.verdicts:
+        print("\n".join(["", *out.verdicts]))
     pictures = f", and in {out.pictures}: {', '.join(file.name for file in out.files)}" if out.files else ""
     say(f"wrote {path}{pictures}")
     say(f"next: python train_agent.py voxel_treechop --encoder {options.run} --run RUN2")
