@@ -2,8 +2,14 @@
 
 import sys
 
-from comparison.command import compare
 from foundation.command import run
 
+
+def main() -> int:
+    from comparison.command import compare
+
+    return compare(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    run(lambda: compare(sys.argv[1:]))
+    run(main)

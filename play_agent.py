@@ -2,8 +2,14 @@
 
 import sys
 
-from agents.playing import play
 from foundation.command import run
 
+
+def main() -> int:
+    from agents.playing import play
+
+    return play(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    run(lambda: play(sys.argv[1:]))
+    run(main)

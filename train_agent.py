@@ -2,8 +2,14 @@
 
 import sys
 
-from agents.command import train
 from foundation.command import run
 
+
+def main() -> int:
+    from agents.command import train
+
+    return train(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    run(lambda: train(sys.argv[1:]))
+    run(main)

@@ -3,7 +3,13 @@
 import sys
 
 from foundation.command import run
-from search.command import tune
+
+
+def main() -> int:
+    from search.command import tune
+
+    return tune(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    run(lambda: tune(sys.argv[1:]))
+    run(main)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from encoders.encoder import Predicts as Predicts
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
+    from encoders.training.data import TrainingData as TrainingData
+    from encoders.training.devices import Placement as Placement
     from encoders.training.loop import train as train
 
 _HOME = {
@@ -30,7 +32,9 @@ _HOME = {
     "Generates": "encoder",
     "HasGroups": "encoder",
     "Predicts": "encoder",
+    "Placement": "training.devices",
     "StoreReference": "artifact",
+    "TrainingData": "training.data",
     "check_encoder": "contract",
     "encoder_names": "registry",
     "load_encoder": "artifact",

@@ -1,11 +1,15 @@
 """Encoders by name: presets, built-in architectures, and those of other packages."""
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from __future__ import annotations
 
-from encoders.encoder import Encoder
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
 from foundation.errors import UserError, nearest
 from foundation.presets import build, preset_names, read_preset
+
+if TYPE_CHECKING:
+    from encoders.encoder import Encoder
 
 GROUP = "minerl_perception.encoders"
 BUILT_IN = {
@@ -46,6 +50,9 @@ def make_architecture(name: str, hyperparameters: dict[str, Any]) -> Encoder:
 
 def encoder_class(name: str) -> type[Encoder]:
     """Return the class registered under `name`; raise `UserError` where there is none."""
+    # here, for commands look up names before their options are read, and torch takes seconds to import
+    from encoders.encoder import Encoder
+
     known = architectures()
     if name not in known:
         raise UserError(f"no encoder architecture named '{name}': {nearest(name, known)}; if a package adds it, install that package")

@@ -1,22 +1,90 @@
-"""How every command ends: a user's mistake is one line and status 2."""
+"""How every command starts and ends: status 2 and one line for a user's mistake, 130 for Ctrl-C, no traceback for either.
 
+A root script imports this module and nothing else, and passes `run` a function that imports the command: what goes wrong while the rest
+is imported is handled as well. So this module imports next to nothing, and older Pythons than the product's can read it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from foundation.errors import UserError
 
+OLDEST_PYTHON = (3, 11)
+_MOMENT = 0.05
+_NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
+
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit with its status; print a `UserError` as one line and exit 2; Ctrl-C exits 130."""
+    """Call `main` and exit with its status; print a `UserError` as one line and exit 2; Ctrl-C exits 130.
+
+    An interpreter that is too old, or without the project's packages, ends with one line that names the remedy, and status 1. A reader
+    of the output that goes away, such as `head`, ends the command with status 0.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        sys.exit(_wrong_interpreter(f"Python {'.'.join(map(str, sys.version_info[:3]))}"))
+    sys.unraisablehook = _interrupt_again
     try:
-        status = main() or 0
+        status = _status(main)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
     except BrokenPipeError:
-        sys.stderr.close()
+        _discard_output()
         status = 0
+    except (KeyboardInterrupt, Exception) as error:
+        if _was_interrupted(error):
+            status = 128 + signal.SIGINT
+        elif isinstance(error, ModuleNotFoundError) and error.name in _NEEDED_BY_EVERY_COMMAND:
+            status = _wrong_interpreter(str(error))
+        else:
+            raise
     sys.exit(status)
+
+
+def _status(main: Callable[[], int | None]) -> int | str | None:
+    """Call `main` and return its status, or that of a `SystemExit`, once what it printed is written out.
+
+    A pipe that is closed shows itself then. At the interpreter's own end nobody could handle it any more.
+    """
+    try:
+        status: int | str | None = main() or 0
+    except SystemExit as ended:
+        status = ended.code
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return status
+
+
+def _wrong_interpreter(reason: str) -> str:
+    return f"error: this interpreter lacks what the project needs ({reason}); run: make setup, then .venv/bin/python {sys.argv[0]}"
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether an exception comes from a Ctrl-C: in the middle of an import, Python may turn it into an error of another kind."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeat a Ctrl-C that came in a destructor or a callback, where Python would print a traceback and go on."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # a moment later, for at once it would come in this very function
+        again = threading.Timer(_MOMENT, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _discard_output() -> None:
+    """Let what is still buffered for standard output and error go nowhere, at the interpreter's end too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)

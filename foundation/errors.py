@@ -1,7 +1,8 @@
 """The one exception that means "the user can mend this"."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -13,6 +14,9 @@ class UserError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name: the nearest known one, or all of them."""
+    # here, for every command imports this module before it can take a Ctrl-C
+    from difflib import get_close_matches
+
     known = sorted(known)
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     if close:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-OLDEST_PYTHON = (3, 11)
+from foundation.command import OLDEST_PYTHON
+
 IMPORT_SECONDS = 90.0
 RAY_SECONDS = 120.0
 PROGRAM_SECONDS = 20.0

@@ -1,28 +1,49 @@
 """Frame stores: recordings and rollouts in, frames, clips and batches out."""
 
-from frames.batches import FrameBatch, FrameBatches, in_order, sample_frames, sample_sequences, side_by_side
-from frames.building.build import BuildSummary, build_store
-from frames.players import WanderingPlayer, wanders_in
-from frames.resize import resize_frames
-from frames.rollouts import Player, RandomPlayer, record
-from frames.storage.format import Episode
-from frames.store import FrameStore
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "BuildSummary",
-    "Episode",
-    "FrameBatch",
-    "FrameBatches",
-    "FrameStore",
-    "Player",
-    "RandomPlayer",
-    "WanderingPlayer",
-    "build_store",
-    "in_order",
-    "record",
-    "resize_frames",
-    "sample_frames",
-    "sample_sequences",
-    "side_by_side",
-    "wanders_in",
-]
+if TYPE_CHECKING:
+    from frames.batches import FrameBatch as FrameBatch
+    from frames.batches import FrameBatches as FrameBatches
+    from frames.batches import in_order as in_order
+    from frames.batches import sample_frames as sample_frames
+    from frames.batches import sample_sequences as sample_sequences
+    from frames.batches import side_by_side as side_by_side
+    from frames.building.build import BuildSummary as BuildSummary
+    from frames.building.build import build_store as build_store
+    from frames.players import WanderingPlayer as WanderingPlayer
+    from frames.players import wanders_in as wanders_in
+    from frames.resize import resize_frames as resize_frames
+    from frames.rollouts import Player as Player
+    from frames.rollouts import RandomPlayer as RandomPlayer
+    from frames.rollouts import record as record
+    from frames.storage.format import Episode as Episode
+    from frames.store import FrameStore as FrameStore
+
+_HOME = {
+    "BuildSummary": "building.build",
+    "Episode": "storage.format",
+    "FrameBatch": "batches",
+    "FrameBatches": "batches",
+    "FrameStore": "store",
+    "Player": "rollouts",
+    "RandomPlayer": "rollouts",
+    "WanderingPlayer": "players",
+    "build_store": "building.build",
+    "in_order": "batches",
+    "record": "rollouts",
+    "resize_frames": "resize",
+    "sample_frames": "batches",
+    "sample_sequences": "batches",
+    "side_by_side": "batches",
+    "wanders_in": "players",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    # OpenCV and gymnasium take half a second to import: command lines are read before
+    if name not in _HOME:
+        raise AttributeError(f"module 'frames' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"frames.{_HOME[name]}"), name)

@@ -1,7 +1,7 @@
 """A player for MineRL's action dictionary that sees more of a world than chance does."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -58,7 +58,7 @@ class WanderingPlayer:
         self._rate = float(random.normal(0, 3 if keys else 8))
 
 
-def wanders_in(space: gymnasium.Space) -> bool:
+def wanders_in(space: gymnasium.Space) -> TypeGuard[spaces.Dict]:
     """Say whether an environment's actions are a dictionary that a `WanderingPlayer` can fill in."""
     return isinstance(space, spaces.Dict) and {"camera", "forward", "attack"} <= set(space.spaces)
 

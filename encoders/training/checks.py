@@ -11,24 +11,24 @@ import torch
 from encoders.artifact import INFO_FILE
 from encoders.encoder import Encoder
 from encoders.registry import registered_name
-from encoders.training.devices import check_threads
+from encoders.training.devices import Placement, check_threads
 from encoders.training.pictures import spread_clips
 from encoders.training.run_record import CONFIG_FILE
 from encoders.training.validation import to_batch
 from foundation.errors import UserError
 
 
-def check_request(model: Encoder, folder: Path, steps: int, threads: int | None, compiled: bool) -> None:
+def check_request(model: Encoder, folder: Path, steps: int, placement: Placement) -> None:
     """Raise `UserError` for a model that is not trained, options that are none, and a folder that training would spoil."""
     name = registered_name(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"a '{name}' is computed, not trained: use encoders.prepare")
     if steps < 1:
         raise UserError(f"--steps {steps}: must be 1 or more")
-    check_threads(threads)
+    check_threads(placement.threads)
     if (folder / INFO_FILE).exists() and not (folder / CONFIG_FILE).exists():
         raise UserError(f"{folder}: holds an encoder that no run here has made, and training would overwrite it; choose another folder")
-    if compiled and type(model).compile_scan is Encoder.compile_scan:
+    if placement.compiled and type(model).compile_scan is Encoder.compile_scan:
         raise UserError(f"--compile: a '{name}' has no recurrence to compile; leave it out")
 
 

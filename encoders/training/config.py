@@ -1,10 +1,12 @@
-"""The `training:` part of a preset."""
+"""The `training:` part of a preset, and what else is chosen by name. Without torch: command lines are read before it is imported."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from foundation.errors import UserError
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,43 @@
-"""Where to compute: `auto`, `cpu` or `cuda`, with how many threads and in which precision."""
+"""Where to compute: `auto`, `cpu` or `cuda`, with how many threads, in which precision and with which other processes."""
 
 import os
 import re
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
+from encoders.training.config import Precision
+from encoders.training.parallel import ALONE, Ranks
 from foundation.errors import UserError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+AskedToStop = Callable[[], int | None]
+
+
+def _nobody_asks() -> int | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how the training loop computes."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    threads: int | None = None
+    """None: those of the run so far, or an equal share of the CPUs."""
+    compiled: bool = False
+    """Have torch.compile fuse a recurrent model's scan."""
+    precision: Precision = "auto"
+    """auto: bfloat16 autocast on CUDA and float32 on the CPU. Validation is always in float32."""
+    ranks: Ranks = ALONE
+    """This process among those that train together."""
+    asked_to_stop: AskedToStop = _nobody_asks
+    """Returns a signal's number once the run is to stop, for processes that no signal reaches."""
+
+
+HERE = Placement()
+"""This process alone, on the best device there is."""
 
 
 def choose_device(name: str) -> torch.device:

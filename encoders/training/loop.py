@@ -2,10 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from encoders.artifact import (
     INFO_FILE,
     EncoderArtifact,
-    StoreReference,
     drawn_rows,
     load_encoder,
     read_info,
@@ -26,10 +24,10 @@ from encoders.encoder import Batch, Encoder, Generates, batch_norms
 from encoders.registry import registered_name
 from encoders.training.checks import check_batch, check_request
 from encoders.training.config import TrainingConfig, learning_rate
-from encoders.training.devices import Precision, autocast, available_threads, choose_device
+from encoders.training.data import TrainingData
+from encoders.training.devices import HERE, Placement, autocast, available_threads, choose_device
 from encoders.training.diagnosis import remedy, what_is_not_finite
 from encoders.training.metrics import MetricsLog
-from encoders.training.parallel import ALONE, Ranks
 from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
 from encoders.training.run_record import agree, recorded
 from encoders.training.signals import stop_requests
@@ -50,66 +48,45 @@ _MATCHING_FRAMES = 512
 _SHOWN = ("loss", "kl", "beta")
 
 
-class Batches(Protocol):
-    """An endless iterator with a saved position, over batches with `.frames` uint8 (B, T, H, W, C) and `.actions` or None."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-    def __next__(self) -> Any: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
 def train(
     model: Encoder,
-    batches: Batches,
-    validation: Callable[[], Iterable[Any]],
+    data: TrainingData,
     folder: str | Path,
     config: TrainingConfig,
     *,
     steps: int,
-    sample: Callable[[], Any],
-    store: StoreReference,
-    device: str = "auto",
-    threads: int | None = None,
-    compiled: bool = False,
-    precision: Precision = "auto",
     weights: str | Path | None = None,
-    ranks: Ranks = ALONE,
-    asked_to_stop: Callable[[], int | None] = lambda: None,
+    placement: Placement = HERE,
 ) -> EncoderArtifact:
     """Train `model` until `steps` optimizer steps are done in all, and write the best averaged weights as an artifact.
 
-    `validation()` gives the finite batches of held-out recordings; `sample()` one batch of training frames, in sequences for models with
-    memory, for the statistics of the readings. With a run in `folder`, it goes on from its last checkpoint. `compiled` has torch.compile
-    fuse a recurrent model's scan. `precision` "auto" is bfloat16 autocast on CUDA and float32 on the CPU; validation is in float32.
-    A new run starts from the `weights` of another one's folder, if one is named.
-
-    With several `ranks`, every process calls this with its own part of the batches; the first one validates and writes, all return the
-    artifact. `asked_to_stop` returns a signal's number once the run is to stop, for processes that no signal reaches.
+    With a run in `folder`, it goes on from its last checkpoint. A new run starts from the `weights` of another one's folder, if one is
+    named. Where `placement` has several ranks, every process calls this with its own part of the batches; the first one validates and
+    writes, all return the artifact.
 
     Raises `UserError` when the model refuses such batches, the run in `folder` was started with other settings, another process is at
     it or it has diverged, and `SystemExit` (128 + n) after saving when signal n asked to stop.
     """
-    folder = Path(folder)
-    check_request(model, folder, steps, threads, compiled)
-    chosen = choose_device(device)
-    check_batch(model, validation, config.batch_size // ranks.size)
+    folder, ranks = Path(folder), placement.ranks
+    check_request(model, folder, steps, placement)
+    device = choose_device(placement.device)
+    check_batch(model, data.validation, config.batch_size // ranks.size)
     with exclusive_lock(folder, "training") if ranks.leads else nullcontext():
-        threads = threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
-        settings: dict[str, Any] = {"encoder": registered_name(model), "steps": steps, "device": str(chosen), "threads": threads}
+        threads = placement.threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
+        settings: dict[str, Any] = {"encoder": registered_name(model), "steps": steps, "device": str(device), "threads": threads}
         settings |= _asked_for(
-            compile=compiled or None,
-            precision=None if precision == "auto" else precision,
+            compile=placement.compiled or None,
+            precision=None if placement.precision == "auto" else placement.precision,
             workers=ranks.size if ranks.size > 1 else None,
             weights=None if weights is None else _started_from(Path(weights), model, folder),
         )
-        settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(store)}
+        settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(data.store)}
         if ranks.leads:
             agree(folder, settings, defaults={"training": to_dict(TrainingConfig())})
         ranks.wait()
         torch.set_num_threads(threads)
-        training = _Run(model, batches, validation, folder, config, sample, store, chosen, precision, ranks, asked_to_stop)
-        if compiled:
+        training = _Run(model, data, folder, config, placement)
+        if placement.compiled:
             model.compile_scan()
         if ranks.leads:
             artifact = training.until(steps)
@@ -134,28 +111,14 @@ def _started_from(weights: Path, model: Encoder, folder: Path) -> dict[str, Any]
 
 
 class _Run:
-    def __init__(
-        self,
-        model: Encoder,
-        batches: Batches,
-        validation: Callable[[], Iterable[Any]],
-        folder: Path,
-        config: TrainingConfig,
-        sample: Callable[[], Any],
-        store: StoreReference,
-        device: torch.device,
-        precision: Precision,
-        ranks: Ranks,
-        asked_to_stop: Callable[[], int | None],
-    ) -> None:
-        self.batches, self.validation, self.folder, self.config = batches, validation, folder, config
-        self.sample, self.store, self.device, self.precision = sample, store, device, precision
-        self.ranks, self.asked_to_stop = ranks, asked_to_stop
-        self.state = TrainingState(model, config, device, ranks)
+    def __init__(self, model: Encoder, data: TrainingData, folder: Path, config: TrainingConfig, placement: Placement) -> None:
+        self.data, self.folder, self.config, self.placement = data, folder, config, placement
+        self.ranks, self.device = placement.ranks, choose_device(placement.device)
+        self.state = TrainingState(model, config, self.device, self.ranks)
         self.position = 0
         if (folder / RESUME_FILE).exists():
             self.position, batches_state = self.state.load(folder)
-            batches.load_state_dict(batches_state)
+            data.batches.load_state_dict(batches_state)
         self.validated: tuple[int, Validation] | None = None
         self.matching: np.ndarray | None = None
         self.skips_in_a_row = 0
@@ -173,7 +136,7 @@ class _Run:
             with stop_requests() as stop, progress_bar("training", steps, done=state.step) as advance:
                 while state.step < steps:
                     self._step_and_record(advance, last=state.step == steps - 1)
-                    number = self.ranks.first_says(stop.number or self.asked_to_stop() or 0)
+                    number = self.ranks.first_says(stop.number or self.placement.asked_to_stop() or 0)
                     if number:
                         self._save_and_stop(number)
                 self._save()
@@ -215,10 +178,10 @@ class _Run:
         torch.manual_seed(config.seed * _SEED_STRIDE + state.step + self.ranks.rank * _RANK_STRIDE)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step)
-        batch = to_batch(next(self.batches), self.device)
+        batch = to_batch(next(self.data.batches), self.device)
         state.remember()
         state.model.train()
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.placement.precision):
             terms = self._loss(batch)
         state.optimizer.zero_grad()
         terms["loss"].backward()
@@ -293,13 +256,13 @@ class _Run:
         if self.validated is not None and self.validated[0] == state.step:
             return self.validated[1]
         self._match_statistics()
-        found = validate(state.averaged, self.validation(), state.step, self.device)
+        found = validate(state.averaged, self.data.validation(), state.step, self.device)
         if not math.isfinite(found.terms["negative_elbo"]):
             wrong = what_is_not_finite(found.terms, state.averaged)
             raise UserError(self._diverged(f"the validation after step {state.step} is not finite: {wrong}"))
         self.validated = (state.step, found)
         if isinstance(state.averaged, Generates):
-            picture = reconstructions(state.averaged, spread_clips(self.validation()), self.device)
+            picture = reconstructions(state.averaged, spread_clips(self.data.validation()), self.device)
             write_png(self.folder / "pictures" / "reconstructions.png", picture)
             self.log.picture(state.step, "reconstructions", picture)
         units = ", ".join(
@@ -314,7 +277,7 @@ class _Run:
         if not self.config.ema_decay or not batch_norms(self.state.averaged):
             return
         if self.matching is None:
-            clips = self.sample().frames[:, : self.state.model.clip_length]
+            clips = self.data.sample().frames[:, : self.state.model.clip_length]
             self.matching = clips[drawn_rows(len(clips), _MATCHING_FRAMES // clips.shape[1], self.config.seed)]
         size = min(self.config.batch_size, len(self.matching))
         batches = [ShownClips(self.matching[at : at + size]) for at in range(0, len(self.matching) - size + 1, size)]
@@ -322,7 +285,7 @@ class _Run:
 
     def _checkpoint(self) -> None:
         self.state.seconds = time.monotonic() - self.started
-        self.state.save(self.folder, self.log.position, self.batches.state_dict())
+        self.state.save(self.folder, self.log.position, self.data.batches.state_dict())
 
     def _close(self) -> EncoderArtifact:
         """Judge the last weights too, and write the best as the artifact.
@@ -335,14 +298,14 @@ class _Run:
         assert state.best is not None, "every validation that returns is finite"
         best = state.averaged
         best.load_state_dict(state.best.weights)
-        seen = self.sample()
+        seen = self.data.sample()
         statistics = reading_statistics(best, seen.frames, seen.actions)
-        clips = spread_clips(self.validation())
+        clips = spread_clips(self.data.validation())
         write_pictures(self.folder / "pictures", best, clips, statistics, self.device)
-        found = validate(best, self.validation(), state.best.step, self.device)
+        found = validate(best, self.data.validation(), state.best.step, self.device)
         best.prefer(best.informative_reading({name: torch.from_numpy(kl) for name, kl in found.kl_per_unit.items()}))
         metrics = {"step": float(state.best.step), **state.best.metrics}
-        artifact = save_encoder(self.folder, best, statistics, self.store, steps=state.step, validation=metrics)
+        artifact = save_encoder(self.folder, best, statistics, self.data.store, steps=state.step, validation=metrics)
         say(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
         if state.skipped:
             say(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")

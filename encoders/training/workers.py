@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
+from encoders.training.devices import AskedToStop
 from encoders.training.parallel import Ranks, join, leave
 from encoders.training.signals import stop_requests
 from foundation.errors import UserError
 from foundation.progress import console, say
 
-AskedToStop = Callable[[], int | None]
 Work = Callable[[Any, str, Ranks, AskedToStop], None]
 
 _ROOT = Path(__file__).resolve().parents[2]

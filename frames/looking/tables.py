@@ -1,9 +1,10 @@
 """The figures of a store as tables for a terminal."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
@@ -19,6 +20,14 @@ _MOST_LETTERS = 16
 _TRIMMED = {"lead": "at the start", "tail": "at the end", "frozen": "frozen"}
 _LOOKS = ("frames", "frames/s", "brightness", "dark", "frozen")
 _VALUES = escape("values, or min … 5% [median] 95% … max")
+
+# piped into a file or a program, lines keep their length
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+
+
+def print_line(line: str) -> None:
+    """Print a line on standard output, brackets as they are."""
+    console.print(printable(line), markup=False, soft_wrap=True)
 
 
 def store_tables(figures: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import StoreReference, load_encoder, make_encoder, prepare
+from encoders import Placement, StoreReference, TrainingData, load_encoder, make_encoder, prepare, train
 from encoders.nvae import NVAE
 from encoders.training.config import TrainingConfig
-from encoders.training.loop import train
 from encoders.training.validation import activity, collapse_verdict, is_collapsed
 from foundation.errors import UserError
 
@@ -95,8 +94,8 @@ def test_training_ends_with_the_informative_reading_as_the_default_and_says_so(
         model.groups[0].posterior_head.bias.zero_()
     model.groups[0].posterior_head.requires_grad_(False)
     config = TrainingConfig(batch_size=8, learning_rate=1e-3, validation_every=2, checkpoint_every=2)
-    options = {"steps": 2, "store": store, "threads": 1, "device": "cpu"}
-    artifact = train(model, batches, lambda: [sample], tmp_path, config, sample=lambda: sample, **options)
+    data = TrainingData(batches, lambda: [sample], lambda: sample, store)
+    artifact = train(model, data, tmp_path, config, steps=2, placement=Placement(device="cpu", threads=1))
     default = artifact.model.reading(None)
     assert default != "top"
     assert f"agents get the latents '{default}' by default" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from encoders import Encoder, StoreReference, make_encoder, train
+from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, train
 from encoders.training.config import TrainingConfig
 from encoders.training.parallel import Ranks, join, leave, synchronised
 from encoders.training.state import read_resume
@@ -51,19 +51,13 @@ def trained(folder: Path, frames: np.ndarray, fakes: Any, ranks: Ranks, steps: i
     """Train a tiny conv VAE whose latents are not drawn; other ranks than the first start from other weights."""
     torch.manual_seed(ranks.rank)
     model = make_encoder("conv_vae", **fakes.MODEL)
-    train(
-        model,
+    data = TrainingData(
         Part(fakes.FakeBatches(frames[:192], 8), ranks.rank, ranks.size, blank_at),  # type: ignore[arg-type]
         lambda: [fakes.FakeBatch(frames[240:][:, None])],
-        folder,
-        CONFIG,
-        steps=steps,
-        sample=lambda: fakes.FakeBatch(frames[:64][:, None]),
-        store=StoreReference("some/store", "f1", 20.0, "squash"),
-        threads=1,
-        device="cpu",
-        ranks=ranks,
+        lambda: fakes.FakeBatch(frames[:64][:, None]),
+        StoreReference("some/store", "f1", 20.0, "squash"),
     )
+    train(model, data, folder, CONFIG, steps=steps, placement=Placement(device="cpu", threads=1, ranks=ranks))
     return model
 
 

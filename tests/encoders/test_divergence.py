@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from encoders import EncoderArtifact, load_encoder, make_encoder, train
+from encoders import EncoderArtifact, Placement, TrainingData, load_encoder, make_encoder, train
 from encoders.conv_vae import ConvVAE
 from encoders.training.config import TrainingConfig
 from encoders.training.state import read_resume
@@ -136,18 +136,9 @@ def train_nvae(frames: Frames, store: Any, fake_batches: Any) -> Train:
             batch_size=8, learning_rate=5e-3, optimizer="adamax", ema_decay=0.95, validation_every=5, checkpoint_every=5, log_every=5
         )
         torch.manual_seed(0)
-        return train(
-            nvae(),
-            Blank(fake_batches(frames[:192], 8), every, killed_at),
-            lambda: held_out(frames),
-            folder,
-            config,
-            steps=steps,
-            sample=lambda: Shown(seen(frames)),
-            store=store,
-            threads=1,
-            device="cpu",
-        )
+        batches = Blank(fake_batches(frames[:192], 8), every, killed_at)
+        data = TrainingData(batches, lambda: held_out(frames), lambda: Shown(seen(frames)), store)  # type: ignore[arg-type]
+        return train(nvae(), data, folder, config, steps=steps, placement=Placement(device="cpu", threads=1))
 
     return run
 

@@ -17,7 +17,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from encoders import EncoderArtifact, load_encoder, make_encoder, train
+from encoders import EncoderArtifact, TrainingData, load_encoder, make_encoder, train
 from encoders.conv_vae import ConvVAE
 from encoders.training.config import TrainingConfig, ema_decay, learning_rate
 from encoders.training.metrics import MetricsLog
@@ -294,9 +294,9 @@ def test_a_model_that_refuses_the_frames_is_one_error_before_anything_is_written
 
 
 def test_pca_is_not_trained(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 1, "sample": lambda: None, "store": None}
+    data = TrainingData(None, list, lambda: None, None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="computed, not trained"):
-        train(make_encoder("pca"), None, list, tmp_path / "run", TrainingConfig(), **options)  # type: ignore[arg-type]
+        train(make_encoder("pca"), data, tmp_path / "run", TrainingConfig(), steps=1)
     assert not (tmp_path / "run").exists()
 
 

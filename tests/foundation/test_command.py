@@ -1,5 +1,12 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from foundation import command
 from foundation.command import run
 from foundation.errors import UserError, nearest
 
@@ -25,3 +32,81 @@ def test_a_bug_is_not_hidden_as_a_users_mistake():
 def test_the_nearest_name_is_offered_and_all_of_them_otherwise():
     assert nearest("conv_va", ["conv_vae", "pca"]) == "did you mean 'conv_vae'?"
     assert nearest("zzz", ["b", "a"]) == "known: a, b"
+
+
+@pytest.fixture
+def heeding():
+    """Tests that were started in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding")
+def test_a_ctrl_c_that_became_another_error_is_still_a_ctrl_c(capsys):
+    class Field:
+        def __set_name__(self, owner, name):
+            signal.raise_signal(signal.SIGINT)
+
+    def main():
+        # Python 3.11 makes a RuntimeError of what __set_name__ raises
+        type("Owner", (), {"field": Field()})
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == ""
+
+
+def script(code: str, *options: str, **keywords) -> subprocess.CompletedProcess:
+    """Run a program with `run` in an interpreter of its own."""
+    code = f"import sys\nfrom foundation.command import run\n{code}\nrun(main)\n"
+    words = [sys.executable, *options, "-c", code]
+    return subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=60, cwd=Path(__file__).resolve().parents[2], **keywords)
+
+
+@pytest.mark.usefixtures("heeding")
+def test_a_ctrl_c_in_a_destructor_is_not_lost():
+    code = """
+import signal, time
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+def main():
+    Last()
+    time.sleep(30)
+"""
+    ended = script(code)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("statement", ["print('line\\n' * 100_000)", "print('one line')", "print('one line'); sys.exit(0)"])
+def test_a_reader_that_goes_away_is_no_error(statement):
+    # the read end is closed already: however little is written, nobody takes it
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = script(f"def main():\n    {statement}", stdout=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_an_interpreter_without_the_packages_is_told_which_one_has_them():
+    ended = script("def main():\n    import tyro", "-S", "-E", stdout=subprocess.DEVNULL)
+    assert ended.returncode == 1
+    assert "No module named 'tyro'" in ended.stderr
+    assert "make setup, then .venv/bin/python" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_module_that_only_some_commands_need_is_a_bug_where_it_is_missing():
+    def main():
+        import no_such_module  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        run(main)
+
+
+def test_an_old_python_is_told_which_one_has_the_packages(monkeypatch, capsys):
+    monkeypatch.setattr(command.sys, "version_info", (3, 8, 10))
+    with pytest.raises(SystemExit, match=r"Python 3\.8\.10.*make setup"):
+        run(lambda: 0)

@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import json
 import subprocess
@@ -14,12 +13,9 @@ import pytest
 from foundation.command import run
 from frames import FrameStore
 from frames.storage import format
+from pretraining.frames_command import make
 
 ROOT = Path(__file__).resolve().parents[2]
-_SPEC = importlib.util.spec_from_file_location("make_frames", ROOT / "make_frames.py")
-COMMAND = importlib.util.module_from_spec(_SPEC)
-sys.modules["make_frames"] = COMMAND
-_SPEC.loader.exec_module(COMMAND)
 
 
 def script(*arguments: object) -> subprocess.CompletedProcess:
@@ -33,7 +29,7 @@ def make_frames(*arguments: object, folder: Path = ROOT) -> subprocess.Completed
     stdout, stderr, command = io.StringIO(), io.StringIO(), ["make_frames.py", *map(str, arguments)]
     with mock.patch.object(sys, "argv", command), chdir(folder), redirect_stdout(stdout), redirect_stderr(stderr):
         with pytest.raises(SystemExit) as ended:
-            run(COMMAND.main)
+            run(lambda: make(command[1:]))
     return subprocess.CompletedProcess(command, ended.value.code, stdout.getvalue(), stderr.getvalue())
 
 
@@ -140,6 +136,7 @@ def test_the_exit_status_tells_what_was_left_out(tmp_path, source):
         (["inspect", "--store", "nowhere"], "no such frame store"),
         (["verify", "--store", "README.md"], "README.md"),
         (["build", "--source", "VoxelTreechp-v0", "--store", "x"], "VoxelTreechop-v0"),
+        (["build", "--source", "no_such_module:Env-v0", "--store", "x"], "module 'no_such_module'"),
         (["build", "--source", "VoxelTreechop-v0", "--store", "x", "--drop-lead", "3"], "--drop-lead is for recordings"),
         (["build", "--source", "docs", "--store", "x", "--frames", "10"], "--frames is for environments, and docs holds recordings"),
         (["build", "--source", "docs", "--store", "x", "--layout", "videoes"], "did you mean 'videos'?"),

@@ -7,23 +7,16 @@ from pathlib import Path
 import pytest
 
 from agents.run.options import read_command
+from comparison import demo
 from comparison.config import ComparisonConfig
 from foundation.errors import UserError
 from foundation.presets import build, preset_names, read_preset
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def demo(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    import demo
-
-    return demo
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("preset", preset_names("demo"))
-def test_every_demo_asks_for_what_the_comparison_understands(demo, preset, tmp_path):
+def test_every_demo_asks_for_what_the_comparison_understands(preset, tmp_path):
     config = build(demo.Demo, {**read_preset("demo", preset), "run": str(tmp_path)})
     script, *options = config.commands()["Train agents and compare"]
     assert (ROOT / script).is_file()
@@ -33,28 +26,27 @@ def test_every_demo_asks_for_what_the_comparison_understands(demo, preset, tmp_p
     assert set(comparison.controls) == {"pixels", "untrained", "pca"}
 
 
-def test_recordings_take_the_place_of_the_voxel_world(demo, tmp_path):
+def test_recordings_take_the_place_of_the_voxel_world(tmp_path):
     config = build(demo.Demo, {**read_preset("demo", "voxel"), "run": str(tmp_path), "recordings": str(tmp_path)})
     collect = config.commands()["Collect frames"]
     assert collect[collect.index("--source") + 1] == str(tmp_path)
     assert "--frames" not in collect
 
 
-def test_a_missing_folder_of_recordings_is_named_before_anything_runs(demo, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["demo.py", "--run", str(tmp_path / "run"), "--recordings", str(tmp_path / "none")])
+def test_a_missing_folder_of_recordings_is_named_before_anything_runs(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        demo.main()
+        demo.demonstrate(["--run", str(tmp_path / "run"), "--recordings", str(tmp_path / "none")])
     assert not (tmp_path / "run").exists()
 
 
 def test_a_stopped_demo_waits_until_its_stage_has_saved(tmp_path):
-    (tmp_path / "demo.py").write_text((ROOT / "demo.py").read_text())
     stage = "import signal, sys, time\n"
     stage += "def save(*_):\n    time.sleep(0.5); print('saved', flush=True); sys.exit(143)\n"
     stage += "signal.signal(signal.SIGTERM, save); print('ready', flush=True); time.sleep(60)\n"
     (tmp_path / "stage.py").write_text(stage)
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import demo; sys.exit(demo.run_stage(['stage.py']))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    code = "import sys; from pathlib import Path; from comparison import demo; demo.ROOT = Path(sys.argv[1])\n"
+    code += "sys.exit(demo.run_stage(['stage.py']))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
     assert process.communicate(timeout=30)[0] == "saved\n"

@@ -1,0 +1,101 @@
+"""The command `demo.py`, behind its door: the main job, end to end, from frames to encoders compared by episode return.
+
+It runs the product's own commands one after the other and prints each as you would type it. Rerunning resumes.
+"""
+
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foundation.errors import UserError
+from foundation.presets import command_line
+from foundation.progress import console
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DEMO = """The main job, end to end. Running the command again resumes."""
+
+
+@dataclass
+class Demo:
+    """What the demo runs, and how long."""
+
+    run: Path
+    """Folder for all that the demo makes."""
+    environment: str
+    """Environment whose frames are recorded."""
+    task: str
+    """Preset of configs/env/ that the agents play."""
+    frames: int
+    """Frames to record."""
+    encoder: str
+    """Preset of configs/encoder/."""
+    encoder_steps: int
+    agent: str
+    """Preset of configs/agent/."""
+    agent_steps: int
+    seeds: int
+    controls: list[str] = field(default_factory=lambda: ["pixels", "untrained", "pca"])
+    evaluation_every: int = 3000
+    """Agent steps between two points of a learning curve."""
+    final_episodes: int = 16
+    """Evaluation episodes of each finished agent."""
+    recordings: Path | None = None
+    """A folder of MineRL recordings to pretrain on instead."""
+
+    def commands(self) -> dict[str, list[str]]:
+        """Return the stages by name, each the arguments of one of the product's commands."""
+        store, encoder = str(self.run / "frames"), str(self.run / "encoder")
+        source = ["--source", str(self.recordings)] if self.recordings else ["--source", self.environment, "--frames", str(self.frames)]
+        training = [self.encoder, "--store", store, "--run", encoder, "--steps", str(self.encoder_steps)]
+        comparison = [self.task, "--agent", self.agent, "--encoders", encoder, "--controls", *self.controls, "--seeds", str(self.seeds)]
+        comparison += ["--steps", str(self.agent_steps), "--evaluation.every", str(self.evaluation_every)]
+        comparison += ["--evaluation.final-episodes", str(self.final_episodes), "--run", str(self.run / "comparison")]
+        return {
+            "Collect frames": ["make_frames.py", "build", *source, "--store", store],
+            "Pretrain an encoder": ["train_encoder.py", *training],
+            "Evaluate the encoder": ["evaluate_encoder.py", encoder, "--store", store],
+            "Train agents and compare": ["compare_encoders.py", *comparison],
+        }
+
+
+def demonstrate(argv: Sequence[str]) -> int:
+    """Run the stages; a failing one ends the demo with its status."""
+    if not argv or argv[0].startswith("--"):
+        argv = ["voxel", *argv]
+    demo = command_line("demo", Demo, DEMO, argv)
+    if demo.recordings and not demo.recordings.is_dir():
+        raise UserError(f"{demo.recordings}: no such folder; RECORDINGS must name a folder of MineRL recordings or videos")
+    begun = time.monotonic()
+    stages = demo.commands()
+    for number, (name, arguments) in enumerate(stages.items(), 1):
+        console.rule(f"[bold]{number}/{len(stages)}  {name}")
+        console.print(f"$ python {shlex.join(arguments)}", style="dim", soft_wrap=True)
+        status = run_stage(arguments)
+        # 1 says that some recordings could not be read: listed on screen, and the rest is worth going on with
+        if status and not (arguments[0] == "make_frames.py" and status == 1):
+            return status
+    minutes = (time.monotonic() - begun) / 60
+    console.rule("[bold]Done")
+    print(f"The demo took {minutes:.1f} minutes. The report: {(demo.run / 'comparison' / 'report.html').resolve()}")
+    return 0
+
+
+def run_stage(arguments: list[str]) -> int:
+    """Run one command and return its status. A signal is the command's to handle: it saves, and the demo waits for that."""
+    stage = subprocess.Popen([sys.executable, str(ROOT / arguments[0]), *arguments[1:]])
+    # Ctrl-C reaches the command by itself, from the terminal
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: stage.terminate()),
+    }
+    try:
+        return stage.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

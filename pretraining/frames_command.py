@@ -1,0 +1,163 @@
+"""The command `make_frames.py`, behind its door: its `build`, from recordings or from an environment, and the way to its other parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from foundation.env_options import PREFIX, Scalar, take_env_options
+from foundation.errors import UserError
+from foundation.presets import parse
+from frames.looking.options import Export, Inspect, Verify
+
+if TYPE_CHECKING:
+    from frames import BuildSummary
+
+MAKE = """Make frame stores and look at them: recordings or rollouts in, one folder of frames out.
+
+Options of an environment that is played: build ... --env.NAME VALUE, such as --env.server voxel (docs/minerl.md)."""
+
+_FOR_RECORDINGS = ("layout", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """Build a store from a folder of recordings, or from an environment that is played."""
+
+    source: str
+    """A folder of recordings of any layout (docs/frame_formats.md), a single file, or an environment's id: VoxelTreechop-v0,
+    MineRLTreechop-v0, ...; its own options are given as --env.NAME VALUE."""
+    store: Path
+    """The store to write."""
+    layout: str | None = None
+    """Look only for recordings of this layout: minerl, vpt, cwvae, malmo, lmdb, npy, hdf5, videos or pictures."""
+    frame_size: tuple[int, int] = (64, 64)
+    """Height and width that frames are resized to."""
+    resize: Literal["squash", "crop"] = "squash"
+    """squash changes the aspect ratio, crop cuts the centre."""
+    split: Literal["by-recording", "train", "val", "test"] = "by-recording"
+    """Put everything into one split, or draw a split for each recording whose source does not say it."""
+    val: float = 0.1
+    """Share of the recordings to validate on."""
+    test: float = 0.0
+    """Share of the recordings to test on."""
+    manifest: Path | None = None
+    """A CSV file that says for each file what to leave out, its split, its frame count and its hash."""
+    drop_lead: int = 0
+    """Leave out so many frames at the start of every recording that the manifest has no number for."""
+    drop_tail: int = 0
+    """Leave out so many frames at the end of every recording that the manifest has no number for."""
+    thin_frozen: int | None = None
+    """Keep at most so many frames of a stretch where nothing moves."""
+    keep_duplicates: bool = False
+    """Keep recordings that are the same as another or contained in one."""
+    append: bool = False
+    """Add the recordings of the source to a finished store."""
+    workers: int | None = None
+    """How many recordings to decode at a time; as many as there are cores if not given."""
+    frames: int = 20_000
+    """Environment: how many frames to collect."""
+    episode_frames: int = 500
+    """Environment: how many frames an episode has at most."""
+    seed: int = 0
+    """Environment: what the worlds and players follow from."""
+    debug: bool = False
+    """End in seconds: three recordings, or 300 frames."""
+
+
+def make(argv: Sequence[str]) -> int:
+    """Build, inspect, verify or export a store; return the exit status: 1 where some recordings were left out."""
+    words, options = take_env_options(argv)
+    command = parse(Build | Inspect | Verify | Export, MAKE, words)
+    if isinstance(command, Build):
+        return build(command, options)
+    if options:
+        raise UserError(f"{PREFIX}{next(iter(options))} is for build from an environment: leave it out")
+    # here and below, for OpenCV takes a while to import
+    from frames.looking.command import check, cut, inspect
+
+    if isinstance(command, Inspect):
+        return inspect(command)
+    return check(command) if isinstance(command, Verify) else cut(command)
+
+
+def build(config: Build, options: dict[str, Scalar]) -> int:
+    """Build a store and say what went in and what did not; return the exit status."""
+    from envs.registry import is_environment_id
+    from frames.looking.tables import left_out_lines, print_line
+
+    environment = not Path(config.source).exists() and is_environment_id(config.source)
+    if options and not environment:
+        raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
+    summary = _from_environment(config, options) if environment else _from_recordings(config)
+    for line in left_out_lines(summary.left_out, summary.trimmed, f"python make_frames.py inspect --store {summary.path} --json FILE"):
+        print_line(line)
+    held = f"{summary.frames:,} frames of {summary.episodes:,} episodes"
+    if summary.finished_before:
+        print_line(f"{summary.path} was finished before: {held}; nothing to do")
+        if summary.left_out:
+            print_line("to try again what was left out, build into another store path")
+    else:
+        before = [f"{summary.held:,} before"] if summary.held else []
+        before += [f"{summary.kept:,} from an earlier run"] if summary.kept else []
+        parts = f" ({', '.join([f'{summary.decoded:,} decoded', *before])})" if before else ""
+        print_line(f"wrote {summary.path}: {held}{parts} in {summary.seconds:.0f} s")
+    print_line(f"next: python make_frames.py inspect --store {summary.path}")
+    print_line(f"      python train_encoder.py conv_vae_small --store {summary.path} --run RUN")
+    return summary.status
+
+
+def _from_recordings(config: Build) -> "BuildSummary":
+    if Path(config.source).exists():
+        _refuse(config, _FOR_ENVIRONMENTS, f"is for environments, and {config.source} holds recordings")
+    if config.workers is not None and config.workers < 1:
+        raise UserError(f"--workers {config.workers}: must be at least 1")
+    from frames import build_store
+    from frames.curation.cleaning import Cleaning
+
+    return build_store(
+        config.source,
+        config.store,
+        layout=config.layout,
+        frame_size=config.frame_size,
+        resize=config.resize,
+        split=config.split,
+        val=config.val,
+        test=config.test,
+        limit=3 if config.debug else None,
+        workers=config.workers,
+        cleaning=Cleaning(
+            manifest=config.manifest,
+            drop_lead=config.drop_lead,
+            drop_tail=config.drop_tail,
+            thin_frozen=config.thin_frozen,
+            keep_duplicates=config.keep_duplicates,
+        ),
+        append=config.append,
+    )
+
+
+def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummary":
+    _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
+    from pretraining.collecting import collect
+
+    return collect(
+        config.source,
+        options,
+        path=config.store,
+        frames=300 if config.debug else config.frames,
+        seed=config.seed,
+        episode_frames=50 if config.debug else config.episode_frames,
+        frame_size=config.frame_size,
+        resize=config.resize,
+        split=config.split,
+        val=config.val,
+        test=config.test,
+    )
+
+
+def _refuse(config: Build, options: Sequence[str], why: str) -> None:
+    for name in options:
+        if getattr(config, name) != getattr(Build, name):
+            raise UserError(f"--{name.replace('_', '-')} {why}: leave it out")

@@ -1,0 +1,128 @@
+"""An encoder from the frames of a store: trained, or computed where there is nothing to train."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+import frames
+from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
+from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_source, read_info
+from encoders.training.checks import check_request
+from encoders.training.devices import choose_device
+from encoders.training.parallel import Ranks
+from encoders.training.state import RESUME_FILE
+from foundation.errors import UserError
+from foundation.files import exclusive_lock
+from foundation.presets import to_dict
+from foundation.progress import say
+from frames.loading import hold, prefetch
+from pretraining.options import TrainOptions
+
+
+def make_encoder_of(options: TrainOptions, placement: Placement) -> None:
+    """Train the encoder, or compute it where there is nothing to train, and write it to the run's folder."""
+    store, model = _opened(options)
+    if _is_computed(model):
+        _compute(store, model, options)
+    else:
+        _train(store, model, options, placement)
+
+
+def placement_of(options: TrainOptions) -> Placement:
+    """Return where the options say that a process alone trains."""
+    return Placement(device=options.device, threads=options.threads, compiled=options.compile, precision=options.precision)
+
+
+def check_trained_together(options: TrainOptions) -> None:
+    """Raise `UserError` before any worker starts for what would end all of them."""
+    store, model = _opened(options)
+    if _is_computed(model):
+        raise UserError(f"--workers {options.workers}: a '{options.encoder}' is computed, not trained; leave it out")
+    check_request(model, options.run, options.steps, placement_of(options))
+    _batches(store, model, options, Ranks(0, options.workers))
+
+
+def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
+    """Return the store and a new model that fits it."""
+    store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
+    torch.manual_seed(options.training.seed)
+    model = make_encoder(options.encoder, **to_dict(options.model))
+    _check_fit(model, store, options.stride)
+    return store, model
+
+
+def _is_computed(model: Encoder) -> bool:
+    return next(model.parameters(), None) is None
+
+
+def _check_fit(model: Encoder, store: frames.FrameStore, stride: int) -> None:
+    """Raise `UserError` unless the store has frames, and actions, as the model takes them; say which episodes are too short."""
+    if stride < 1:
+        raise UserError(f"--stride {stride}: must be 1 or more")
+    remedy = "give --model.frame-shape and --model.action-size as the store has them, or build another store"
+    check_source(model, store.path, store.frame_shape, store.action_size, remedy)
+    reach = (model.clip_length - 1) * stride + 1
+    short = [episode for episode in store.episodes if episode.length < reach or (reach > 1 and not episode.ordered)]
+    if short:
+        lost = sum(episode.length for episode in short)
+        say(f"{len(short)} of {len(store.episodes)} episodes ({lost:,} frames) are shorter than a clip of {reach} frames and are not used")
+
+
+def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, placement: Placement) -> None:
+    """Train on the store's `train` split and validate on its `val` split."""
+    config, device = options.training, choose_device(placement.device)
+    drawn = _batches(store, model, options, placement.ranks)
+
+    def validation() -> Iterable[Any]:
+        clips = max(1, config.validation_frames // model.clip_length)
+        return frames.in_order(store, "val", config.batch_size, model.clip_length, clips, stride=options.stride)
+
+    # a store without recordings to validate on is told now, not at the first validation
+    validation()
+    with hold(drawn, device) if options.frames_in == "device" else prefetch(drawn, device) as batches:
+        data = TrainingData(batches, validation, lambda: _sample(store, model, options), _reference(store, options))
+        train(model, data, options.run, config, steps=options.steps, weights=options.weights, placement=placement)
+
+
+def _compute(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> None:
+    """Fit a model that has nothing to train, such as principal components."""
+    for option in ("weights", "compile"):
+        if getattr(options, option):
+            raise UserError(f"--{option}: a '{options.encoder}' is computed, not trained; leave it out")
+    with exclusive_lock(options.run, "making an encoder"):
+        if (options.run / RESUME_FILE).exists():
+            raise UserError(f"{options.run}: holds a training run; choose another folder")
+        if (options.run / INFO_FILE).exists() and read_info(options.run).name != options.encoder:
+            raise UserError(f"{options.run}: holds an encoder of another kind ({read_info(options.run).name}); choose another folder")
+        seen = _sample(store, model, options)
+        reference = _reference(store, options)
+        prepare(model, seen.frames, options.run, store=reference, seed=options.training.seed, actions=seen.actions)
+
+
+def _batches(store: frames.FrameStore, model: Encoder, options: TrainOptions, ranks: Ranks) -> frames.FrameBatches:
+    """Return one worker's part of the endless shuffled batches."""
+    config = options.training
+    return frames.FrameBatches(
+        store,
+        "train",
+        config.batch_size,
+        model.clip_length,
+        config.seed,
+        stride=options.stride,
+        flip=config.flip,
+        rank=ranks.rank,
+        ranks=ranks.size,
+    )
+
+
+def _sample(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> frames.FrameBatch:
+    """Return at most 16,384 training frames, in sequences for models with memory."""
+    if model.initial_state(1):
+        return frames.sample_sequences(store, "train", STATISTICS_FRAMES, options.training.seed, options.stride)
+    return frames.FrameBatch(frames.sample_frames(store, "train", STATISTICS_FRAMES, options.training.seed)[:, None])
+
+
+def _reference(store: frames.FrameStore, options: TrainOptions) -> StoreReference:
+    rate = store.frames_per_second / options.stride
+    return StoreReference(str(options.store.absolute()), store.fingerprint, rate, store.meta["resize"])
