@@ -3,7 +3,7 @@
 from frames.batches import FrameBatch, FrameBatches, in_order, sample_frames, sample_sequences, side_by_side
 from frames.building.build import BuildSummary, build_store
 from frames.players import WanderingPlayer, wanders_in
-from frames.rates import Strides, nearest_strides
+from frames.rates import Strides
 from frames.resize import resize_frames
 from frames.rollouts import Player, RandomPlayer, record
 from frames.storage.format import Episode
@@ -21,7 +21,6 @@ __all__ = [
     "WanderingPlayer",
     "build_store",
     "in_order",
-    "nearest_strides",
     "record",
     "resize_frames",
     "sample_frames",

@@ -85,7 +85,6 @@ class FrameBatches:
             "weights": weights,
             "batch_size": batch_size,
             "flip": flip,
-            **self._joined_actions(),
         }
 
     def __iter__(self) -> Iterator[FrameBatch]:
@@ -113,11 +112,6 @@ class FrameBatches:
             frames[plan.flipped] = frames[plan.flipped, :, :, ::-1]
         known = [part for part in actions if part is not None]
         return FrameBatch(frames, np.concatenate(known) if known else None)
-
-    def _joined_actions(self) -> dict[str, str]:
-        """Tell positions in batches whose actions are of all ticks from those of old, whose actions were of the last tick alone."""
-        skips = any((strides.of_episode > 1).any() for strides in self.strides)
-        return {"actions": "of all ticks"} if skips and _actions(self.stores[0], self.clip_length) else {}
 
     def _say_rates(self) -> None:
         for store, strides in zip(self.stores, self.strides, strict=True):

@@ -1,18 +1,12 @@
 """Clips of one rate from recordings of several: how many recorded frames each goes on from a clip's frame to the next."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from frames.storage.format import Episode
-
-if TYPE_CHECKING:
-    from frames.store import FrameStore
 
 # 29.97 is 30, and the times of a recorder that was busy are not exact; 24 is not 25
 _TOLERANCE = 0.02
@@ -52,17 +46,6 @@ def common_rate(episodes: Iterable[Episode]) -> float | None:
         return round(float(seconds[_multiples(rates, rate) > 0].sum()), 6), frames[rate]
 
     return max(frames, key=serves) if frames else None
-
-
-def nearest_strides(store: FrameStore, rate: float) -> Strides:
-    """Return the strides at which a store's clips have `rate` frames a second, or what comes nearest where no recording can have it.
-
-    This is how an encoder is judged, and a control is made, at the rate that it was trained at; the result tells the rate that it is.
-    """
-    wanted = store.strides_at(rate)
-    if store.strided("all", wanted):
-        return wanted
-    return store.strides(max(1, round(store.frames_per_second / rate)))
 
 
 def rates_line(path: Path, episodes: Sequence[Episode], strides: Strides, split: str) -> str | None:

@@ -98,6 +98,14 @@ class FrameStore:
         """Return the strides that give clips of `rate` frames a second, 0 for the episodes that cannot have it."""
         return strides_at(self.episodes, rate)
 
+    def nearest_strides(self, rate: float) -> Strides:
+        """Return the strides that give clips of `rate` frames a second, or what comes nearest where no recording can have it.
+
+        This is how an encoder is judged, and a control made, at the rate that it was trained at; the result tells the rate that it is.
+        """
+        wanted = self.strides_at(rate)
+        return wanted if self.strided("all", wanted) else self.strides(max(1, round(self.frames_per_second / rate)))
+
     def strided(self, split: str, stride: int | Strides) -> list[tuple[Episode, int]]:
         """Return the ordered episodes of a split that have clips at a stride, each with its own: recorded frames from one to the next."""
         steps = self.strides(stride).of_episode.tolist()
