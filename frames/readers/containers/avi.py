@@ -89,14 +89,17 @@ def _streams(file: BinaryIO, at: int, end: int) -> list[tuple[bytes, int, int]]:
     return found
 
 
-def _frames(file: BinaryIO, at: int, end: int, size: int, whole: bool) -> list[tuple[int, int]]:
-    """Return (number of the stream, bytes) of each piece of a stream; raise `Damaged` where one does not end, or is none."""
+def _frames(file: BinaryIO, at: int, end: int, size: int, whole: bool, nested: bool = False) -> list[tuple[int, int]]:
+    """Return (number of the stream, bytes) of each piece of a stream; raise `Damaged` where one does not end, or is none.
+
+    Pieces may be grouped in lists, and these hold no others.
+    """
     found: list[tuple[int, int]] = []
     for name, start, stop in _chunks(file, at, end):
         if stop > size + 1:
             raise cut_off(size, stop)
-        if name == b"LIST":
-            found += _frames(file, start + 4, stop, size, whole)
+        if name == b"LIST" and not nested:
+            found += _frames(file, start + 4, stop, size, whole, nested=True)
         elif name[:2].isdigit() and name[2:].lower() in (b"dc", b"db"):
             found.append((int(name[:2]), stop - start))
         elif not name and whole:

@@ -43,6 +43,14 @@ class Listing:
 NOTHING_LISTED = Listing()
 
 
+def leading(times: np.ndarray, first_key: int) -> np.ndarray:
+    """Return bool (F,): which frames, in the order in which they are stored, need one from before the first key frame.
+
+    A recording that was cut from another without encoding it, or that joined a stream, begins with frames that nothing can decode.
+    """
+    return (np.arange(len(times)) < first_key) | (times < times[first_key])
+
+
 def cut_off(size: int, needed: int) -> Damaged:
     """Say that a file ends before what it announces."""
     return Damaged(f"truncated: {size:,} of {needed:,} bytes")

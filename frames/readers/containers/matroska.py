@@ -6,28 +6,29 @@ from typing import BinaryIO
 
 import numpy as np
 
-from frames.readers.containers.listing import MOST_FRAMES, Damaged, Listing, cut_off
+from frames.readers.containers.listing import MOST_FRAMES, Damaged, Listing, cut_off, leading
 
 _EBML, _SEGMENT, _CLUSTER, _INFO, _TRACKS = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0x1549A966, 0x1654AE6B
 # what may follow a cluster of unknown length: seek head, cues, chapters, tags, attachments
 _AFTER_CLUSTER = {_EBML, _SEGMENT, _CLUSTER, _INFO, _TRACKS, 0x114D9B74, 0x1C53BB6B, 0x1043A770, 0x1254C367, 0x1941A469}
-_TIMESTAMP, _SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
+_TIMESTAMP, _SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK, _REFERENCE = 0xE7, 0xA3, 0xA0, 0xA1, 0xFB
 _TIMESTAMP_SCALE = 0x2AD7B1
 _TRACK, _NUMBER, _TYPE, _CODEC, _ENCODINGS, _VIDEO = 0xAE, 0xD7, 0x83, 0x86, 0x6D80, 1
 _NANOSECOND, _USUAL_SCALE = 1e-9, 1_000_000
-_LACED, _VP8_SHOWN, _LONGEST_VALUE = 0x06, 0x10, 8
+_KEY, _LACED, _VP8_SHOWN, _LONGEST_VALUE = 0x80, 0x06, 0x10, 8
 
 Element = tuple[int, int, int | None]
 
 
 @dataclass
 class _Found:
-    """The first segment: the scale of its times in nanoseconds, its first video track, and the times of that track's frames."""
+    """The first segment: its unit of time in nanoseconds, its first video track, and for each frame of it the time and if it is key."""
 
     scale: int = _USUAL_SCALE
     track: int | None = None
     is_vp8: bool = False
     times: list[int] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
     elements: int = 0
 
 
@@ -48,7 +49,9 @@ def look(file: BinaryIO, size: int) -> Listing:
     if found is None or not found.times:
         return Listing()
     second = found.scale * _NANOSECOND
-    return Listing(np.sort(np.array(found.times, np.int64)) * second, second)
+    times = np.array(found.times, np.int64)
+    doubtful = int(leading(times, found.keys.index(True)).sum()) if any(found.keys) else 0
+    return Listing(np.sort(times) * second, second, doubtful)
 
 
 def _element(file: BinaryIO, at: int) -> Element | None:
@@ -140,15 +143,15 @@ def _read_cluster(file: BinaryIO, at: int, stop: int | None, outer: tuple[int, b
         elif identity == _SIMPLE_BLOCK:
             _take_block(file, start, began, found)
         elif identity == _BLOCK_GROUP:
-            for kind, begin, _ in _children(file, start, after):
-                if kind == _BLOCK:
-                    _take_block(file, begin, began, found)
+            parts = {kind: begin for kind, begin, _ in _children(file, start, after)}
+            if _BLOCK in parts:
+                _take_block(file, parts[_BLOCK], began, found, is_key=_REFERENCE not in parts)
         _count(found)
         at = after
     return end
 
 
-def _take_block(file: BinaryIO, at: int, began: int, found: _Found) -> None:
+def _take_block(file: BinaryIO, at: int, began: int, found: _Found, is_key: bool = False) -> None:
     """Take a block of the video track: its track, the time since its cluster's (2 bytes, signed), its flags, its frames."""
     file.seek(at)
     head = file.read(13)
@@ -160,12 +163,14 @@ def _take_block(file: BinaryIO, at: int, began: int, found: _Found) -> None:
     if found.is_vp8 and not flags & _LACED and not first & _VP8_SHOWN:
         return
     time = began + int.from_bytes(head[wide : wide + 2], "big", signed=True)
-    found.times += [time] * (first + 1 if flags & _LACED else 1)
+    count = first + 1 if flags & _LACED else 1
+    found.times += [time] * count
+    found.keys += [is_key or bool(flags & _KEY)] * count
 
 
 def _count(found: _Found) -> None:
     found.elements += 1
-    if found.elements > MOST_FRAMES:
+    if found.elements + len(found.times) > MOST_FRAMES:
         raise Damaged("damaged: has more parts than a recording")
 
 

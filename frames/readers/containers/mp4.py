@@ -3,13 +3,13 @@
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 
-from frames.readers.containers.listing import MOST_FRAMES, Damaged, Listing, cut_off
+from frames.readers.containers.listing import MOST_FRAMES, Damaged, Listing, cut_off, leading
 
 _PARTS = {b"ftyp", b"styp", b"moov", b"moof", b"mfra", b"mdat", b"free", b"skip", b"wide", b"udta", b"uuid", b"meta", b"sidx", b"pnot"}
 # An index takes about 16 bytes a frame: this is a recording of months
@@ -74,17 +74,19 @@ def _listing(file: BinaryIO, boxes: list[Box]) -> Listing:
     track = _video_track(index)
     if track is None:
         return Listing()
-    times = _sample_times(_inside(track.content, b"mdia", b"minf", b"stbl"))
-    parts = [_content(file, box) for box in boxes if box[0] == b"moof"]
+    table = _inside(track.content, b"mdia", b"minf", b"stbl")
+    times = _sample_times(table)
+    early = leading(times, min(_first_key(table), len(times) - 1)) if len(times) else np.zeros(0, bool)
+    parts = (_content(file, box) for box in boxes if box[0] == b"moof")
     times = np.concatenate([times, *_fragment_times(parts, track.number, _usual_duration(index, track.number))])
     if not len(times):
         return Listing()
-    shown, passed = [], 0.0
+    shown, passed, doubtful = [], 0.0, 0
     for length, begin in _edits(track):
-        inside = times[(times >= begin) & (times < (begin + length if length else np.inf))]
-        shown.append(np.sort(inside) - begin + passed)
-        passed += length
-    return Listing(np.concatenate([np.empty(0), *shown]) / track.scale, 1 / track.scale)
+        inside = (times >= begin) & (times < (begin + length if length else np.inf))
+        shown.append(np.sort(times[inside]) - begin + passed)
+        passed, doubtful = passed + length, doubtful + int(early[inside[: len(early)]].sum())
+    return Listing(np.concatenate([np.empty(0), *shown]) / track.scale, 1 / track.scale, doubtful)
 
 
 def _content(file: BinaryIO, box: Box) -> bytes:
@@ -141,6 +143,14 @@ def _sample_times(table: bytes) -> np.ndarray:
         return times
 
 
+def _first_key(table: bytes) -> int:
+    """Return the number of the first sample that needs no other (stss); without such a table none does."""
+    for keys in _parts(table, b"stss"):
+        count = struct.unpack_from(">I", keys, 4)[0]
+        return max(0, struct.unpack_from(">I", keys, 8)[0] - 1) if count else 0
+    return 0
+
+
 def _runs(box: bytes, count: int) -> np.ndarray:
     """Expand (how many, value) pairs to a value for each of `count` samples."""
     pairs = np.frombuffer(box, ">i4", 2 * struct.unpack_from(">I", box, 4)[0], 8).reshape(-1, 2).astype(np.int64)
@@ -159,9 +169,9 @@ def _usual_duration(index: bytes, number: int) -> int:
     return 0
 
 
-def _fragment_times(parts: list[bytes], number: int, usual: int) -> Iterator[np.ndarray]:
+def _fragment_times(parts: Iterable[bytes], number: int, usual: int) -> Iterator[np.ndarray]:
     """Yield when the samples of each fragment (moof) of a track are shown."""
-    now = 0
+    now = count = 0
     for part in parts:
         for content in _parts(part, b"traf"):
             head = _inside(content, b"tfhd")
@@ -175,6 +185,9 @@ def _fragment_times(parts: list[bytes], number: int, usual: int) -> Iterator[np.
                 now = struct.unpack_from(">Q" if began[:1] == b"\1" else ">I", began, 4)[0]
             for run in _parts(content, b"trun"):
                 durations, later = _run(run, duration)
+                count += len(durations)
+                if count > MOST_FRAMES:
+                    raise ValueError("more samples than a recording has")
                 yield now + np.cumsum(durations) - durations + later
                 now += int(durations.sum())
 

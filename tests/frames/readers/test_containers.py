@@ -19,11 +19,12 @@ def table(kind: bytes, *rows: tuple[int, ...]) -> bytes:
     return box(kind, bytes(4), struct.pack(">I", len(rows)), *(struct.pack(f">{len(row)}i", *row) for row in rows))
 
 
-def index(samples: int, *, stts=((10, 512),), ctts=None, edits=None, scale: int = 10_240, sizes: bool = True) -> bytes:
+def index(samples: int, *, stts=((10, 512),), ctts=None, edits=None, keys=(), scale: int = 10_240, sizes: bool = True) -> bytes:
     """The moov box of a video track: 20 frames/s where a sample lasts 512."""
     listed = struct.pack(f">{samples}I", *[100] * samples) if sizes else b""
     tables = [table(b"stts", *stts), box(b"stsz", bytes(8), struct.pack(">I", samples), listed)]
     tables += [table(b"ctts", *ctts)] if ctts else []
+    tables += [table(b"stss", *((key,) for key in keys))] if keys else []
     header = struct.pack(">5I", 0, 0, 0, scale, 512 * samples)
     media = box(b"mdia", box(b"mdhd", header), box(b"hdlr", bytes(8), b"vide"), box(b"minf", box(b"stbl", *tables)))
     cut = [box(b"edts", table(b"elst", *edits))] if edits else []
@@ -60,6 +61,15 @@ def every(seconds: float, count: int) -> list[float]:
 )
 def test_an_mp4s_index_tells_when_which_frames_are_shown(tmp_path, moov, times):
     assert shown(write(tmp_path / "a.mp4", box(b"ftyp", b"isom"), moov), times)
+
+
+def test_what_an_mp4_shows_before_its_first_key_frame_may_not_decode(tmp_path):
+    """The fourth sample is the first key frame; of those stored after it, one is shown before it."""
+    moov = index(10, ctts=[(3, 1024), (1, 1536), (1, 512), (5, 1024)], keys=(4, 8))
+    found = look(write(tmp_path / "a.mp4", box(b"ftyp", b"isom"), moov))
+    assert (len(found.times), found.doubtful) == (10, 4)
+    cut = index(10, ctts=[(3, 1024), (1, 1536), (1, 512), (5, 1024)], keys=(4, 8), edits=[(0, 2 * 512 + 1024, 65536)])
+    assert look(write(tmp_path / "a.mp4", box(b"ftyp", b"isom"), cut)).doubtful == 2
 
 
 @pytest.mark.parametrize(
@@ -194,3 +204,16 @@ def test_a_gif_may_be_padded_but_must_end(tmp_path):
     assert look(write(tmp_path / "a.gif", gif(5, 5))).damage == "truncated: the GIF has no end mark"
     assert look(write(tmp_path / "a.gif", gif(5, 5)[:-3])).damage == "truncated: the GIF has no end mark"
     assert look(write(tmp_path / "a.gif", gif(5), b"\xaa;")).damage == "damaged: byte 43 begins no block of a GIF"
+
+
+def test_structures_that_never_end_cost_neither_memory_nor_the_stack(tmp_path):
+    """A few kilobytes may announce lists within lists, and fragments of millions of samples that take no room."""
+    lists = b""
+    for _ in range(3000):
+        lists = struct.pack("<4sI4s", b"LIST", 4 + len(lists), b"rec ") + lists
+    movie = struct.pack("<4sI4s", b"LIST", 4 + len(lists), b"movi") + lists
+    assert look(write(tmp_path / "a.avi", struct.pack("<4sI4s", b"RIFF", 4 + len(movie), b"AVI "), movie)).times is None
+    head, run = box(b"tfhd", struct.pack(">IIQI", 0x9, 0, 0, 256)), box(b"trun", struct.pack(">III", 1, 9_000_000, 0))
+    part = box(b"moof", box(b"traf", head, run))
+    found = look(write(tmp_path / "a.mp4", box(b"ftyp", b"isom"), index(0, stts=[]), part, part))
+    assert found.damage == "damaged: its index contradicts itself (more samples than a recording has)"

@@ -209,6 +209,32 @@ def test_the_hidden_frames_of_vp8_are_no_missing_frames(tmp_path, noise, write_v
     assert np.allclose(look(path).times, np.arange(8) / 20)
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_recording_that_joined_a_stream_may_begin_with_frames_that_nothing_decodes(tmp_path, noise, write_video, grouped):
+    """Eight frames that lean on one from before, then a key frame and what follows: those are shown, and none of them may be missing."""
+    even = write_video(tmp_path / "even.mkv", noise(1, size=32) // 2 + np.arange(20, dtype=np.uint8)[:, None, None, None], codec="MPEG")
+    head, tracks, frames = blocks_of(even)
+    path = tmp_path / "a.mkv"
+
+    def write(frames: list[bytes]) -> None:
+        inner = b""
+        for number, frame in enumerate(frames):
+            place, is_key = struct.pack(">h", 50 * number), number == 8
+            if grouped:
+                reference = b"" if is_key else element(0xFB, b"\xce")
+                inner += element(0xA0, element(0xA1, b"\x81" + place + b"\0" + frame) + reference)
+            else:
+                inner += element(BLOCK, b"\x81" + place + (b"\x80" if is_key else b"\0") + frame)
+        path.write_bytes(head + element(SEGMENT, element(TRACKS, tracks) + element(CLUSTER, element(0xE7, b"\0") + inner)))
+
+    write([*frames[1:9], *frames])
+    assert look(path).doubtful == 8
+    assert len(list(read_video(path))) == 20
+    write([*frames[1:9], frames[0], *[b"\xa5" * len(frame) for frame in frames[1:9]], *frames[9:]])
+    with pytest.raises(BadRecording, match=r"only \d+ of 28 frames decode"):
+        list(read_video(path))
+
+
 def test_frames_that_mpeg4_passes_over_are_no_missing_frames(tmp_path, noise, write_video):
     """Xvid writes a few bytes for a frame that is the one before: nothing is shown for it."""
     skipped = b"\0\0\1\xb6\x50\0\x7f"
