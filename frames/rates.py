@@ -31,7 +31,7 @@ def strides_at(episodes: Sequence[Episode], rate: float) -> Strides:
 
 
 def common_rate(episodes: Iterable[Episode]) -> float | None:
-    """Return the rate at which clips can be had of the most recorded time, which is the slowest where the others are its multiples.
+    """Return the rate at which clips can be had of the most recorded frames: the slowest, where the others are its multiples.
 
     Of rates that serve equally, that of the most frames. None without an ordered episode of more than a frame.
     """
@@ -39,11 +39,10 @@ def common_rate(episodes: Iterable[Episode]) -> float | None:
     for episode in episodes:
         if episode.ordered and episode.length > 1:
             frames[episode.frames_per_second] = frames.get(episode.frames_per_second, 0) + episode.length
-    rates = np.array(list(frames))
-    seconds = np.array(list(frames.values())) / rates if len(rates) else rates
+    rates, counts = np.array(list(frames)), np.array(list(frames.values()), np.int64)
 
-    def serves(rate: float) -> tuple[float, int]:
-        return round(float(seconds[_multiples(rates, rate) > 0].sum()), 6), frames[rate]
+    def serves(rate: float) -> tuple[int, int]:
+        return int(counts[_multiples(rates, rate) > 0].sum()), frames[rate]
 
     return max(frames, key=serves) if frames else None
 

@@ -49,6 +49,7 @@ class FrameStore:
         self._firsts = self._ends - self._lengths
         chunks = -(-self._lengths // self._per_chunk)
         self._first_chunks = np.cumsum(chunks) - chunks
+        self._strides: dict[int, Strides] = {}
         self.action_names = common_action_names(self.episodes)
         self.action_texts = {name: texts for name, texts in _texts(self.episodes).items() if name in (self.action_names or ())}
         self._columns = action_columns(self.episodes, self.action_names or (), self.action_texts)
@@ -92,7 +93,11 @@ class FrameStore:
 
     def strides(self, stride: int | Strides) -> Strides:
         """Return how many recorded frames of each episode a stride is, which counts in frames of the store's rate."""
-        return stride if isinstance(stride, Strides) else self.strides_at(self.frames_per_second / stride)
+        if isinstance(stride, Strides):
+            return stride
+        if stride not in self._strides:
+            self._strides[stride] = self.strides_at(self.frames_per_second / stride)
+        return self._strides[stride]
 
     def strides_at(self, rate: float) -> Strides:
         """Return the strides that give clips of `rate` frames a second, 0 for the episodes that cannot have it."""
