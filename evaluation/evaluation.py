@@ -65,9 +65,9 @@ class Evaluation:
         with self.progress(f"evaluating on {self.split}", total * length, "frames") as advance:
             return measure(self.artifact, _counted(self.batches(total), length, advance), training, self.device)
 
-    def stride(self, store: frames.FrameStore) -> int:
-        """Return how many recorded frames lie between two frames of a clip, at the rate the encoder was trained at."""
-        return max(1, round(store.frames_per_second / self.artifact.info.frames_per_second))
+    def stride(self, store: frames.FrameStore) -> frames.Strides:
+        """Return how many recorded frames of each recording lie between two frames of a clip, at the rate the encoder was trained at."""
+        return store.nearest_strides(self.artifact.info.frames_per_second)
 
     def batches(self, clips: int) -> Iterator[frames.FrameBatch]:
         """Return at most `clips` clips of the split, evenly spread, in batches: uint8 (B, T, H, W, C) as the model was trained on."""

@@ -17,12 +17,12 @@ _PREDICTED_TOGETHER = 4
 
 
 class _Source(NamedTuple):
-    """Clips of a store that begin at `starts`, of every `stride`th frame."""
+    """Clips of a store that begin at `starts`, their frames `stride` apart."""
 
     store: frames.FrameStore
     starts: np.ndarray
     length: int
-    stride: int
+    stride: frames.Strides
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ def plan(out: Evaluation, context: int, predict: int, clips: int) -> Planned:
     """Choose at most `clips` clips to predict, spread over the split; raise `UserError` where there are none, or none to fit on."""
     store, training = out.store, out.training
     stride, fitting = out.stride(store), out.stride(training)
-    rate, trained_at = store.frames_per_second / stride, out.artifact.info.frames_per_second
-    notes = []
+    rate, trained_at = stride.rate, out.artifact.info.frames_per_second
+    told = store.rates_line(out.split, stride)
+    notes = [] if told is None else [told]
     if abs(rate - trained_at) > 1e-6:
         notes.append(f"{store.path}: gives {rate:g} frames/s, the encoder was trained at {trained_at:g}; judged at {rate:g}")
     length, more = predicted_length(store, out.split, stride, context, predict)
@@ -63,13 +64,13 @@ def plan(out: Evaluation, context: int, predict: int, clips: int) -> Planned:
     return Planned(len(chosen), notes + more, judged, fitted)
 
 
-def predicted_length(store: frames.FrameStore, split: str, stride: int, context: int, predict: int) -> tuple[int, list[str]]:
+def predicted_length(store: frames.FrameStore, split: str, stride: frames.Strides, context: int, predict: int) -> tuple[int, list[str]]:
     """Return how many frames a clip has, context included, and notes on recordings that are too short for it.
 
     Where no recording is as long as was asked for, as many frames as half of the recordings have.
     """
     wanted = context + predict
-    lengths = sorted(((episode.length - 1) // stride + 1 for episode in store.of_split(split) if episode.ordered), reverse=True)
+    lengths = sorted(((episode.length - 1) // step + 1 for episode, step in store.strided(split, stride)), reverse=True)
     longer = [length for length in lengths if length > context]
     if not longer:
         raise UserError(
@@ -92,7 +93,6 @@ def _clips_of(source: _Source, advance: Advance | None = None) -> Iterator[Clips
         of_one = list(group)
         for at in range(0, len(of_one), _PREDICTED_TOGETHER):
             some = of_one[at : at + _PREDICTED_TOGETHER]
-            rate = store.episode_at(some[0]).frames_per_second / stride
-            yield Clips(store.windows(some, length, stride), rate, store.action_windows(some, length, stride))
+            yield Clips(store.windows(some, length, stride), stride.rate, store.action_windows(some, length, stride))
             if advance is not None:
                 advance(len(some))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from frames.building.build import build_store as build_store
     from frames.players import WanderingPlayer as WanderingPlayer
     from frames.players import wanders_in as wanders_in
+    from frames.rates import Strides as Strides
     from frames.resize import resize_frames as resize_frames
     from frames.rollouts import Player as Player
     from frames.rollouts import RandomPlayer as RandomPlayer
@@ -29,6 +30,7 @@ _HOME = {
     "FrameStore": "store",
     "Player": "rollouts",
     "RandomPlayer": "rollouts",
+    "Strides": "rates",
     "WanderingPlayer": "players",
     "build_store": "building.build",
     "in_order": "batches",

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import UserError
+from foundation.progress import say
+from frames.rates import Strides, common_rate
 from frames.sampling import Plan, Sampler, check_difference, checked_weights
 from frames.store import FrameStore
 
@@ -34,6 +36,9 @@ class FrameBatches:
     pass's end is filled from the next, so that none is short and no frame is lost. Clips never cross an episode. Several stores are mixed
     by `weights`, which hold exactly over time; by default each frame comes as often as any other.
 
+    All clips have `frames_per_second`: the rate that the recordings of all stores have in common, by `stride`. Recordings that cannot
+    have it are left out, and it is said how many.
+
     `batch_size` counts the clips of all `ranks` together; this one is `rank` and gets its own part of every batch. The position is that of
     all, so that a run may go on with another number of ranks. `flip` mirrors half of the clips, left to right.
 
@@ -58,7 +63,15 @@ class FrameBatches:
         self.split, self.clip_length, self.stride = split, clip_length, stride
         _check_sizes(batch_size, clip_length, stride, seed, rank, ranks)
         _check_stores(self.stores, clip_length, flip)
-        starts = [_some(one, split, one.starts(split, clip_length, stride), clip_length, stride) for one in self.stores]
+        rate = common_rate(episode for one in self.stores for episode in one.episodes) or self.stores[0].frames_per_second
+        self.frames_per_second = rate / stride
+        self.strides = [one.strides_at(self.frames_per_second) for one in self.stores]
+        starts = [
+            _some(one, split, one.starts(split, clip_length, steps), clip_length, steps)
+            for one, steps in zip(self.stores, self.strides, strict=True)
+        ]
+        if rank == 0 and clip_length > 1:
+            self._say_rates()
         weights = checked_weights(weights, [len(clips) for clips in starts])
         self.shape = (batch_size // ranks, clip_length, *self.stores[0].frame_shape)
         self._sampler = Sampler(starts, batch_size, seed, weights, rank, ranks, flip)
@@ -91,14 +104,20 @@ class FrameBatches:
             raise ValueError(f"out has the shape {frames.shape}; it must be {self.shape}")
         actions, begin = [], 0
         for number, starts in plan.parts:
-            store, end = self.stores[number], begin + len(starts)
-            store.windows(starts, self.clip_length, self.stride, out=frames[begin:end])
-            actions.append(store.action_windows(starts, self.clip_length, self.stride) if self.clip_length > 1 else None)
+            store, strides, end = self.stores[number], self.strides[number], begin + len(starts)
+            store.windows(starts, self.clip_length, strides, out=frames[begin:end])
+            actions.append(store.action_windows(starts, self.clip_length, strides) if self.clip_length > 1 else None)
             begin = end
         if plan.flipped is not None:
             frames[plan.flipped] = frames[plan.flipped, :, :, ::-1]
         known = [part for part in actions if part is not None]
         return FrameBatch(frames, np.concatenate(known) if known else None)
+
+    def _say_rates(self) -> None:
+        for store, strides in zip(self.stores, self.strides, strict=True):
+            line = store.rates_line(self.split, strides)
+            if line is not None:
+                say(line)
 
     def _unused(self) -> np.ndarray:
         """Return an array in the memory of an earlier batch that is gone, or in new memory, which costs more than filling it."""
@@ -126,7 +145,7 @@ class FrameBatches:
 
 
 def in_order(
-    store: FrameStore, split: str, batch_size: int, clip_length: int = 1, limit: int | None = None, *, stride: int = 1
+    store: FrameStore, split: str, batch_size: int, clip_length: int = 1, limit: int | None = None, *, stride: int | Strides = 1
 ) -> Iterator[FrameBatch]:
     """Return a split's frames in order, each once; the last batch is short. `limit` takes that many, evenly spread.
 
@@ -139,15 +158,13 @@ def in_order(
     return (_read(store, starts[at : at + batch_size], clip_length, stride) for at in range(0, len(starts), batch_size))
 
 
-def side_by_side(store: FrameStore, split: str, clip_length: int, stride: int = 1) -> np.ndarray:
+def side_by_side(store: FrameStore, split: str, clip_length: int, stride: int | Strides = 1) -> np.ndarray:
     """Return int64 (N,): where clips begin that follow one another in a split's episodes, without sharing a frame."""
     if clip_length == 1:
         return store.indices(split)
-    reach = (clip_length - 1) * stride
     ranges = [
-        np.arange(episode.first, episode.first + episode.length - reach, clip_length * stride)
-        for episode in store.of_split(split)
-        if episode.ordered
+        np.arange(episode.first, episode.first + episode.length - (clip_length - 1) * step, clip_length * step)
+        for episode, step in store.strided(split, stride)
     ]
     return np.concatenate([np.empty(0, np.int64), *ranges]).astype(np.int64, copy=False)
 
@@ -157,13 +174,13 @@ def sample_frames(store: FrameStore, split: str, count: int, seed: int) -> np.nd
     return store.frames(_drawn(store.indices(split), count, seed))
 
 
-def sample_sequences(store: FrameStore, split: str, count: int, seed: int, stride: int = 1) -> FrameBatch:
+def sample_sequences(store: FrameStore, split: str, count: int, seed: int, stride: int | Strides = 1) -> FrameBatch:
     """Return sequences of at most `count` frames of a split in all, with their actions, drawn with `seed`.
 
     For models with memory: T is as long as the recordings allow in which half of the frames lie, and 250 at most, so that a memory
     has filled. Raises `UserError` when the split has no ordered recording.
     """
-    lengths = np.sort([(episode.length - 1) // stride + 1 for episode in store.of_split(split) if episode.ordered])[::-1]
+    lengths = np.sort([(episode.length - 1) // step + 1 for episode, step in store.strided(split, stride)])[::-1]
     half = int(np.searchsorted(np.cumsum(lengths), lengths.sum() / 2))
     length = min(_LONGEST_SEQUENCE, count, int(lengths[half])) if len(lengths) else 1
     starts = _some(store, split, side_by_side(store, split, length, stride) if len(lengths) else lengths, length, stride)
@@ -176,16 +193,16 @@ def _drawn(starts: np.ndarray, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(starts, count, replace=False))
 
 
-def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int, stride: int) -> np.ndarray:
+def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int, stride: int | Strides) -> np.ndarray:
     if len(starts):
         return starts
     counts = {name: len(store.starts(name, clip_length, stride)) for name in ("train", "val", "test")}
     held = ", ".join(f"{count:,} in {name}" for name, count in counts.items() if count) or "none in any split"
-    kind = "frames" if clip_length == 1 else f"clips of {clip_length} frames" + (f", {stride} apart," if stride > 1 else "")
+    kind = "frames" if clip_length == 1 else f"clips of {clip_length} frames at {store.strides(stride).rate:g} frames/s"
     raise UserError(f"{store.path}: no {kind} in split '{split}' ({held}); name another split or build the store with one")
 
 
-def _read(store: FrameStore, starts: np.ndarray, clip_length: int, stride: int) -> FrameBatch:
+def _read(store: FrameStore, starts: np.ndarray, clip_length: int, stride: int | Strides) -> FrameBatch:
     actions = store.action_windows(starts, clip_length, stride) if clip_length > 1 else None
     return FrameBatch(store.windows(starts, clip_length, stride), actions)
 

@@ -19,6 +19,7 @@ import torch
 
 from foundation.errors import UserError
 from frames.batches import FrameBatches
+from frames.rates import Strides
 from frames.sampling import Plan
 from frames.store import FrameStore, check_memory
 
@@ -125,7 +126,7 @@ class Held:
             check_memory(where, sum(map(len, self._indices)) * int(np.prod(batches.shape[2:])), "leave the frames in the file")
         readers = [store.frames for store in batches.stores]
         with_actions = batches.clip_length > 1 and batches.stores[0].action_names is not None
-        action_readers = [partial(_actions, store) for store in batches.stores] if with_actions else []
+        action_readers = [partial(_actions, *both) for both in zip(batches.stores, batches.strides, strict=True)] if with_actions else []
         try:
             self._frames = [self._upload(*both) for both in zip(readers, self._indices, strict=True)]
             self._actions = [self._upload(*both) for both in zip(action_readers, self._indices, strict=False)]
@@ -167,7 +168,7 @@ class Held:
     def _rows(self, number: int, starts: np.ndarray) -> torch.Tensor:
         """Return where the clips' frames are among those held, int64 (N, T) on the device."""
         batches = self._batches
-        wanted = batches.stores[number].window_indices(starts, batches.clip_length, batches.stride)
+        wanted = batches.stores[number].window_indices(starts, batches.clip_length, batches.strides[number])
         return torch.from_numpy(np.searchsorted(self._indices[number], wanted)).to(self._device)
 
     def _upload(self, read: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> torch.Tensor:
@@ -184,9 +185,9 @@ def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _actions(store: FrameStore, indices: np.ndarray) -> np.ndarray:
-    """The action that led to each frame, float32 (N, A)."""
-    actions = store.action_windows(indices, 1)
+def _actions(store: FrameStore, strides: Strides, indices: np.ndarray) -> np.ndarray:
+    """The action that led to each frame from the one a stride before, float32 (N, A)."""
+    actions = store.action_windows(indices, 1, strides)
     assert actions is not None
     return actions[:, 0]
 

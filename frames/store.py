@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import UserError, nearest
+from frames.action_columns import action_columns, array_width, common_action_names, joined_actions
 from frames.curation.splits import known_split
+from frames.rates import Strides, common_rate, rates_line, strides_at
 from frames.storage import format
 from frames.storage.format import Episode
 from frames.storage.opening import open_file, read_meta
@@ -24,6 +26,9 @@ class FrameStore:
     path's place meanwhile, after an append for one, is not what was pickled: opening it then is refused, since indices may have moved.
     The file is let go of by `close`, at the end of a `with` block, or with the last reference.
 
+    `frames_per_second` is the rate of clips at stride 1. Where recordings have several rates it is the slowest of which the others are
+    multiples: a `stride` goes on by as many frames of this rate in all of them, and those of a rate that is no multiple give no clips.
+
     Raises `UserError` when the folder is no frame store, is damaged, still being written or of a newer format, or when its frames do not
     fit into the memory that is free.
     """
@@ -34,9 +39,9 @@ class FrameStore:
         self.meta = read_meta(self.path, self._file)
         self._seal = self._file.value(format.SEAL_KEY) or b""
         self.frame_shape: tuple[int, int, int] = tuple(self.meta["frame_shape"])
-        self.frames_per_second: float = self.meta["frames_per_second"]
         self.fingerprint: str = self.meta["fingerprint"]
         self.episodes = _episodes(self.path, self.meta)
+        self.frames_per_second: float = common_rate(self.episodes) or self.meta["frames_per_second"]
         self._per_chunk: int = self.meta["chunk_frames"]
         self._frame_bytes = int(np.prod(self.frame_shape))
         self._lengths = np.array([episode.length for episode in self.episodes], np.int64)
@@ -44,8 +49,10 @@ class FrameStore:
         self._firsts = self._ends - self._lengths
         chunks = -(-self._lengths // self._per_chunk)
         self._first_chunks = np.cumsum(chunks) - chunks
-        self.action_names = _common_actions(self.episodes)
+        self._strides: dict[int, Strides] = {}
+        self.action_names = common_action_names(self.episodes)
         self.action_texts = {name: texts for name, texts in _texts(self.episodes).items() if name in (self.action_names or ())}
+        self._columns = action_columns(self.episodes, self.action_names or (), self.action_texts)
         # the action that led to each frame, filled in episode by episode as they are asked for
         self._actions = np.zeros((len(self), self.action_size), np.float32)
         self._known_actions: set[int] = set()
@@ -72,19 +79,47 @@ class FrameStore:
         """Return the global indices int64 (N,) of all frames of a split: "train", "val", "test", or "all"."""
         return self.starts(split, 1)
 
-    def starts(self, split: str, length: int, stride: int = 1) -> np.ndarray:
+    def starts(self, split: str, length: int, stride: int | Strides = 1) -> np.ndarray:
         """Return int64 (N,): where a window of `length` frames, `stride` apart, fits into one episode of a split.
 
         Pictures of an unordered episode make no window longer than one.
         """
         _check_clip(length, stride)
-        reach = (length - 1) * stride
-        ranges = [
-            np.arange(episode.first, episode.first + episode.length - reach)
-            for episode in self.of_split(split)
-            if episode.ordered or length == 1
-        ]
+        reaches = [(episode, 0) for episode in self.of_split(split)]
+        if length > 1:
+            reaches = [(episode, (length - 1) * step) for episode, step in self.strided(split, stride)]
+        ranges = [np.arange(episode.first, episode.first + episode.length - reach) for episode, reach in reaches]
         return np.concatenate([np.empty(0, np.int64), *ranges]).astype(np.int64, copy=False)
+
+    def strides(self, stride: int | Strides) -> Strides:
+        """Return how many recorded frames of each episode a stride is, which counts in frames of the store's rate."""
+        if isinstance(stride, Strides):
+            return stride
+        if stride not in self._strides:
+            self._strides[stride] = self.strides_at(self.frames_per_second / stride)
+        return self._strides[stride]
+
+    def strides_at(self, rate: float) -> Strides:
+        """Return the strides that give clips of `rate` frames a second, 0 for the episodes that cannot have it."""
+        return strides_at(self.episodes, rate)
+
+    def nearest_strides(self, rate: float) -> Strides:
+        """Return the strides that give clips of `rate` frames a second, or what comes nearest where no recording can have it.
+
+        This is how an encoder is judged, and a control made, at the rate that it was trained at; the result tells the rate that it is.
+        """
+        wanted = self.strides_at(rate)
+        return wanted if self.strided("all", wanted) else self.strides(max(1, round(self.frames_per_second / rate)))
+
+    def strided(self, split: str, stride: int | Strides) -> list[tuple[Episode, int]]:
+        """Return the ordered episodes of a split that have clips at a stride, each with its own: recorded frames from one to the next."""
+        steps = self.strides(stride).of_episode.tolist()
+        chosen = {episode.first for episode in self.of_split(split) if episode.ordered}
+        return [(episode, step) for episode, step in zip(self.episodes, steps, strict=True) if step and episode.first in chosen]
+
+    def rates_line(self, split: str, stride: int | Strides) -> str | None:
+        """Return a line about recordings of several rates and those that give no clip at a stride; None where there are none."""
+        return rates_line(self.path, self.episodes, self.strides(stride), split)
 
     def of_split(self, split: str) -> list[Episode]:
         """Return the episodes of a split, or of all."""
@@ -101,7 +136,9 @@ class FrameStore:
         wanted = self._known_indices(indices)
         return self._gather(wanted, (len(wanted), *self.frame_shape), out)
 
-    def windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1, out: np.ndarray | None = None) -> np.ndarray:
+    def windows(
+        self, starts: Sequence[int] | np.ndarray, length: int, stride: int | Strides = 1, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return clips uint8 (N, T, H, W, C) that begin at `starts`, with `length` frames `stride` apart; in `out`, if given.
 
         Raises IndexError for a clip that leaves its episode.
@@ -109,17 +146,20 @@ class FrameStore:
         wanted = self.window_indices(starts, length, stride)
         return self._gather(wanted.reshape(-1), (*wanted.shape, *self.frame_shape), out)
 
-    def window_indices(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray:
-        """Return the global indices int64 (N, T) of clips; raise IndexError for one that leaves its episode."""
+    def window_indices(self, starts: Sequence[int] | np.ndarray, length: int, stride: int | Strides = 1) -> np.ndarray:
+        """Return the global indices int64 (N, T) of clips; raise IndexError for one that leaves its episode, or cannot have the rate."""
         _check_clip(length, stride)
         begins = self._known_indices(starts)
-        ends = self._ends[np.searchsorted(self._ends, begins, side="right")]
-        crossing = np.flatnonzero(begins + (length - 1) * stride >= ends)
-        if len(crossing):
-            start = int(begins[crossing[0]])
-            clip = f"a clip of {length} frames, {stride} apart, from frame {start}"
-            raise IndexError(f"{clip} leaves episode '{self.episode_at(start).name}', which ends at frame {ends[crossing[0]] - 1}")
-        return begins[:, None] + stride * np.arange(length)
+        steps, ends = self._steps(begins, stride), self._ends[np.searchsorted(self._ends, begins, side="right")]
+        wrong = np.flatnonzero((begins + (length - 1) * steps >= ends) | (steps == 0) & (length > 1))
+        if len(wrong):
+            start, step = int(begins[wrong[0]]), int(steps[wrong[0]])
+            name, rate = self.episode_at(start).name, self.strides(stride).rate
+            if step == 0:
+                raise IndexError(f"episode '{name}', of frame {start}, has no clips of {rate:g} frames/s")
+            clip = f"a clip of {length} frames, {step} apart, from frame {start}"
+            raise IndexError(f"{clip} leaves episode '{name}', which ends at frame {ends[wrong[0]] - 1}")
+        return begins[:, None] + steps[:, None] * np.arange(length)
 
     def episode_at(self, index: int) -> Episode:
         """Return the episode that holds a frame."""
@@ -149,26 +189,35 @@ class FrameStore:
             raise UserError(f"{self.path}: damaged: the signatures of {episode.name} are missing; build the store again")
         return np.frombuffer(content, "<u8").reshape(-1, 2)
 
-    def action_windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int = 1) -> np.ndarray | None:
-        """Return float32 (N, T, A): for each frame of the windows the action of the tick that led to it.
+    def action_windows(self, starts: Sequence[int] | np.ndarray, length: int, stride: int | Strides = 1) -> np.ndarray | None:
+        """Return float32 (N, T, A): for each frame of the windows the actions of the ticks that led to it, from the frame `stride` before.
 
-        Zeros stand at an episode's first frame, and at pictures without order. The A numbers follow `action_names`, each array
-        flattened; a value given as text counts as its place among the sorted texts of the store. None when any ordered episode
-        lacks actions.
+        Several ticks become one as `foundation.ticks` says: turns are added up, a key is held if it ever was. Zeros stand at an episode's
+        first frame, and at pictures without order. The A numbers follow `action_names`, each array flattened; a value given as text
+        counts as its place among the sorted texts of the store. None when any ordered episode lacks actions.
         """
         if self.action_names is None:
             return None
         wanted = self.window_indices(starts, length, stride)
+        episodes = np.searchsorted(self._ends, wanted[:, 0], side="right")
         if len(self._known_actions) < len(self.episodes):
-            for number in np.unique(np.searchsorted(self._ends, wanted[:, 0], side="right")).tolist():
+            for number in np.unique(episodes).tolist():
                 self._know_actions(number)
-        return self._actions[wanted]
+        steps = np.maximum(1, self._steps(wanted[:, 0], stride))
+        if (steps == 1).all():
+            return self._actions[wanted]
+        ticks = np.minimum(steps[:, None], wanted - self._firsts[episodes][:, None])
+        return joined_actions(self._actions, self._columns, wanted.reshape(-1), ticks.reshape(-1)).reshape(*wanted.shape, -1)
 
     @property
     def action_size(self) -> int:
         """How many numbers an action has: the A of `action_windows`; 0 without actions."""
         arrays = next((e.arrays for e in self.episodes if e.ordered and e.length > 1), {})
-        return sum(_width(arrays[name].shape) for name in self.action_names or ())
+        return sum(array_width(arrays[name].shape) for name in self.action_names or ())
+
+    def _steps(self, starts: np.ndarray, stride: int | Strides) -> np.ndarray:
+        """Return int64 (N,): how many recorded frames a stride is where each clip begins."""
+        return self.strides(stride).of_episode[np.searchsorted(self._ends, starts, side="right")]
 
     def _know_actions(self, number: int) -> None:
         """Fill in an episode's actions, if not done yet; those of its first frame stay zero."""
@@ -287,17 +336,6 @@ def _episodes(path: Path, meta: dict[str, Any]) -> list[Episode]:
     return episodes
 
 
-def _common_actions(episodes: list[Episode]) -> tuple[str, ...] | None:
-    """The sorted names of the action arrays, when every ordered episode of more than a frame has the same of the same width."""
-    layouts = {
-        tuple(sorted((name, _width(info.shape)) for name, info in episode.arrays.items() if name.startswith("action")))
-        for episode in episodes
-        if episode.ordered and episode.length > 1
-    }
-    layout = layouts.pop() if len(layouts) == 1 else ()
-    return tuple(name for name, _ in layout) or None
-
-
 def _free_memory() -> int | None:
     """Return the bytes of memory that can be had without swapping, where the system tells (Linux)."""
     try:
@@ -307,13 +345,9 @@ def _free_memory() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _check_clip(length: int, stride: int) -> None:
-    if length < 1 or stride < 1:
+def _check_clip(length: int, stride: int | Strides) -> None:
+    if length < 1 or (isinstance(stride, int) and stride < 1):
         raise ValueError(f"clips of {length} frames, {stride} apart: both must be at least 1")
-
-
-def _width(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape[1:], dtype=np.int64))
 
 
 def _texts(episodes: list[Episode]) -> dict[str, list[str]]:

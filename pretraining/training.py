@@ -63,7 +63,8 @@ def _check_fit(model: Encoder, store: frames.FrameStore, stride: int) -> None:
     remedy = "give --model.frame-shape and --model.action-size as the store has them, or build another store"
     check_source(model, store.path, store.frame_shape, store.action_size, remedy)
     reach = (model.clip_length - 1) * stride + 1
-    short = [episode for episode in store.episodes if episode.length < reach or (reach > 1 and not episode.ordered)]
+    whole = {episode.name for episode, step in store.strided("all", stride) if episode.length > (model.clip_length - 1) * step}
+    short = [episode for episode in store.episodes if reach > 1 and episode.name not in whole]
     if short:
         lost = sum(episode.length for episode in short)
         say(f"{len(short)} of {len(store.episodes)} episodes ({lost:,} frames) are shorter than a clip of {reach} frames and are not used")

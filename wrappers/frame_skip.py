@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 
 from foundation.errors import UserError
+from foundation.ticks import adds_up
 
 # crafting four times in a row would use up four times what it takes
 _ONCE = ("craft", "nearbyCraft", "nearbySmelt")
@@ -15,9 +16,9 @@ _ONCE = ("craft", "nearbyCraft", "nearbySmelt")
 class FrameSkip(gymnasium.Wrapper):
     """Repeat each action for `ticks` ticks and sum the rewards; only the last tick is seen.
 
-    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip; what is crafted is crafted
-    in the first tick alone. An environment that offers `step_ticks` renders the last tick only. Spaces do not change;
-    `metadata["render_fps"]` does.
+    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip, and its ticks joined again
+    (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers `step_ticks`
+    renders the last tick only. Spaces do not change; `metadata["render_fps"]` does.
     """
 
     def __init__(self, env: gymnasium.Env, ticks: int) -> None:
@@ -30,7 +31,7 @@ class FrameSkip(gymnasium.Wrapper):
         self.metadata = {**env.metadata, **({"render_fps": rate / ticks} if rate else {})}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        action = self._divide_camera(action)
+        action = self._divide_increments(action)
         if self._step_ticks is not None:
             return self._step_ticks(action, self.ticks)
         total = 0.0
@@ -43,10 +44,10 @@ class FrameSkip(gymnasium.Wrapper):
             action = _without_crafting(action)
         return observation, total, terminated, truncated, info
 
-    def _divide_camera(self, action: Any) -> Any:
-        if isinstance(action, dict) and "camera" in action:
-            return {**action, "camera": np.asarray(action["camera"]) / self.ticks}
-        return action
+    def _divide_increments(self, action: Any) -> Any:
+        if not isinstance(action, dict):
+            return action
+        return {key: np.asarray(value) / self.ticks if adds_up(key) else value for key, value in action.items()}
 
 
 def _without_crafting(action: Any) -> Any:

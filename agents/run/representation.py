@@ -108,8 +108,7 @@ def _training_frames(
     path = training_store(mirror.info, store)
     opened = FrameStore(path)
     rate = mirror.info.frames_per_second
-    stride = max(1, round(opened.frames_per_second / rate))
     reference = StoreReference(path=str(path), fingerprint=opened.fingerprint, frames_per_second=rate, resize=mirror.info.resize)
     if model.initial_state(1):
-        return sample_sequences(opened, "train", count, seed, stride), reference
+        return sample_sequences(opened, "train", count, seed, opened.nearest_strides(rate)), reference
     return FrameBatch(sample_frames(opened, "train", count, seed)[:, None]), reference

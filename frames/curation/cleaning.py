@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from foundation.errors import UserError
+from foundation.ticks import join_ticks, joining
 from frames.curation.manifest import Entry, damage, manifest_content
 from frames.readers.recording import BadRecording, ExcludedRecording, Recording
 
@@ -108,8 +109,9 @@ class CleanedRecording(Recording):
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of the frames that stay.
 
-        A tick from one frame that stays to the next has the sum of the rewards on the way, and the action of the last tick: the one
-        that led to the next frame. `SOURCE_FRAME` gives each frame's number in the recording, where a frozen stretch was thinned.
+        A tick from one frame that stays to the next has the sum of the rewards on the way, and the actions of all ticks there as one
+        (`foundation.ticks`). What comes after the last frame that stays is no action that led to any; its rewards count on the last tick.
+        `SOURCE_FRAME` gives each frame's number in the recording, where a frozen stretch was thinned.
         """
         arrays = self._recording.arrays()
         if not any(self.trimmed.values()):
@@ -154,9 +156,8 @@ class CleanedRecording(Recording):
             raise BadRecording(f"'{name}' has {entries} entries for {self._decoded} frames")
         if per_frame:
             return values[kept[kept < entries]]
-        if name.split(".")[0] == _REWARD:
-            return _summed(values[: self._decoded - self._tail - 1], kept)
-        return values[kept[1:] - 1]
+        end = self._decoded - self._tail - 1 if name.split(".")[0] == _REWARD else kept[-1]
+        return join_ticks(values[:end], kept[:-1], joining(name, values.dtype))
 
 
 def _without_tail(frames: Iterator[tuple[int, np.ndarray]], tail: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -175,14 +176,3 @@ def _thinned(frames: Iterator[tuple[int, np.ndarray]], most: int) -> Iterator[tu
         before = frame
         if run <= most:
             yield number, frame
-
-
-def _summed(rewards: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Add up the rewards from each frame that stays to the next one, the last tick's to the end of what is not dropped.
-
-    Whole numbers become int64, so that none overflows.
-    """
-    total = np.int64 if rewards.dtype.kind in "bui" else rewards.dtype
-    if len(kept) < 2:
-        return rewards[:0].astype(total)
-    return np.add.reduceat(rewards, kept[:-1], axis=0, dtype=total)

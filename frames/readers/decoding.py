@@ -11,7 +11,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
-from frames.readers.containers import count_mp4_frames, truncation
+from frames.readers.containers import Listing, look
 from frames.readers.recording import BadRecording
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -19,28 +19,39 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 VIDEO_SUFFIXES = (".mp4", ".avi", ".gif", ".mkv", ".webm", ".mov", ".m4v")
 # 8K: a damaged header may announce a picture that fills the memory
 MOST_PIXELS = 7680 * 4320
-_USUAL_RATE = 20.0
-# An mp4's index counts its frames; times are rounded at its cuts
+_USUAL_RATE, _FASTEST = 20.0, 1000.0
+# A structure counts its frames; at an mp4's cuts times are rounded
 _SPARE_FRAMES, _SPARE_SHARE = 2, 0.01
-# Other containers only tell duration and rate, and sound videos hold down to half as many frames
-_LEAST_OF_ESTIMATE = 1 / 3
+# A header's rate and the times of frames that differ by less say the same
+_SAME_RATE = 0.01
 
 
 def read_rate(path: Path) -> float:
-    """Return a video's frames per second, 20 (MineRL's) where its header gives none; raise `BadRecording` when it does not open."""
-    capture = _open(path)
-    rate = capture.get(cv2.CAP_PROP_FPS)
+    """Return a video's frames per second; raise `BadRecording` when it does not open.
+
+    Where the rate in its header is not that of the times at which its frames are shown, it is that of the times: a recorder that drops
+    repeated frames writes any rate. 20 (MineRL's) where neither tells.
+    """
+    capture, listing = _open(path)
+    told = capture.get(cv2.CAP_PROP_FPS)
     capture.release()
-    return round(rate, 3) if math.isfinite(rate) and 0 < rate <= 1000 else _USUAL_RATE
+    told = told if math.isfinite(told) and 0 < told <= _FASTEST else 0.0
+    interval = listing.interval()
+    if interval is None:
+        return round(told, 3) or _USUAL_RATE
+    rounding = listing.resolution / max(1, len(listing.times) - 1) if listing.times is not None else 0.0
+    if not told or abs(1 / told - interval) > _SAME_RATE * interval + rounding:
+        told = 1 / interval
+    return round(told, 3) if told <= _FASTEST else _USUAL_RATE
 
 
 def count_frames(path: Path) -> int | None:
-    """Return about how many frames a video has, by its header; None where it gives none or the file does not open."""
-    counted = count_mp4_frames(path)
-    if counted is not None:
-        return counted
+    """Return how many frames a video lists, or about how many by its header; None where neither tells or the file does not open."""
+    listing = look(path)
+    if listing.times is not None:
+        return len(listing.times)
     try:
-        capture = _open(path)
+        capture, _ = _open(path)
     except BadRecording:
         return None
     estimate = capture.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -52,9 +63,9 @@ def count_frames(path: Path) -> int | None:
 def read_video(path: Path) -> Iterator[np.ndarray]:
     """Yield a video's frames as uint8 RGB (H, W, 3), all of the first one's size; later ones of another are scaled to it.
 
-    Raises `BadRecording` when the file does not decode, or not to its end.
+    Raises `BadRecording` when the file does not decode, or less of it than its structure lists.
     """
-    capture = _open(path)
+    capture, listing = _open(path)
     decoded = 0
     try:
         while True:
@@ -66,20 +77,19 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
     except cv2.error as error:
         raise BadRecording(f"does not decode at frame {decoded} ({error.err})") from error
     finally:
-        estimate = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         capture.release()
     if decoded == 0:
         raise BadRecording("no frame decodes")
-    counted = count_mp4_frames(path)
-    least = estimate * _LEAST_OF_ESTIMATE if counted is None else counted - max(_SPARE_FRAMES, counted * _SPARE_SHARE)
-    if decoded < least:
-        raise BadRecording(f"only {decoded} of {f'about {estimate:.0f}' if counted is None else counted} frames decode")
+    if listing.times is not None:
+        listed = len(listing.times)
+        if decoded < listed - listing.doubtful - max(_SPARE_FRAMES, listed * _SPARE_SHARE):
+            raise BadRecording(f"only {decoded} of {listed} frames decode")
 
 
-def _open(path: Path) -> cv2.VideoCapture:
-    complaint = truncation(path)
-    if complaint:
-        raise BadRecording(complaint)
+def _open(path: Path) -> tuple[cv2.VideoCapture, Listing]:
+    listing = look(path)
+    if listing.damage:
+        raise BadRecording(listing.damage)
     capture = _capture(path)
     if not capture.isOpened():
         raise BadRecording("does not open as a video")
@@ -87,7 +97,7 @@ def _open(path: Path) -> cv2.VideoCapture:
     if width * height > MOST_PIXELS:
         capture.release()
         raise BadRecording(f"announces frames of {width:.0f} x {height:.0f} pixels, larger than 8K")
-    return capture
+    return capture, listing
 
 
 def _capture(path: Path) -> cv2.VideoCapture:

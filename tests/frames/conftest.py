@@ -76,6 +76,7 @@ def write_store(tmp_path: Path) -> Callable[..., FrameStore]:
         arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         path: Path = tmp_path / "store",
         unordered: Collection[str] = (),
+        rates: Mapping[str, float] | None = None,
         **splits: str | float,
     ) -> FrameStore:
         shape = next(iter(episodes.values())).shape[1:]
@@ -83,7 +84,8 @@ def write_store(tmp_path: Path) -> Callable[..., FrameStore]:
             for name, frames in episodes.items():
                 beside = (arrays or {}).get(name, {})
                 in_order = name not in unordered
-                writer.add(name, frames, source=name, frames_per_second=20.0, arrays=lambda beside=beside: beside, ordered=in_order)
+                rate = (rates or {}).get(name, 20.0)
+                writer.add(name, frames, source=name, frames_per_second=rate, arrays=lambda beside=beside: beside, ordered=in_order)
             writer.finish(lambda names: assign_splits(names, **splits), {"resize": "squash", "left_out": []})
         return FrameStore(path)
 

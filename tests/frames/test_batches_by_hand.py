@@ -30,15 +30,16 @@ class Drawn:
         lengths = [40, 1, 2, 7, *self.rng.integers(1, 50, 3).tolist()]
         episodes = {f"{place}": self.frames(number, place, length) for place, length in enumerate(lengths)}
         arrays = {
-            name: {"action.turn": self.rng.normal(size=(len(frames) - 1, WIDTH)).astype(np.float32)} if acting and name != "3" else {}
+            name: {"action.camera": self.rng.normal(size=(len(frames) - 1, WIDTH)).astype(np.float32)} if acting and name != "3" else {}
             for name, frames in episodes.items()
         }
         for place, (name, frames) in enumerate(episodes.items()):
-            led = np.concatenate([np.zeros((1, WIDTH), np.float32), arrays[name].get("action.turn", np.zeros((len(frames) - 1, WIDTH)))])
+            led = np.concatenate([np.zeros((1, WIDTH), np.float32), arrays[name].get("action.camera", np.zeros((len(frames) - 1, WIDTH)))])
             for first in range(len(frames)):
                 times = [first + step * self.stride for step in range(self.length)]
+                turned = np.array([led[max(0, time - self.stride) + 1 : time + 1].sum(axis=0, dtype=np.float32) for time in times])
                 if times[-1] < len(frames) and (name != "3" or self.length == 1):
-                    self.clips[number][number, place, first] = frames[times], led[times] if acting and self.length > 1 else None
+                    self.clips[number][number, place, first] = frames[times], turned if acting and self.length > 1 else None
         return write_store(episodes, arrays, path=path, unordered=["3"], split="train")
 
     def frames(self, number, place, length):
@@ -63,7 +64,7 @@ class Drawn:
             assert np.array_equal(upright, expected)
             assert self.flip or not mirrored
             assert (actions is None) == (batch.actions is None)
-            assert actions is None or np.array_equal(batch.actions[row], actions)
+            assert actions is None or np.allclose(batch.actions[row], actions, rtol=1e-6, atol=1e-6)
             found.append(clip)
         return found
 

@@ -162,7 +162,8 @@ def test_action_windows_give_the_action_that_led_to_each_frame(noise, write_stor
     assert windows[0].tolist() == [[0, 0, 0, 0], [0, 1, 100, 1], [2, 3, 101, 1]]
     assert windows[1].tolist() == [[6, 7, 103, 1], [8, 9, 104, 1], [10, 11, 105, 1]]
     assert windows[2].tolist() == [[0, 0, 0, 0], [0, 1, 100, 0], [2, 3, 101, 0]]
-    assert store.action_windows([0], 3, stride=4)[0].tolist() == [[0, 0, 0, 0], [6, 7, 103, 1], [14, 15, 107, 1]]
+    # of four ticks: the turns together, the last of the others
+    assert store.action_windows([0], 3, stride=4)[0].tolist() == [[0, 0, 0, 0], [12, 16, 103, 1], [44, 48, 107, 1]]
 
 
 def test_there_are_no_action_windows_unless_every_episode_has_actions(noise, write_store):

@@ -101,7 +101,23 @@ def test_frozen_stretches_keep_what_they_returned(filmed):
     assert arrays[SOURCE_FRAME].dtype == np.int64
 
 
-def test_the_action_of_a_thinned_tick_is_the_one_that_led_on(filmed):
+def test_a_thinned_stretch_keeps_what_was_done_in_it(filmed):
+    """Turns inside a stretch add up, a key pressed in it stays pressed, and what was crafted in it stays crafted."""
+    recording = filmed(5, 5, 5, 5, 20, 30, 30, 30, 40, 40)
+    turns, attack = np.array([[3.0, -1.0], *[[1.5, 0.25]] * 8], np.float32), np.array([0, 1, 0, 0, 0, 0, 0, 0, 1])
+    craft = np.array(["none", "planks", "none", "none", "none", "none", "stick", "none", "none"])
+    vector = np.random.default_rng(0).normal(size=(TICKS, 3)).astype(np.float32)
+    recording.arrays = lambda: {"action.camera": turns, "action.attack": attack, "action.craft": craft, "action.vector": vector}
+    arrays = read(recording, thin_frozen=1)[1]
+    spans = list(zip([0, 4, 5], [4, 5, 8], strict=True))
+    assert np.allclose(arrays["action.camera"], [sum(turns[tick] for tick in range(*span)) for span in spans])
+    assert arrays["action.camera"].dtype == np.float32
+    assert arrays["action.attack"].tolist() == [1, 0, 0]
+    assert arrays["action.craft"].tolist() == ["planks", "none", "stick"]
+    assert np.allclose(arrays["action.vector"], [sum(vector[tick] for tick in range(*span)) / (span[1] - span[0]) for span in spans])
+
+
+def test_the_choice_of_a_thinned_tick_is_the_last_one(filmed):
     arrays = read(filmed(5, 5, 5, 5, 20, 30, 30, 30, 40, 50), thin_frozen=2)[1]
     assert arrays[SOURCE_FRAME].tolist() == [0, 1, 4, 5, 6, 8, 9]
     assert arrays["action.craft"].tolist() == [f"tick {tick}" for tick in (0, 3, 4, 5, 7, 8)]
