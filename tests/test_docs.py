@@ -123,6 +123,6 @@ def test_pre_commit_runs_what_ci_runs() -> None:
     steps = [shlex.split(line) for found in ci.values() if found for line in found[1].splitlines()]
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     hooks = [hook for repository in repositories for hook in repository["hooks"]]
-    assert [shlex.split(hook["entry"]) for hook in hooks] == steps
+    assert [shlex.split(hook["entry"].removeprefix("env ")) for hook in hooks] == steps
     assert all(hook["language"] == "system" and not hook["pass_filenames"] for hook in hooks)
     assert [hook.get("stages", ["pre-commit"]) for hook in hooks] == [["pre-commit"]] * 3 + [["pre-push"]]
