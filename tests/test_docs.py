@@ -52,10 +52,12 @@ def broken_links(document: Path, text: str) -> Iterator[str]:
 def missing_files(document: Path, text: str, root: Path = ROOT) -> Iterator[str]:
     """Yield the paths in backticks that read like files of this repository and are not there.
 
-    NAME stands for any name; a script without a folder lies in the root or in a room.
+    NAME stands for any name; a script without a folder lies in the root or anywhere in a room.
     """
     for code in INLINE_CODE.findall(FENCED.sub("", text)):
-        if OUR_FILE.fullmatch(code) and "NAME" not in code and not (root / code).exists() and not any(root.glob(f"*/{code}")):
+        if not OUR_FILE.fullmatch(code) or "NAME" in code or (root / code).exists():
+            continue
+        if "/" in code or not any(any((root / room).rglob(code)) for room in OURS):
             yield f"{document.name}: `{code}` is no file of this repository"
 
 
