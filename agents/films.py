@@ -95,10 +95,10 @@ def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, 
     own = folder / "encoder"
     place = moved_to or (own if own.is_dir() else Path(about["encoder_folder"]))
     if not place.is_dir():
-        raise UserError(f"{place}: the encoder this agent was trained with is gone; say where it is with --encoder FOLDER")
+        raise UserError(f"{place}: the encoder this agent was trained with is missing; give its folder with --encoder FOLDER")
     frozen = FrozenEncoder(place, device, about["encoder"].get("reading"))
     if frozen.info.weights_sha256 != expected:
-        raise UserError(f"{place}: not the encoder this agent was trained with (other weights); say where it is with --encoder FOLDER")
+        raise UserError(f"{place}: not the encoder this agent was trained with (its weights differ); give its folder with --encoder FOLDER")
     return frozen
 
 

@@ -19,9 +19,9 @@ class PlayConfig:
     seed: int = 0
     """Number of the first evaluation world; also seeds the sampled actions."""
     player: Literal["random", "scripted"] | None = None
-    """Play this instead of an agent; RUN is then an environment preset."""
+    """Play with this player instead of an agent; RUN then names an environment preset."""
     encoder: Path | None = None
-    """The agent's encoder, when its folder has moved."""
+    """The agent's encoder, if its folder has moved."""
     deterministic: bool = False
     """Take the likeliest action instead of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"

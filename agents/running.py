@@ -21,7 +21,7 @@ def run_agent(config: AgentRun) -> int:
     """Train one agent in one Ray worker, unless it is finished; return the exit status."""
     result = finished_result(config)
     if result is not None:
-        print(f"{config.run} is finished already, at {result['steps']:,} steps; more --steps go on from there")
+        print(f"{config.run} is already finished, at {result['steps']:,} steps; give more --steps to continue")
         _show_trained(config, result)
         return 0
     # what cannot work is said before Ray starts and before the run's folder is made
@@ -38,7 +38,7 @@ def run_agent(config: AgentRun) -> int:
     for outcome in outcomes:
         _raise_failure(outcome)
     if received is not None:
-        say(f"stopped; run the same command again to go on with {config.run}")
+        say(f"stopped; run the same command again to resume {config.run}")
         return 128 + received
     _show_trained(config, outcomes[0].value)
     return 0
@@ -49,7 +49,7 @@ def _raise_failure(outcome: Outcome) -> None:
         if outcome.user_error:
             raise UserError(outcome.message)
         if outcome.died:
-            raise UserError(f"{outcome.message}; running the same command again goes on from the last checkpoint")
+            raise UserError(f"{outcome.message}; run the same command again to resume from the last checkpoint")
         raise RuntimeError(outcome.details or outcome.message)
 
 

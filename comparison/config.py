@@ -28,9 +28,9 @@ class ComparisonConfig(TrainingConfig):
     controls: tuple[Control, ...] = ()
     """Rows beside the encoders; untrained and pca mirror the first encoder."""
     seeds: int = 5
-    """Agents a row, with seeds 0, 1, ..."""
+    """Agents per row, with seeds 0, 1, ..."""
     workers: int | None = None
-    """Runs at the same time; default: one a CPU core on this machine, as many as fit on a cluster."""
+    """Runs at the same time; default: one per CPU core on this machine, as many as fit on a cluster."""
 
     def check(self) -> None:
         """Raise `UserError` where there is nothing to compare, or nothing for a control to mirror."""

@@ -146,7 +146,7 @@ class Part:
         steps = before["steps"]
         refuse_differences({key: before[key] for key in _FIXED}, {key: now[key] for key in _FIXED}, self.folder)
         if steps > self.config.steps:
-            raise UserError(f"{self.folder}: its runs are of {steps} steps, {self.config.steps} were asked for; choose another --run")
+            raise UserError(f"{self.folder}: its runs have {steps} steps, but you asked for {self.config.steps}; choose another --run")
 
     def remember_settings(self) -> None:
         """Write the settings beside the runs, in place of those of a command that came to none."""
@@ -211,7 +211,7 @@ def refuse_other_layout(folder: Path) -> None:
     if path.is_file():
         found = read_yaml(path).get("format")
         if found != FORMAT:
-            raise UserError(f"{path}: has format {found}, this version of the program goes on with {FORMAT}; choose another --run")
+            raise UserError(f"{path}: has format {found}, this version of the program resumes {FORMAT}; choose another --run")
     elif found_here := [name for name in ("config.yaml", RUNS, "comparison.json") if (folder / name).exists()]:
         raise UserError(
             f"{folder}: holds {found_here[0]}, but no {FORMAT_FILE}: a comparison of an earlier version, or something else; choose another "

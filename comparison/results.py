@@ -182,7 +182,7 @@ def read_results(folder: str | Path) -> list[TaskResults]:
     found = values.get("format") if isinstance(values, dict) else None
     if found not in (2, FORMAT):
         raise UserError(
-            f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it anew with the version of the program that made it"
+            f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it again with the version that made it"
         )
     results = values.get("results")
     if not isinstance(results, list) or not results:

@@ -27,7 +27,7 @@ def run_comparison(parts: Sequence[PartConfig], command: str) -> int:
     with grid_progress(comparison.parts) as table:
         received = comparison.run(table.ended, table.watch)
     if received is not None:
-        say(f"stopped; {folder} holds what is done: run the same command again to go on")
+        say(f"stopped; finished work is in {folder}: run the same command again to resume")
         return 128 + received
     say("writing the report")
     status = _show_report(write_report(comparison, command), folder)

@@ -126,11 +126,11 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     info = read_info(folder)
     content = _read(folder / WEIGHTS_FILE)
     if hashlib.sha256(content).hexdigest() != info.weights_sha256:
-        raise UserError(f"{folder / WEIGHTS_FILE}: is not the file {INFO_FILE} describes (damaged, or of another save); copy both again")
+        raise UserError(f"{folder / WEIGHTS_FILE}: does not match {INFO_FILE} (damaged, or from another save); copy both again")
     try:
         tensors = safetensors.torch.load(content)
     except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS_FILE}: is no safetensors file ({error}); weights in other formats are not read") from error
+        raise UserError(f"{folder / WEIGHTS_FILE}: not a safetensors file ({error}); other formats are not supported") from error
     model = make_architecture(info.name, info.hyperparameters)
     if info.latents.keys() != model.latents.keys():
         raise UserError(f"{folder / INFO_FILE}: has the readings {', '.join(info.latents)}, a '{info.name}' has {', '.join(model.latents)}")
@@ -152,7 +152,7 @@ def read_info(folder: str | Path) -> EncoderInfo:
     try:
         values = json.loads(content)
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error}); copy the encoder again") from error
+        raise UserError(f"{path}: not valid JSON ({error}); copy the encoder again") from error
     if isinstance(values, dict) and values.get("format") != FORMAT:
         raise UserError(f"{path}: has format {values.get('format')}, this version reads {FORMAT}; use the version that wrote it")
     return build(EncoderInfo, values, str(path))

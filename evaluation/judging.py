@@ -89,7 +89,7 @@ def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frame
             f"{reference.path}: the training store is not there any more, and {store.path} has no training frames to compare with; "
             "put the training store back, or name a store with a train split"
         )
-    say(f"{reference.path}: the training store is not there any more; the mean training frame is taken from {store.path}")
+    say(f"{reference.path}: the training store is gone; taking the mean training frame from {store.path} instead")
     return store
 
 

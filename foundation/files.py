@@ -40,7 +40,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
 def refuse_devices(path: Path) -> None:
     """Raise `UserError` for a device or a pipe, whose place a renamed file would take: /dev/stdout would be gone for all programs."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise UserError(f"{path}: is no ordinary file; choose another name")
+        raise UserError(f"{path}: not a regular file; choose another name")
 
 
 def write_atomically(path: str | Path, content: bytes | str) -> None:

@@ -59,7 +59,7 @@ def _open(path: Path, rate: float, size: tuple[int, int]) -> tuple[str, cv2.Vide
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), rate, size)
         if writer.isOpened():
             return codec, writer
-    raise UserError(f"{path.parent}: no video can be written here, for the folder is not writable or this OpenCV has no encoder")
+    raise UserError(f"{path.parent}: cannot write a video here: the folder is not writable, or this OpenCV has no encoder")
 
 
 def _check(temporary: Path, path: Path, written: int) -> None:
@@ -68,4 +68,4 @@ def _check(temporary: Path, path: Path, written: int) -> None:
     announced = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
     capture.release()
     if written == 0 or announced != written:
-        raise UserError(f"{path}: the video is not whole ({announced:.0f} of {written} frames); free some space or choose another folder")
+        raise UserError(f"{path}: the video is incomplete ({announced:.0f} of {written} frames); free some space or choose another folder")

@@ -102,7 +102,7 @@ def checked_weights(weights: Sequence[float] | None, clips: Sequence[int]) -> li
 def check_difference(where: str, saved: dict[str, Any], own: dict[str, Any]) -> None:
     """Raise `UserError` where a saved position is one in other batches, naming the first difference."""
     if not {"passes", "positions", *own} <= saved.keys():
-        raise UserError(f"{where}: cannot go on with these frames: the position was saved by another version; start over")
+        raise UserError(f"{where}: cannot resume with these frames: the position was saved by another version; start over")
     for key, value in own.items():
         if saved[key] != value:
             raise UserError(f"{where}: cannot go on with these frames: {key} was {_shown(saved[key])} and is {_shown(value)}")

@@ -25,17 +25,17 @@ class SearchConfig(AgentRun):
     space: str
     """What varies: a preset of configs/search/, or a YAML file."""
     trials: int = 20
-    """Trials altogether; a folder takes more later."""
+    """Trials in total; you can add more later."""
     seed: int = 0
     """What trials are drawn from."""
     seeds: int = 1
-    """Agents a trial, one after the other; the trial's score is the mean of theirs."""
+    """Agents per trial, one after another; the trial's score is their mean."""
     scheduler: Literal["asha", "none"] = "asha"
     """asha: trials whose evaluations are behind those of others are stopped early; none: every trial does all steps."""
     first_rung: int | None = None
     """Steps after which ASHA first stops trials; default: steps / reduction^2, and no less than evaluation.every."""
     reduction: int = 3
-    """ASHA keeps about one trial in so many at a rung, and the next rung is at so many times the steps."""
+    """ASHA keeps about one trial in this many at a rung, and the next rung is at this many times the steps."""
     workers: int | None = None
     """Trials at the same time; default: one a CPU core."""
     encoder_preset: str | None = None

@@ -30,7 +30,7 @@ def run_search(config: SearchConfig, argv: Sequence[str]) -> int:
             with progress_bar("searching", total) as advance:
                 received = run_trials(search, _show_trial, TotalSteps(advance))
             if received is not None:
-                say(f"stopped; {config.run} holds what is done: run the same command again to go on")
+                say(f"stopped; finished work is in {config.run}: run the same command again to resume")
                 return 128 + received
         findings = write_search_report(search, argv)
     print_findings(findings, again(findings, argv))

@@ -140,7 +140,7 @@ class Search:
             settings = trial_settings(self.config, values)
         except UserError as error:
             shown = ", ".join(f"{name} {value}" for name, value in values.items())
-            raise UserError(f"{self.config.space}: trial {number} ({shown}) cannot be: {error}; change the space") from error
+            raise UserError(f"{self.config.space}: trial {number} ({shown}) is not possible: {error}; change the space") from error
         return Trial(number, settled(settings, self.space.names), settings, self.config.run / "trials" / f"{number:03d}")
 
     def _values(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Search:
             raise UserError(f"{path}: damaged ({error}); delete it and run the command again, which draws the same trials") from error
         if len(before) > len(drawn):
             raise UserError(
-                f"{self.config.run}: holds {len(before)} trials, {len(drawn)} were asked for; give --trials {len(before)} or more"
+                f"{self.config.run}: holds {len(before)} trials, but you asked for {len(drawn)}; give --trials {len(before)} or more"
             )
         return [*before, *drawn[len(before) :]]
 
@@ -194,7 +194,7 @@ class Search:
 def _refuse_folder_of_others(folder: Path) -> None:
     refuse_encoders_folder(folder)
     if found := next((name for name in _OF_OTHERS if (folder / name).exists()), None):
-        raise UserError(f"{folder}: holds {found}, so a comparison or an agent and no search; choose another --run")
+        raise UserError(f"{folder}: holds {found}: a comparison or an agent, not a search; choose another --run")
 
 
 def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:

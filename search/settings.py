@@ -81,7 +81,7 @@ def _encoder_settings(config: SearchConfig, values: dict[str, Any]) -> dict[str,
     training = build(EncoderTraining, {**(preset.get("training") or {}), **_below("encoder.training", values)}, "encoder.training")
     steps = config.encoder_steps or preset.get("steps")
     if not steps:
-        raise UserError(f"{config.encoder_preset}: says no number of steps: add --encoder-steps N")
+        raise UserError(f"{config.encoder_preset}: has no 'steps': add --encoder-steps N")
     return {**preset, "steps": steps, "model": to_dict(model), "training": to_dict(training)}
 
 

@@ -126,7 +126,7 @@ def train_encoder(plan: EncoderPlan, report: Report) -> None:
                 process.terminate()
                 status = process.wait()
         if status:
-            raise UserError(f"its encoder failed: {_last_line(plan.folder / 'output.txt')} ({plan.folder / 'output.txt'} says more)")
+            raise UserError(f"its encoder failed: {_last_line(plan.folder / 'output.txt')} (details in {plan.folder / 'output.txt'})")
         facts = {"command": plan.command(), "weights_sha256": read_info(plan.encoder).weights_sha256}
         write_atomically(plan.folder / _TRAINED, json.dumps(facts, indent=2) + "\n")
 

@@ -34,7 +34,7 @@ class Attempt:
 
     def again(self, reason: str) -> "Attempt":
         pause = min(2.0 ** (self.restarts + self.lost), _LONGEST_PAUSE)
-        say(f"{self.job.key}: {reason}; starting it again in {pause:.0f} s, from its last checkpoint")
+        say(f"{self.job.key}: {reason}; restarting in {pause:.0f} s from its last checkpoint")
         return Attempt(self.job, self.restarts + self.began, self.lost + (not self.began), time.monotonic() + pause)
 
 
@@ -114,7 +114,7 @@ class Pool:
         import ray
 
         if self.running and not self.stopping:
-            say("stopping: runs save when their rollout or evaluation ends; a second Ctrl-C ends them at once, from their last checkpoints")
+            say("stopping: each run saves when its rollout or evaluation ends; Ctrl-C again ends them now, at their last checkpoints")
         self.stopping = True
         self.board.stop.remote()
         for worker, attempt in self.running.values():
@@ -140,7 +140,7 @@ class Pool:
         import ray
 
         worker, attempt = self.running.pop(list(self.running)[-1])
-        say(f"{attempt.job.key}: put back, since a node was lost; it goes on from its last checkpoint when there is room")
+        say(f"{attempt.job.key}: waiting again, because a node was lost; it resumes from its last checkpoint when there is room")
         ray.kill(worker)
         self.board.forget.remote(attempt.job.key)
         self.fits = time.monotonic()

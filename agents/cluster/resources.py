@@ -137,8 +137,8 @@ def reachable(address: str) -> str:
     if address.startswith("ray://"):
         host = address.removeprefix("ray://").rpartition(":")[0] or "HOST"
         raise UserError(
-            f"{address}: a Ray Client cannot serve, since runs end with its connection and must see the results folder: start the "
-            "command on a node of the cluster with --ray.address auto, or send it there: "
+            f"{address}: Ray Client is not supported, because runs would end with its connection and could not see the results "
+            "folder: start the command on a node of the cluster with --ray.address auto, or submit it: "
             f"ray job submit --address http://{host}:8265 --working-dir . -- python COMMAND --ray.address auto"
         )
     host, _, port = address.rpartition(":")

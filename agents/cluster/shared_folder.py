@@ -40,7 +40,7 @@ def find_token(token: Path | None) -> None:
     """Raise `UserError` where this node does not see the folder that the command writes to."""
     if token is not None and not token.is_file():
         raise UserError(
-            f"{token.parent}: node {socket.gethostname()} does not see the folder that the command made there: all nodes must "
+            f"{token.parent}: node {socket.gethostname()} cannot see this folder, which the command made: all nodes must "
             "share the file system of --run, of encoders and of stores, under the same paths"
         )
 

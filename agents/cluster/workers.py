@@ -56,7 +56,7 @@ def run_jobs(
 def _final(outcome: Outcome, attempt: Attempt, stopping: bool) -> Outcome:
     if outcome.died and stopping:
         if attempt.began:
-            say(f"{outcome.key}: {outcome.message}; it goes on from its last checkpoint")
+            say(f"{outcome.key}: {outcome.message}; it can resume from its last checkpoint")
         return Outcome(outcome.key, "stopped", restarts=attempt.restarts)
     often = f" after {attempt.restarts} restarts" if outcome.died and attempt.restarts else ""
     return replace(outcome, restarts=attempt.restarts, message=outcome.message + often)

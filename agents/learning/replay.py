@@ -84,7 +84,7 @@ def read_segments(folder: Path, buffer: ReplayBuffer, added: int, segments: list
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path}: steps of the replay buffer are missing or damaged ({error}); choose another --run, or delete "
-                f"{folder.parent / 'resume.pt'} to begin anew"
+                f"{folder.parent / 'resume.pt'} to start over"
             ) from error
     buffer.pos, buffer.full = added % buffer.buffer_size, added >= buffer.buffer_size
 

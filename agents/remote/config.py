@@ -19,11 +19,11 @@ class RemoteConfig:
     """Where frames become latents. learner: with the bits of environments that are not remote; worker: on the actors' CPUs, so that
     latents travel in place of pictures, with other last bits."""
     replacements: int = 20
-    """Actors that may die and be replaced before a run gives up."""
+    """How many dead actors are replaced before a run gives up."""
     backoff_seconds: float = 1.0
-    """Wait before an actor is replaced that died before it answered, doubled each time."""
+    """Seconds before replacing an actor that died before it answered; doubles each time."""
     timeout_seconds: float = 1800.0
-    """An actor that does not answer for so long counts as dead. Minecraft resets take minutes, one after another where games start."""
+    """An actor that stays silent this long counts as dead. Minecraft resets take minutes, and games start one at a time."""
 
     def __post_init__(self) -> None:
         at_least(0, actors=self.actors, replacements=self.replacements, backoff_seconds=self.backoff_seconds)

@@ -157,7 +157,7 @@ def _connected(address: tuple[str, int], key: bytes) -> Connection | None:
     try:
         return _dialled(address, key)
     except (OSError, EOFError, AuthenticationError) as error:
-        print(f"no connection to the environment actor at {address[0]}:{address[1]} ({error}): going on with Ray calls", file=sys.stderr)
+        print(f"no connection to the environment actor at {address[0]}:{address[1]} ({error}): using Ray calls instead", file=sys.stderr)
         return None
 
 

@@ -254,8 +254,8 @@ class RayVecEnv(VecEnv):
         group.actor.end()
         if self.replaced >= self.replacements:
             raise UserError(
-                f"the actor of environments {group.rows.start} to {group.rows.stop - 1} died ({error}), and {self.replaced} were replaced "
-                "already, as many as may be: find out what kills them (memory?), or allow more with --remote.replacements"
+                f"the actor of environments {group.rows.start} to {group.rows.stop - 1} died ({error}) after {self.replaced} replacements, "
+                "the limit: find out what kills them (memory?), or allow more with --remote.replacements"
             ) from error
         if group.failures:
             time.sleep(min(self.backoff_seconds * 2 ** (group.failures - 1), _LONGEST_BACKOFF))
@@ -309,7 +309,7 @@ def _check_cluster(actors: int, environments: int, cpus: float) -> None:
     if not 1 <= actors <= environments:
         raise UserError(f"'remote.actors' must be from 1 to the number of environments, {environments}, got {actors}")
     if not ray.is_initialized():
-        raise UserError("remote environments need Ray, and it does not run here: call ray.init() first")
+        raise UserError("remote environments need Ray, which is not running: call ray.init() first")
     total, deadline = ray.cluster_resources().get("CPU", 0.0), time.monotonic() + _FREE_SECONDS
     while cpus * actors > (free := ray.available_resources().get("CPU", 0.0)) + 1e-6:
         if cpus * actors > total or time.monotonic() > deadline:

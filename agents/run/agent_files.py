@@ -40,7 +40,7 @@ def read_agent(folder: Path) -> dict[str, Any]:
     """Return `agent.json`."""
     path = folder / "agent.json"
     if not path.is_file():
-        raise UserError(f"{folder}: holds no trained agent (no agent.json); name the --run of a train_agent.py")
+        raise UserError(f"{folder}: holds no trained agent (no agent.json); give the --run folder of train_agent.py")
     try:
         content = json.loads(path.read_text())
     except ValueError as error:

@@ -52,13 +52,13 @@ class TrainingConfig:
     remote: RemoteConfig = field(default_factory=RemoteConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     steps: int = 100_000
-    """Agent steps of training, over all parallel environments; only says when to stop."""
+    """Agent steps to train for, over all parallel environments; only decides when to stop."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where frames are encoded and picture policies run."""
     policy_device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the policy runs; auto: on pixels with the frames, on latents on the CPU, where small networks are faster."""
     threads: int = 1
-    """Torch threads a run; other numbers give other last bits."""
+    """Torch threads per run; another number changes the last bits of results."""
     checkpoint_every: int = 10_000
     """Agent steps between two checkpoints at most."""
     checkpoint_minutes: float = 10.0

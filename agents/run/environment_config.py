@@ -27,11 +27,11 @@ class EnvironmentConfig:
     camera_degrees: float = 15.0
     """One camera action turns by this; a continuous one by at most this."""
     sticky_attack: int = 0
-    """Agent steps for which an attack is held."""
+    """Further agent steps for which an attack is held."""
     pitch_limit: float = 60.0
     """Degrees up and down within which the view stays."""
     action_store: Path | None = None
-    """Frame store of recorded action vectors, for VectorObf environments: agents choose among so many of them."""
+    """Frame store with recorded action vectors, for VectorObf environments."""
     action_count: int = 32
     """Recorded action vectors that agents choose among."""
     action_seed: int = 0
@@ -39,7 +39,7 @@ class EnvironmentConfig:
     action_sha256: str | None = None
     """Hash of those vectors; a run fills it in, and refuses others from then on."""
     frame_size: tuple[int, int] | None = None
-    """Height and width that pictures are resized to; default: as they come."""
+    """Height and width that pictures are resized to; default: no resizing."""
     resize: Literal["squash", "crop"] = "squash"
     """squash changes the aspect ratio, crop cuts the centre."""
     evaluated_at_once: int = 8

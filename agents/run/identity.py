@@ -32,7 +32,7 @@ def refuse_differences(before: dict[str, Any], now: dict[str, Any], folder: Path
     for key in sorted({*old, *new} - _MAY_DIFFER_IN_PLACE):
         if old.get(key) != new.get(key):
             raise UserError(
-                f"{folder}: holds a run with {key} = {old.get(key)}, but {new.get(key)} was asked for; "
+                f"{folder}: holds a run with {key} = {old.get(key)}, but you asked for {new.get(key)}; "
                 "only steps and device may change: choose another --run"
             )
 

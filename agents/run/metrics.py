@@ -36,7 +36,7 @@ class MetricsFile:
         self.path.touch()
         if self.path.stat().st_size < size:
             raise UserError(
-                f"{self.path}: shorter than the checkpoint beside it says; choose another --run, or delete resume.pt to begin anew"
+                f"{self.path}: shorter than its checkpoint says; choose another --run, or delete resume.pt to start over"
             )
         self._file = self.path.open("r+b")
         self._file.truncate(size)

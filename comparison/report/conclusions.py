@@ -62,7 +62,7 @@ def _collapsed(summary: Summary) -> list[str]:
     found = [one.label for one in summary.rows if one.row.encoder and one.row.encoder.collapsed]
     if not found:
         return []
-    return [f"Warning: {_listed(found)} collapsed: nearly all latents carry nothing, and an agent sees next to nothing through them."]
+    return [f"Warning: {_listed(found)} collapsed: nearly all its latents carry no information, so its agents see next to nothing."]
 
 
 def _failed(summary: Summary) -> list[str]:
@@ -77,9 +77,9 @@ def _restarted(summary: Summary) -> list[str]:
     runs, worlds = (sum(getattr(one.row, name) for one in summary.rows) for name in ("run_restarts", "restarts"))
     parts = []
     if runs:
-        parts.append(f"runs were started again {_times(runs)} (stopped, or their worker died) and went on from their checkpoints")
+        parts.append(f"runs were restarted {_times(runs)} (stopped, or their worker died) and resumed from their checkpoints")
     if worlds:
-        parts.append(f"environments died {_times(worlds)} and were replaced (an evaluation episode that this cut off was played again)")
+        parts.append(f"environments died {_times(worlds)} and were replaced (evaluation episodes that were cut off were played again)")
     return [f"Restarts: {'; '.join(parts)}."] if parts else []
 
 
@@ -95,12 +95,12 @@ def _scope(summary: Summary) -> list[str]:
     if summary.normalised:
         scales = "; ".join(_scale(task) for task in summary.tasks)
         return [
-            f"Scores are normalised by task, 0 the random policy and 1 the target: {scales}. Both ends are taken as known, without an "
+            f"Scores are normalised by task, 0 the random policy and 1 the target: {scales}. Both ends are treated as exact, without an "
             "interval of their own."
         ]
     task = summary.tasks[0]
     sentence = (
-        f"All agents had {task.steps:,} steps of {task.frame_skip} game ticks; what they would come to with more, this does not show. "
+        f"All agents had {task.steps:,} steps of {task.frame_skip} game ticks; this does not show what they would score with more. "
         f"Intervals are over agent seeds, on the same {task.evaluation['final_episodes']} evaluation worlds for every row."
     )
     if task.target is None:

@@ -178,7 +178,7 @@ def _encoders(tasks: list[TaskResults]) -> str:
                 speeds.append(f"a batch of {speed.batch} frames on {speed.device} ({speed.machine}, {threads})")
     if not lines:
         return ""
-    measured = f" Times are medians of {' and of '.join(dict.fromkeys(speeds))}, with whatever else the machine did." if speeds else ""
+    measured = f" Times are medians of {' and of '.join(dict.fromkeys(speeds))}, while the machine may have been busy." if speeds else ""
     note = "Encoder weights are the whole model's, decoder included. Validation is on held-out recordings, before any agent." + measured
     return f"<h2>What the agents look through</h2><p>{_text(note)}</p>" + _table(heads, lines, "encoders")
 
@@ -207,7 +207,7 @@ def _films(tasks: list[TaskResults]) -> str:
                 figures.append(f'<figure class="{kind}">{_image(data, kind, f"Frames of {where}")}{caption}</figure>')
     if not figures:
         return ""
-    intro = "The first evaluation world, first finished seed; films run at four times the game's speed. One episode says little of a row."
+    intro = "First evaluation world, first finished seed; films run at four times the game's speed. One episode says little about a row."
     return f"<h2>What the agents saw</h2><p>{intro}</p><div class=films>{''.join(figures)}</div>"
 
 

@@ -64,7 +64,7 @@ def not_asked_line(rows: Sequence[str]) -> list[str]:
     if not rows:
         return []
     more = f" and {len(rows) - _MOST_NAMED} rows more" if len(rows) > _MOST_NAMED else ""
-    return [f"Also in the folder, and not asked for this time: {'; '.join(rows[:_MOST_NAMED])}{more}."]
+    return [f"Also in the folder, but not part of this command: {'; '.join(rows[:_MOST_NAMED])}{more}."]
 
 
 def failures(summaries: list[Summary]) -> list[str]:

@@ -77,7 +77,7 @@ def can_compile(device: torch.device) -> bool:
     try:
         torch.compile(torch.relu)(torch.ones(1, device=device))
     except Exception as error:  # torch.compile raises whatever the missing compiler made it raise
-        print(f"torch.compile does not work here ({str(error).strip().splitlines()[0]}): going on without it", file=sys.stderr)
+        print(f"torch.compile does not work here ({str(error).strip().splitlines()[0]}): continuing without it", file=sys.stderr)
         return False
     return True
 

@@ -27,7 +27,7 @@ def check_request(model: Encoder, folder: Path, steps: int, placement: Placement
         raise UserError(f"--steps {steps}: must be 1 or more")
     check_threads(placement.threads)
     if (folder / INFO_FILE).exists() and not (folder / CONFIG_FILE).exists():
-        raise UserError(f"{folder}: holds an encoder that no run here has made, and training would overwrite it; choose another folder")
+        raise UserError(f"{folder}: holds an encoder from elsewhere, which training would overwrite; choose another folder")
     if placement.compiled and type(model).compile_scan is Encoder.compile_scan:
         raise UserError(f"--compile: a '{name}' has no recurrence to compile; leave it out")
 

@@ -31,9 +31,9 @@ class TrainingConfig:
     weight_decay_kind: Literal["decoupled", "coupled"] = "decoupled"
     """Decoupled, it shrinks the weights by its share of the learning rate (AdamW); coupled, it is added to the gradient (L2)."""
     weight_decay_everywhere: bool = False
-    """Decay biases, gains and learned constants too, which are left alone otherwise."""
+    """Also decay biases, gains and learned constants, which are normally spared."""
     gradient_clip: float | None = None
-    """The largest gradient norm over all parameters; the loss is a sum over pixels, and its gradient as large."""
+    """The largest gradient norm over all parameters; large, because the loss is a sum over pixels."""
     ema_decay: float = 0.0
     """Of the running average of the weights, which is what is validated and kept; 0 keeps the weights themselves."""
     seed: int = 0

@@ -127,7 +127,7 @@ class _Run:
     def until(self, steps: int) -> EncoderArtifact:
         state = self.state
         if state.step >= steps and self._is_closed():
-            say(f"{self.folder}: already trained for {state.step} steps; give more --steps to go on")
+            say(f"{self.folder}: already trained for {state.step} steps; give more --steps to continue")
             return load_encoder(self.folder)
         if state.step:
             say(f"{self.folder}: resumed at step {state.step}")
@@ -222,7 +222,7 @@ class _Run:
             begin = self.state.step - _SKIPS_IN_A_ROW + 2
             raise UserError(self._diverged(f"steps {begin} to {self.state.step + 1} were all skipped: {reason}"))
         if self.skips_in_a_row == 1 and self.ranks.leads:
-            say(f"step {self.state.step + 1} is skipped: {reason}; where it happens often, {self._remedy()} helps")
+            say(f"step {self.state.step + 1} skipped: {reason}; if this happens often, try {self._remedy()}")
 
     def _diverged(self, what: str) -> str:
         """Say how to go on where training has failed: the checkpoint of a healthy step is kept."""
@@ -248,7 +248,7 @@ class _Run:
 
     def _save_and_stop(self, number: int) -> None:
         self._save()
-        say(f"{self.folder}: stopped and saved at step {self.state.step}; the same command goes on from there")
+        say(f"{self.folder}: stopped and saved at step {self.state.step}; run the same command again to resume")
         raise SystemExit(128 + number)
 
     def _validate(self) -> Validation:
@@ -308,7 +308,7 @@ class _Run:
         artifact = save_encoder(self.folder, best, statistics, self.data.store, steps=state.step, validation=metrics)
         say(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
         if state.skipped:
-            say(f"{state.skipped} of {state.step} steps were skipped, their loss or gradient was not finite")
+            say(f"{state.skipped} of {state.step} steps were skipped because their loss or gradient was not finite")
         say(collapse_verdict(best, found.activity))
         if len(best.latents) > 1:
             say(f"agents get the latents '{best.reading(None)}' by default; it has {', '.join(best.latents)}")

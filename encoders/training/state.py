@@ -128,5 +128,5 @@ def read_resume(folder: Path, device: torch.device | str = "cpu") -> dict[str, A
     except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a checkpoint; remove the folder to start over") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise UserError(f"{path}: is no checkpoint of this version; remove the folder to start over")
+        raise UserError(f"{path}: not a checkpoint of this version; remove the folder to start over")
     return content

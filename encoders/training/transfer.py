@@ -49,4 +49,4 @@ def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:
         if not torch.isfinite(weights[name]).all():
             raise UserError(f"--weights {run}: its '{name}' is not finite; name a run that has not diverged")
     if unknown := sorted(weights.keys() - model.state_dict().keys()):
-        raise UserError(f"--weights {run}: has weights '{unknown[0]}', which this model has not; {remedy}")
+        raise UserError(f"--weights {run}: has weights '{unknown[0]}', which this model lacks; {remedy}")

@@ -48,7 +48,7 @@ def run_workers(work: Work, argument: Any, workers: int, device: str) -> None:
                 raise
             except ray.exceptions.RayError as error:
                 # a signal to the whole group of processes ends Ray itself
-                raise UserError(f"Ray has ended beneath the workers ({_first_line(error)}); {_GOES_ON}") from error
+                raise UserError(f"Ray ended while the workers were running ({_first_line(error)}); {_GOES_ON}") from error
 
 
 def check_workers(workers: int, device: str) -> None:
@@ -56,7 +56,7 @@ def check_workers(workers: int, device: str) -> None:
     if workers < 1:
         raise UserError(f"--workers {workers}: must be 1 or more")
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device}: with --workers {workers} each has a device of its own; use auto, cpu or cuda")
+        raise UserError(f"--device {device}: with --workers {workers} each worker has its own device; use auto, cpu or cuda")
     if "RAY_ADDRESS" not in os.environ:
         _gpus_for(workers, device, torch.cuda.device_count())
 

@@ -69,4 +69,4 @@ def check_minecraft() -> None:
     """Raise `UserError` where `minerl` was installed without Minecraft itself."""
     if not any(minecraft_folder().glob("build/libs/*.jar")) and os.environ.get("MINERL_FORCE_BUILD") != "1":
         problem = f"minerl {version()} is installed here without Minecraft (its Java side was not built)"
-        raise UserError(f"{problem}: docs/minerl.md says how to; server='voxel' plays a stand-in that needs no Java")
+        raise UserError(f"{problem}: see docs/minerl.md; server='voxel' plays a stand-in that needs no Java")

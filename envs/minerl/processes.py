@@ -144,7 +144,7 @@ def _home() -> Path:
         folder.mkdir(mode=0o700)
     status = folder.lstat()
     if folder.is_symlink() or not folder.is_dir() or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise UserError(f"{folder}: is not this user's alone; remove it, or set TMPDIR to a folder of your own")
+        raise UserError(f"{folder}: belongs to or is writable by others; remove it, or set TMPDIR to a folder of your own")
     return folder
 
 

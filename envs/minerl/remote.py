@@ -114,7 +114,7 @@ class RemoteGame:
     def _prepare(self, hired: "Worker") -> None:
         if not self._minecraft:
             problem = f"{self._python}: its minerl was installed without Minecraft (the Java side was not built)"
-            raise UserError(f"{problem}: docs/minerl.md says how to; server='voxel' plays a stand-in that needs no Java")
+            raise UserError(f"{problem}: see docs/minerl.md; server='voxel' plays a stand-in that needs no Java")
         if launching.needs_xvfb(self._headless):
             hired.ask("headless", self._timeout)
 

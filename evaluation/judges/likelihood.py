@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class LikelihoodOptions:
     importance_samples: int = 10
-    """Draws a frame."""
+    """Samples per frame."""
     importance_frames: int = 64
     """Frames, spread over the split; each costs as many passes as there are draws."""
 

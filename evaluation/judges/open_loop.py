@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class OpenLoopOptions:
     context: int = 36
-    """Frames that the model sees of a clip before it goes on alone."""
+    """Frames of a clip that the model sees before it predicts."""
     predict: int = 464
-    """Frames that it predicts; fewer where no recording is that long."""
+    """Frames that it predicts; fewer if no recording is long enough."""
     clips: int = 100
     """Clips to judge, at most, spread over the split."""
     samples: int = 1
@@ -28,7 +28,7 @@ class OpenLoopOptions:
     use_obs: str | None = None
     """Which levels see the context, the bottom one first: TTF leaves out the top of three."""
     weights: Path | None = None
-    """A folder with networks' weights, for LPIPS (alexnet.pth, lpips.pth) or FVD (i3d.pth)."""
+    """A folder with weights for LPIPS (alexnet.pth, lpips.pth) or FVD (i3d.pth)."""
 
     def __post_init__(self) -> None:
         at_least("open_loop", self, context=1, predict=1, clips=1, samples=1)

@@ -35,7 +35,7 @@ def export(
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise UserError(f"{path}: cannot tell what to write by the ending '{suffix}'; end the name in {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: unknown format '{suffix}'; use a name that ends in {', '.join(SUFFIXES)}")
     episode = find_episode(store, name)
     count = _range(episode, start, frames)
     if suffix == ".npz":

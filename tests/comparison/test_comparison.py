@@ -183,7 +183,7 @@ def test_other_settings_in_the_same_folder_are_refused_and_other_tasks_are_not(c
         compare(seeds=1, evaluation=EvaluationConfig(every=32, episodes=2, final_episodes=4))
     with pytest.raises(UserError, match=r"algorithm\.n_epochs = 1, but 2"):
         compare(seeds=1, algorithm=replace(PPO, n_epochs=2))
-    with pytest.raises(UserError, match="are of 32 steps, 16 were asked for; choose another --run"):
+    with pytest.raises(UserError, match="have 32 steps, but you asked for 16; choose another --run"):
         compare(seeds=1, steps=16)
     assert compare(tasks=("long",), seeds=1, algorithm=replace(PPO, n_epochs=2))[1]
 

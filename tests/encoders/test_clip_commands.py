@@ -127,7 +127,7 @@ def test_without_a_compiler_one_line_says_so_and_training_goes_on(
     assert command(*training(clip_store, tmp_path / "run", "--steps", 2, "--compile", "True")) == 0
     can_compile.cache_clear()
     said = [line for line in capsys.readouterr().err.splitlines() if "torch.compile" in line]
-    assert said == ["torch.compile does not work here (no C++ compiler): going on without it"]
+    assert said == ["torch.compile does not work here (no C++ compiler): continuing without it"]
 
 
 def test_a_model_without_a_recurrence_has_nothing_to_compile(

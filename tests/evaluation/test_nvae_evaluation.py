@@ -79,5 +79,5 @@ def test_a_store_without_training_frames_needs_the_training_store(
     monkeypatch.setattr(FrameStore, "indices", lambda store, split: held(store, split)[: 0 if split == "train" else None])
     assert command("evaluate_encoder.py", tmp_path / "run", "--store", video_store, "--threads", 1) == 2
     said = capsys.readouterr().err
-    assert "gone: the training store is not there any more" in said
+    assert "gone: the training store is gone" in said
     assert "has no training frames to compare with" in said

@@ -190,7 +190,7 @@ def test_another_search_in_the_same_folder_is_refused_by_name(searching) -> None
         searching(SPACE.replace("[1, 4]", "[1, 5]"))
     with pytest.raises(UserError, match="steps = 128"):
         searching(steps=256)
-    with pytest.raises(UserError, match="holds 5 trials, 3 were asked for"):
+    with pytest.raises(UserError, match="holds 5 trials, but you asked for 3"):
         searching(trials=3)
 
 
@@ -199,7 +199,7 @@ def test_a_search_does_not_write_over_the_report_of_a_comparison_or_into_a_run(s
     folder = tmp_path / "taken"
     folder.mkdir()
     (folder / name).write_text("{}")
-    with pytest.raises(UserError, match=f"taken: holds {name}, so a comparison or an agent and no search; choose another --run"):
+    with pytest.raises(UserError, match=f"taken: holds {name}: a comparison or an agent, not a search; choose another --run"):
         searching(run=folder)
 
 

@@ -150,7 +150,7 @@ def test_runs_share_gpus_evenly_as_far_as_cpus_let_them(nodes) -> None:
 def test_a_node_without_the_commands_folder_is_told_apart(tmp_path) -> None:
     with shared_token(tmp_path / "run") as token:
         find_token(token)
-        with pytest.raises(UserError, match="does not see the folder that the command made there"):
+        with pytest.raises(UserError, match="cannot see this folder, which the command made"):
             find_token(tmp_path / "other" / token.name)
     assert not token.exists()
 

@@ -293,7 +293,7 @@ def test_without_a_connection_steps_go_through_ray(frozen, monkeypatch, capsys) 
     venv, expected = make(2, 1), local(2)
     assert_same_steps(venv, expected)
     told = capsys.readouterr().err
-    assert (told.count("\n"), "(closed): going on with Ray calls" in told) == (1, True)
+    assert (told.count("\n"), "(closed): using Ray calls instead" in told) == (1, True)
     monkeypatch.undo()
     kill(venv, 0)
     assert venv.step(np.zeros(2, int))[2].all()
@@ -315,7 +315,7 @@ def test_seeds_and_options_hold_for_one_reset_and_a_death_beyond_the_budget_ends
     venv.reset()
     assert venv.reset_infos == [{"seed": None, "options": None}] * 2
     kill(venv, 0)
-    with pytest.raises(UserError, match=r"environments 0 to 1 died .* 0 were replaced already.*--remote.replacements"):
+    with pytest.raises(UserError, match=r"environments 0 to 1 died .* after 0 replacements, the limit.*--remote.replacements"):
         venv.step(np.zeros(2, int))
     venv.close()
 
