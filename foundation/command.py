@@ -6,17 +6,15 @@ is imported is handled as well. So this module imports next to nothing, and olde
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
+from types import FrameType
 
 from foundation.errors import UserError
 
 OLDEST_PYTHON = (3, 11)
-_MOMENT = 0.05
 _NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
 
 
@@ -28,7 +26,9 @@ def run(main: Callable[[], int | None]) -> None:
     """
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(_wrong_interpreter(f"Python {'.'.join(map(str, sys.version_info[:3]))}"))
-    sys.unraisablehook = _interrupt_again
+    # ignored signals stay ignored, as a shell wants it for what runs in the background
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         status = _status(main)
     except UserError as error:
@@ -37,13 +37,12 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         _discard_output()
         status = 0
-    except (KeyboardInterrupt, Exception) as error:
-        if _was_interrupted(error):
-            status = 128 + signal.SIGINT
-        elif isinstance(error, ModuleNotFoundError) and error.name in _NEEDED_BY_EVERY_COMMAND:
-            status = _wrong_interpreter(str(error))
-        else:
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED_BY_EVERY_COMMAND:
             raise
+        status = _wrong_interpreter(str(error))
     sys.exit(status)
 
 
@@ -65,22 +64,16 @@ def _wrong_interpreter(reason: str) -> str:
     return f"error: this interpreter lacks what the project needs ({reason}); run: make setup, then .venv/bin/python {sys.argv[0]}"
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Tell whether an exception comes from a Ctrl-C: in the middle of an import, Python may turn it into an error of another kind."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`, but end the process at once in the middle of an import.
 
-
-def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Repeat a Ctrl-C that came in a destructor or a callback, where Python would print a traceback and go on."""
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        # a moment later, for at once it would come in this very function
-        again = threading.Timer(_MOMENT, _thread.interrupt_main)
-        again.daemon = True
-        again.start()
-    else:
-        sys.__unraisablehook__(unraisable)
+    Modules catch an exception there, make another error of it or go on with half of what they need; and nothing is at work yet.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _discard_output() -> None:

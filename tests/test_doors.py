@@ -54,17 +54,35 @@ def test_a_door_says_what_it_does_and_imports_one_module_before_it_can_take_a_ct
     assert [ast.unparse(node) for node in imports] == ["import sys", "from foundation.command import run"]
 
 
-# in the order in which they are imported, the last one just before the store is opened; a door's own millisecond comes before them
-MOMENTS = ("pretraining", "tyro", "foundation.presets", "numpy", "torch._C", "torch.fx", "encoders.encoder", "frames.store")
+_INTERRUPTED = """
+import runpy, signal, sys
+class Moment:
+    def __init__(self, module):
+        self.module = module
+    def find_spec(self, name, *_):
+        if name == self.module:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Moment(sys.argv[1]))
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(moment: str, tmp_path: Path) -> None:
-    words = ["train_encoder.py", "debug", "--store", str(tmp_path / "none"), "--run", str(tmp_path / "run")]
-    command = [sys.executable, "-X", "importtime", *words]
+def train(tmp_path: Path) -> list[str]:
+    return ["train_encoder.py", "debug", "--store", str(tmp_path / "none"), "--run", str(tmp_path / "run")]
+
+
+def started(*words: str) -> subprocess.Popen:
     # tests that were started in the background ignore SIGINT, and so would their children
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT, preexec_fn=heeding) as process:
+    command = [sys.executable, *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT, preexec_fn=heeding)
+
+
+# seconds before the command ends by itself; a door's own millisecond comes before them
+@pytest.mark.parametrize("moment", ["pretraining", "tyro", "foundation.presets"])
+def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(moment: str, tmp_path: Path) -> None:
+    with started("-X", "importtime", *train(tmp_path)) as process:
         assert process.stderr is not None
         said = []
         for line in process.stderr:
@@ -74,6 +92,13 @@ def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(moment: str, 
                 process.send_signal(signal.SIGINT)
                 break
         said += process.stderr.readlines()
-    assert "".join(line for line in said if not line.startswith("import time:")) == ""
+    assert [line for line in said if not line.startswith("import time:")] == []
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("moment", ["yaml", "numpy", "torch._C", "torch.fx.passes", "encoders.conv_vae", "frames.store"])
+def test_ctrl_c_just_before_a_module_is_imported_ends_the_command_too(moment: str, tmp_path: Path) -> None:
+    with started("-c", _INTERRUPTED, moment, *train(tmp_path)) as process:
+        _, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (130, "")
     assert not (tmp_path / "run").exists()

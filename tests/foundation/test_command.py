@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,30 +35,6 @@ def test_the_nearest_name_is_offered_and_all_of_them_otherwise():
     assert nearest("zzz", ["b", "a"]) == "known: a, b"
 
 
-@pytest.fixture
-def heeding():
-    """Tests that were started in the background ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeding")
-def test_a_ctrl_c_that_became_another_error_is_still_a_ctrl_c(capsys):
-    class Field:
-        def __set_name__(self, owner, name):
-            signal.raise_signal(signal.SIGINT)
-
-    def main():
-        # Python 3.11 makes a RuntimeError of what __set_name__ raises
-        type("Owner", (), {"field": Field()})
-
-    with pytest.raises(SystemExit) as stop:
-        run(main)
-    assert stop.value.code == 130
-    assert capsys.readouterr().err == ""
-
-
 def script(code: str, *options: str, **keywords) -> subprocess.CompletedProcess:
     """Run a program with `run` in an interpreter of its own."""
     code = f"import sys\nfrom foundation.command import run\n{code}\nrun(main)\n"
@@ -65,19 +42,28 @@ def script(code: str, *options: str, **keywords) -> subprocess.CompletedProcess:
     return subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=60, cwd=Path(__file__).resolve().parents[2], **keywords)
 
 
-@pytest.mark.usefixtures("heeding")
-def test_a_ctrl_c_in_a_destructor_is_not_lost():
-    code = """
-import signal, time
-class Last:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-def main():
-    Last()
-    time.sleep(30)
-"""
-    ended = script(code)
+HEEDED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""Tests that were started in the background ignore SIGINT, and so would their children."""
+
+
+def test_a_ctrl_c_that_an_import_swallows_ends_the_command(tmp_path):
+    (tmp_path / "half.py").write_text("import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n")
+    code = f"def main():\n    sys.path.append({str(tmp_path)!r})\n    import half\n    print('went on', file=sys.stderr)"
+    ended = script(code, preexec_fn=HEEDED)
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_a_ctrl_c_at_work_lets_the_command_clean_up():
+    code = """
+import signal
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        print('cleaned up', file=sys.stderr)
+"""
+    ended = script(code, preexec_fn=HEEDED)
+    assert (ended.returncode, ended.stderr) == (130, "cleaned up\n")
 
 
 @pytest.mark.parametrize("statement", ["print('line\\n' * 100_000)", "print('one line')", "print('one line'); sys.exit(0)"])
