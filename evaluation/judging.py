@@ -86,7 +86,7 @@ def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frame
         pass
     if not len(store.indices("train")):
         raise UserError(
-            f"{reference.path}: the training store is not there any more, and {store.path} has no training frames to compare with; "
+            f"{reference.path}: the training store is gone, and {store.path} has no training frames to compare with; "
             "put the training store back, or name a store with a train split"
         )
     say(f"{reference.path}: the training store is gone; taking the mean training frame from {store.path} instead")

@@ -98,7 +98,7 @@ def test_a_run_goes_on_with_games_that_run_elsewhere_or_wait_longer_but_not_with
 
     begun = settings(python="/old/python", timeout=60, retries=1)
     refuse_differences(begun, settings(timeout=240, start_timeout=900, spare=True, headless=False), tmp_path)
-    with pytest.raises(UserError, match=r"environment\.options\.server = voxel, but minecraft"):
+    with pytest.raises(UserError, match=r"environment\.options\.server = voxel, but you asked for minecraft"):
         refuse_differences(begun, settings(server="minecraft"), tmp_path)
     with pytest.raises(UserError, match=r"environment\.options\.episode_ticks"):
         refuse_differences(begun, settings(episode_ticks=400), tmp_path)

@@ -109,7 +109,7 @@ def test_one_report_holds_all_tasks_and_algorithms_and_names_what_was_not_asked(
     assert set(content["results"][0]["algorithms"]) == {"PPO", "DQN"}
     assert "runs/short/ppo/pixels (seed 1)" in content["not_asked"]
     page = (made.config.run / "report.html").read_text()
-    assert "not asked for this time" in page
+    assert "but not part of this command" in page
     # settings of both algorithms
     assert "n_epochs: 1" in page
     assert "buffer_size: 200" in page
@@ -157,7 +157,7 @@ def test_what_was_started_again_is_counted_in_every_form_of_the_report(compare, 
     print_table(write_report(made, "the command"))
     shown = capsys.readouterr().out
     assert "runs 2, environments 2" in shown
-    assert "Restarts: runs were started again 2 times" in shown
+    assert "Restarts: runs were restarted 2 times" in shown
     folder = made.config.run
     assert "runs 2, environments 2" in (folder / "report.html").read_text()
     row = json.loads((folder / "comparison.json").read_text())["rows"][0]
@@ -179,9 +179,9 @@ def test_a_report_holds_a_film_of_every_row_and_a_line_of_every_run(compare) -> 
 
 def test_other_settings_in_the_same_folder_are_refused_and_other_tasks_are_not(compare) -> None:
     compare(seeds=1)
-    with pytest.raises(UserError, match=r"runs/short/ppo: holds a run with evaluation\.final_episodes = 3, but 4"):
+    with pytest.raises(UserError, match=r"runs/short/ppo: holds a run with evaluation\.final_episodes = 3, but you asked for 4"):
         compare(seeds=1, evaluation=EvaluationConfig(every=32, episodes=2, final_episodes=4))
-    with pytest.raises(UserError, match=r"algorithm\.n_epochs = 1, but 2"):
+    with pytest.raises(UserError, match=r"algorithm\.n_epochs = 1, but you asked for 2"):
         compare(seeds=1, algorithm=replace(PPO, n_epochs=2))
     with pytest.raises(UserError, match="have 32 steps, but you asked for 16; choose another --run"):
         compare(seeds=1, steps=16)

@@ -256,7 +256,7 @@ def test_figures_of_an_earlier_report_do_not_stay_beside_a_new_one(tmp_path: Pat
 def test_what_cannot_be_joined_says_why(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "comparison.json").write_text('{"format": 1}')
-    with pytest.raises(UserError, match="format 1, this version reads 2 and 3; write it anew"):
+    with pytest.raises(UserError, match="format 1, this version reads 2 and 3; write it again"):
         join_reports((tmp_path / "old", tmp_path / "none"), tmp_path / "out", "")
     with pytest.raises(UserError, match="name the folder of a finished comparison"):
         read_results(tmp_path / "none")

@@ -90,7 +90,7 @@ def test_a_pickle_in_place_of_safetensors_is_refused_and_never_run(folder: Path,
     content = pickle.dumps({"weights": Bomb()})
     (folder / WEIGHTS_FILE).write_bytes(content)
     change_info(folder, weights_sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(UserError, match="no safetensors file"):
+    with pytest.raises(UserError, match="not a safetensors file"):
         load_encoder(folder)
     assert not (tmp_path / "exploded").exists()
 

@@ -86,7 +86,7 @@ def test_a_baseline_from_another_store_than_the_training_store_is_said_to_be_one
     info["store"]["fingerprint"] = "what was there before"
     (run / "encoder.json").write_text(json.dumps(info))
     assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1, "--judges", "reconstruction") == 0
-    assert "the mean training frame is taken from" in capsys.readouterr().err
+    assert "taking the mean training frame from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
 
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="no ordinary file"):
+    with pytest.raises(UserError, match="not a regular file"):
         write_atomically(tmp_path / "pipe", "x")
     assert (tmp_path / "pipe").is_fifo()
 

@@ -69,7 +69,7 @@ def test_a_video_that_the_disk_cut_short_is_told_and_removed(tmp_path, monkeypat
 
     real = cv2.VideoWriter
     monkeypatch.setattr(cv2, "VideoWriter", Cutting)
-    with pytest.raises(UserError, match="not whole"):
+    with pytest.raises(UserError, match="is incomplete"):
         write_video(tmp_path / "film.mp4", shades(3, 32, 32), 20)
     assert not list(tmp_path.iterdir())
 

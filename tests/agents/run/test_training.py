@@ -108,7 +108,7 @@ def test_metrics_that_went_missing_are_named_and_not_filled_up(small_run) -> Non
 
 def test_other_settings_are_refused_by_name(small_run) -> None:
     train_agent(small_run(), go_on)
-    with pytest.raises(UserError, match="seed = 0, but 1"):
+    with pytest.raises(UserError, match="seed = 0, but you asked for 1"):
         train_agent(small_run(seed=1, steps=500), go_on)
     with pytest.raises(UserError, match=r"environment\.frame_skip"):
         changed = small_run(steps=500)
