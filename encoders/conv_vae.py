@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from encoders.encoder import Batch, Encoder, State
 
 LOG_VARIANCE_BOUND = 10.0
+VECTOR = 16
+"""float32 numbers in a register of AVX-512."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,29 @@ class MirroredTransposedConvolution(nn.ConvTranspose2d):
         return F.conv_transpose2d(x_NCHW, kernel, self.bias, self.stride, self.padding, self.output_padding)  # type: ignore[arg-type]
 
 
+class SubpixelConvolution(nn.ConvTranspose2d):
+    """The transposed 'same' convolution of a layer whose kernel is twice its stride S, as a plain one to S^2 times the channels.
+
+    Each of the (H + 1) (W + 1) positions between four pixels gives a block of S x S pixels (Shi et al. 2016). For a few channels this is
+    several times as fast on the CPU: a picture's three fill a fifth of a vector register.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.in_channels, layer.out_channels, layer.kernel, layer.stride, padding=layer.stride // 2)
+
+    def forward(self, x_NCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
+        (inner, outer), stride, margin = self.weight.shape[:2], self.stride[0], self.padding[0]
+        count, _, height, width = x_NCHW.shape
+        # the second half of the kernel reaches into the next block: of a block, it comes from the pixel before
+        split = self.weight.view(inner, outer, 2, stride, 2, stride).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
+        kernel = split.reshape(-1, inner, 2, 2).contiguous(memory_format=torch.channels_last)
+        assert self.bias is not None
+        blocks_NHWC = F.conv2d(x_NCHW, kernel, self.bias.repeat(stride * stride), padding=1).permute(0, 2, 3, 1)
+        rows = blocks_NHWC.reshape(count, height + 1, width + 1, stride, stride * outer).transpose(2, 3)
+        y_NHWC = rows.reshape(count, (height + 1) * stride, (width + 1) * stride, outer)
+        return y_NHWC[:, margin:-margin, margin:-margin].permute(0, 3, 1, 2)
+
+
 def margins(layer: Layer) -> tuple[int, int]:
     """Return how many pixels a layer pads at the top and left, and how many at the bottom and right."""
     total = max(layer.kernel - layer.stride, 0)
@@ -268,13 +293,17 @@ def _margin(layer: Layer) -> list[None]:
 
 
 def _convolution(layer: Layer, mirrored: bool) -> nn.Conv2d:
-    plain = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride, margins(layer)[0])
-    return MirroredConvolution(layer) if mirrored else nn.Conv2d(*plain)
+    if mirrored:
+        return MirroredConvolution(layer)
+    return nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel, layer.stride, margins(layer)[0])
 
 
 def _transposed_convolution(layer: Layer, mirrored: bool) -> nn.ConvTranspose2d:
-    plain = (layer.in_channels, layer.out_channels, layer.kernel, layer.stride, margins(layer)[0])
-    return MirroredTransposedConvolution(layer) if mirrored else nn.ConvTranspose2d(*plain)
+    if mirrored:
+        return MirroredTransposedConvolution(layer)
+    if layer.kernel == 2 * layer.stride and 4 * layer.out_channels <= VECTOR <= layer.out_channels * layer.stride**2:
+        return SubpixelConvolution(layer)
+    return nn.ConvTranspose2d(layer.in_channels, layer.out_channels, layer.kernel, layer.stride, margins(layer)[0])
 
 
 def _initialise(module: nn.Module) -> None:

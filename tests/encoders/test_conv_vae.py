@@ -15,6 +15,7 @@ from encoders.conv_vae import (
     Layer,
     MirroredConvolution,
     MirroredTransposedConvolution,
+    SubpixelConvolution,
     cyclical,
     gaussian_kl,
     parse_stack,
@@ -98,6 +99,20 @@ def test_a_transposed_convolution_is_the_adjoint_of_the_padded_convolution(kerne
     torch.testing.assert_close((down(x) * y).sum(), (up(y) * x).sum())
 
 
+@pytest.mark.parametrize(("stride", "channels"), [(2, 5), (4, 3), (8, 1)])
+def test_a_subpixel_convolution_is_the_transposed_one(stride: int, channels: int) -> None:
+    layer = SubpixelConvolution(Layer(6, channels, 2 * stride, stride)).double()
+    x = torch.randn(2, 6, 3, 5, dtype=torch.float64)
+    wanted = F.conv_transpose2d(x, layer.weight, layer.bias, stride, stride // 2)
+    torch.testing.assert_close(layer(x), wanted)
+
+
+@pytest.mark.parametrize("preset", ["conv_vae_small", "conv_vae_tiny"])
+def test_only_the_few_channels_of_a_picture_are_made_in_blocks(preset: str) -> None:
+    kinds = [type(layer) for layer in make_encoder(preset).decoder if isinstance(layer, nn.ConvTranspose2d)]
+    assert kinds == [nn.ConvTranspose2d, nn.ConvTranspose2d, SubpixelConvolution]
+
+
 def padded(x_NCHW: torch.Tensor, words: str, weights: list[torch.Tensor], transposed: bool) -> torch.Tensor:
     """Apply a stack whose paddings are copies and whose crops are slices, with nothing mirrored."""
     layers = parse_stack(words, x_NCHW.shape[1], last=3 if transposed else None)
@@ -122,8 +137,9 @@ def padded(x_NCHW: torch.Tensor, words: str, weights: list[torch.Tensor], transp
         {},
         {"encoder": "8k4s1 8k3s2 8k5s2 16k6s4", "decoder": "16 8k6s4 8k5s2 8k3s2 8k4s1 k3s1"},
         {"encoder": "8k4s2 8k4s4", "decoder": "16 8k4s4 k4s2"},
+        {"encoder": "8k4s4 8k4s2", "decoder": "16 8k4s2 k8s4"},
     ],
-    ids=["reference", "odd", "even"],
+    ids=["reference", "odd", "even", "subpixel"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_reconstructions_and_gradients_are_those_of_copied_margins(stacks: dict[str, str], dtype: torch.dtype) -> None:
