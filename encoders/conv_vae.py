@@ -234,7 +234,7 @@ class SubpixelConvolution(nn.ConvTranspose2d):
         super().__init__(layer.in_channels, layer.out_channels, layer.kernel, layer.stride, padding=layer.stride // 2)
 
     def forward(self, x_NCHW: Tensor, output_size: list[int] | None = None) -> Tensor:
-        (inner, outer), stride, margin = self.weight.shape[:2], self.stride[0], self.padding[0]
+        (inner, outer), stride = self.weight.shape[:2], self.stride[0]
         count, _, height, width = x_NCHW.shape
         # the second half of the kernel reaches into the next block: of a block, it comes from the pixel before
         split = self.weight.view(inner, outer, 2, stride, 2, stride).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
@@ -243,6 +243,7 @@ class SubpixelConvolution(nn.ConvTranspose2d):
         blocks_NHWC = F.conv2d(x_NCHW, kernel, self.bias.repeat(stride * stride), padding=1).permute(0, 2, 3, 1)
         rows = blocks_NHWC.reshape(count, height + 1, width + 1, stride, stride * outer).transpose(2, 3)
         y_NHWC = rows.reshape(count, (height + 1) * stride, (width + 1) * stride, outer)
+        margin = stride // 2
         return y_NHWC[:, margin:-margin, margin:-margin].permute(0, 3, 1, 2)
 
 
