@@ -173,20 +173,19 @@ class Measured:
 
         return run
 
-    def clips(self, wanted: int | None, seconds: float) -> int:
-        """Return how many clips a step is to have: `wanted`, or the preset's, halved until a step ends within `seconds`."""
-        if wanted is not None:
-            return wanted
-        clips = min(2, self.config.batch_size)
-        call = self.step(clips)
-        call()
-        begun = time.perf_counter()
-        call()
-        affordable = clips * seconds / (time.perf_counter() - begun)
-        found = self.config.batch_size
-        while found > max(2, affordable):
-            found //= 2
-        return found
+    def clips(self, options: argparse.Namespace) -> int:
+        """Return how many clips a step is to have: as asked for, or the preset's, halved until a step takes a fifth of the time at most."""
+        if options.batch is not None:
+            return options.batch
+        sizes = [self.config.batch_size]
+        while sizes[-1] > 3:
+            sizes.append(sizes[-1] // 2)
+        for smaller in sizes[:0:-1]:
+            call = self.step(smaller)
+            call()
+            if 2 * seconds_of(call, options) > options.seconds / 5:
+                return smaller
+        return sizes[0]
 
 
 def watched(call: Callable[[], None]) -> list[Call]:
@@ -202,26 +201,26 @@ def in_turns(ways: Mapping[str, Callable[[], None]], options: argparse.Namespace
     One thread on the CPU is measured in CPU seconds: what other processes take of the machine does not count. Memory is kept while a way
     runs, but for ways that end in "not kept"; each runs untimed before it is timed, and for at least 50 ms.
     """
-    clock = time.process_time if options.device == "cpu" and options.threads == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     until = time.perf_counter() + options.seconds
     while time.perf_counter() < until or len(next(iter(seconds.values()))) < 3:
         for name, call in ways.items():
             with contextlib.nullcontext() if name.endswith("not kept") else kept_memory(torch.device(options.device)):
                 call()
-                _wait(options)
-                begun, calls = clock(), 0
-                while not calls or clock() - begun < 0.05:
-                    call()
-                    _wait(options)
-                    calls += 1
-                seconds[name].append((clock() - begun) / calls)
+                seconds[name].append(seconds_of(call, options, at_least=0.05))
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def _wait(options: argparse.Namespace) -> None:
-    if options.device == "cuda":
-        torch.cuda.synchronize()
+def seconds_of(call: Callable[[], None], options: argparse.Namespace, at_least: float = 0.0) -> float:
+    """Return the seconds of a call, the mean over as many as `at_least` seconds have room for."""
+    clock = time.process_time if options.device == "cpu" and options.threads == 1 else time.perf_counter
+    begun, calls, gone = clock(), 0, 0.0
+    while not calls or gone < at_least:
+        call()
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        calls, gone = calls + 1, clock() - begun
+    return gone / calls
 
 
 def row_of(name: str, options: argparse.Namespace) -> list[str]:
@@ -230,7 +229,7 @@ def row_of(name: str, options: argparse.Namespace) -> list[str]:
     one = Measured(name, device)
     cells = [name, "-", "-", "-", "-", "-"]
     if one.is_trained:
-        clips = one.clips(options.batch, options.seconds / 10)
+        clips = one.clips(options)
         step = one.step(clips)
         found = in_turns({"step": step, "bare": bare(watched(step), device), "step, not kept": step}, options)
         size = f"{clips} x {one.model.clip_length}" + (f" (of {one.config.batch_size})" if clips != one.config.batch_size else "")
@@ -273,7 +272,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How fast every preset trains and encodes.")
     parser.add_argument("--presets", nargs="+", choices=known, default=known, metavar="PRESET", help=", ".join(known))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--batch", type=int, help="clips a step; the preset's by default, halved until a step takes a tenth of --seconds")
+    parser.add_argument("--batch", type=int, help="clips a step; the preset's by default, halved until a step takes a fifth of --seconds")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10, help="length of each measurement, at least")
     parser.add_argument("--report", type=Path, help="write the table here too")

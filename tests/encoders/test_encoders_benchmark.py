@@ -59,11 +59,13 @@ def test_the_bare_calls_run_again_and_again_and_are_not_watched_twice(benchmark:
     assert [call.arguments for call in again] == [call.arguments for call in calls]
 
 
+def given(batch: int | None, seconds: float) -> SimpleNamespace:
+    return SimpleNamespace(batch=batch, seconds=seconds, device="cpu", threads=1)
+
+
 def test_a_batch_is_halved_until_a_step_fits_into_the_time(benchmark: SimpleNamespace) -> None:
     one = benchmark.Measured("debug", CPU)
-    assert one.clips(5, 1.0) == 5
-    assert one.clips(None, 1000.0) == one.config.batch_size == 8
-    assert one.clips(None, 1e-9) == 2
+    assert [one.clips(options) for options in (given(5, 1.0), given(None, 1000.0), given(None, 1e-9))] == [5, one.config.batch_size, 2]
 
 
 def test_the_table_has_a_row_for_a_model_that_is_trained_and_for_one_that_is_computed(
