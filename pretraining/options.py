@@ -35,7 +35,7 @@ class TrainOptions:
     compile: bool = False
     """Have torch.compile fuse a recurrent model's scan."""
     precision: Precision = "auto"
-    """auto: bfloat16 on CUDA, float32 on the CPU."""
+    """auto: bfloat16 on CUDA, float32 on the CPU; bfloat16-anyway: on a CPU that is slower in it too."""
     weights: Path | None = None
     """Start a new run from the weights in another run's folder."""
     workers: int = 1

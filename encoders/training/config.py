@@ -6,7 +6,7 @@ from typing import Literal
 
 from foundation.errors import UserError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "bfloat16-anyway"]
 
 
 @dataclass(frozen=True)

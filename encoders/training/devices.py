@@ -29,7 +29,8 @@ class Placement:
     compiled: bool = False
     """Have torch.compile fuse a recurrent model's scan."""
     precision: Precision = "auto"
-    """auto: bfloat16 autocast on CUDA and float32 on the CPU. Validation is always in float32."""
+    """auto: bfloat16 autocast on CUDA and float32 on the CPU; bfloat16-anyway: on a CPU that is slower in it too. Validation is always in
+    float32."""
     ranks: Ranks = ALONE
     """This process among those that train together."""
     asked_to_stop: AskedToStop = _nobody_asks
@@ -52,6 +53,29 @@ def choose_device(name: str) -> torch.device:
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise UserError(f"device '{name}': the CUDA devices here end at cuda:{torch.cuda.device_count() - 1}")
     return device
+
+
+def choose_precision(name: Precision, device: torch.device) -> Precision:
+    """Return "auto", "float32" or "bfloat16"; raise `UserError` for bfloat16 on a CPU that is slower in it, unless `name` insists."""
+    if name == "bfloat16" and device.type == "cpu" and (slower := bfloat16_slowdown()) > 1:
+        raise UserError(
+            f"--precision bfloat16: this CPU has no bfloat16 units, training would take about {slower} times as long as in float32; "
+            "leave the option out, or give --precision bfloat16-anyway"
+        )
+    return "bfloat16" if name == "bfloat16-anyway" else name
+
+
+def bfloat16_slowdown() -> int:
+    """Return about how many times as long a training step takes on this CPU in bfloat16 as in float32; 1 where it is no longer.
+
+    Measured in docs/encoders.md. Without AVX-512, or what corresponds to it, oneDNN has no kernels for bfloat16, and PyTorch's own stand
+    in. With AVX-512 alone it says that it has them, and converts in software.
+    """
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return 10
+    units = torch.cpu.get_capabilities()
+    converts = units["architecture"] == "x86_64" and not (units["avx512_bf16"] or units["amx_bf16"])
+    return 2 if converts else 1
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from encoders.registry import registered_name
 from encoders.training.checks import check_batch, check_request
 from encoders.training.config import TrainingConfig, learning_rate
 from encoders.training.data import TrainingData
-from encoders.training.devices import HERE, Placement, autocast, available_threads, choose_device
+from encoders.training.devices import HERE, Placement, autocast, available_threads, choose_device, choose_precision
 from encoders.training.diagnosis import remedy, what_is_not_finite
+from encoders.training.memory import kept_memory
 from encoders.training.metrics import MetricsLog
 from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
 from encoders.training.run_record import agree, recorded
@@ -70,8 +72,9 @@ def train(
     folder, ranks = Path(folder), placement.ranks
     check_request(model, folder, steps, placement)
     device = choose_device(placement.device)
+    placement = replace(placement, precision=choose_precision(placement.precision, device))
     check_batch(model, data.validation, config.batch_size // ranks.size)
-    with exclusive_lock(folder, "training") if ranks.leads else nullcontext():
+    with exclusive_lock(folder, "training") if ranks.leads else nullcontext(), kept_memory(device):
         threads = placement.threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
         settings: dict[str, Any] = {"encoder": registered_name(model), "steps": steps, "device": str(device), "threads": threads}
         settings |= _asked_for(

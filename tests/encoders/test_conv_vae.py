@@ -8,7 +8,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from encoders import Batch, make_encoder
-from encoders.conv_vae import LOG_VARIANCE_BOUND, ConvVAE, ConvVAEHyperparameters, Layer, SameCrop, SamePad, cyclical, gaussian_kl
+from encoders.conv_vae import (
+    LOG_VARIANCE_BOUND,
+    ConvVAE,
+    ConvVAEHyperparameters,
+    Layer,
+    MirroredConvolution,
+    MirroredTransposedConvolution,
+    SubpixelConvolution,
+    cyclical,
+    gaussian_kl,
+    parse_stack,
+)
 from foundation.errors import UserError
 
 
@@ -40,8 +51,14 @@ def test_the_preset_conv_vae_has_the_reference_s_parameter_counts() -> None:
 
 
 def test_the_reference_s_stem_is_linear_and_its_other_convolutions_are_not() -> None:
-    kinds = [type(layer) for layer in make_encoder("conv_vae").encoder if not isinstance(layer, SamePad)]
-    assert kinds == [nn.Conv2d, *[nn.Conv2d, nn.ReLU] * 4, nn.Flatten]
+    activated = [isinstance(layer, nn.ReLU) for layer in make_encoder("conv_vae").encoder]
+    assert activated == [False, *[False, True] * 4]
+
+
+def test_weights_are_named_as_in_files_where_a_margin_was_a_layer() -> None:
+    model = make_encoder("conv_vae")
+    named = {name.rpartition(".")[0] for name in model.state_dict()} - {"to_posterior", "from_latents"}
+    assert named == {f"encoder.{place}" for place in (0, 1, 4, 7, 10)} | {f"decoder.{place}" for place in (1, 4, 7, 10, 12)}
 
 
 @pytest.mark.parametrize(("preset", "most"), [("conv_vae_small", 60e6), ("conv_vae_tiny", 12e6), ("conv_vae", 170e6)])
@@ -61,21 +78,83 @@ def test_kernels_start_glorot_uniform_and_biases_zero() -> None:
 
 
 def test_a_strided_convolution_pads_at_the_bottom_and_right_as_tensorflow_does() -> None:
-    first = Layer(1, 1, 3, 2)
+    convolution = MirroredConvolution(Layer(1, 1, 3, 2))
+    nn.init.ones_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
     x = torch.arange(16.0).view(1, 1, 4, 4)
-    convolved = F.conv2d(SamePad(first)(x), torch.ones(1, 1, 3, 3), stride=2)
+    convolved = convolution(x.flip(2, 3)).flip(2, 3)
     assert convolved.shape == (1, 1, 2, 2)
     assert convolved[0, 0, 0, 0] == x[0, 0, :3, :3].sum()
     assert convolved[0, 0, 1, 1] == x[0, 0, 2:, 2:].sum()
 
 
-def test_a_transposed_convolution_is_the_adjoint_of_the_padded_convolution() -> None:
-    layer = Layer(2, 3, 3, 2)
-    weight, x, y = torch.randn(3, 2, 3, 3), torch.randn(1, 2, 8, 8), torch.randn(1, 3, 4, 4)
-    forward = F.conv2d(SamePad(layer)(x), weight, stride=2)
-    backward = SameCrop(layer)(F.conv_transpose2d(y, weight, stride=2))
-    assert backward.shape == x.shape
-    torch.testing.assert_close((forward * y).sum(), (backward * x).sum())
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (5, 4), (7, 4)])
+def test_a_transposed_convolution_is_the_adjoint_of_the_padded_convolution(kernel: int, stride: int) -> None:
+    down, up = MirroredConvolution(Layer(3, 2, kernel, stride)), MirroredTransposedConvolution(Layer(2, 3, kernel, stride))
+    up.weight = down.weight
+    nn.init.zeros_(down.bias)
+    nn.init.zeros_(up.bias)
+    x, y = torch.randn(1, 3, 8, 8), torch.randn(1, 2, 8 // stride, 8 // stride)
+    assert up(y).shape == x.shape
+    torch.testing.assert_close((down(x) * y).sum(), (up(y) * x).sum())
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(2, 5), (4, 3), (8, 1)])
+def test_a_subpixel_convolution_is_the_transposed_one(stride: int, channels: int) -> None:
+    layer = SubpixelConvolution(Layer(6, channels, 2 * stride, stride)).double()
+    x = torch.randn(2, 6, 3, 5, dtype=torch.float64)
+    wanted = F.conv_transpose2d(x, layer.weight, layer.bias, stride, stride // 2)
+    torch.testing.assert_close(layer(x), wanted)
+
+
+@pytest.mark.parametrize("preset", ["conv_vae_small", "conv_vae_tiny"])
+def test_only_the_few_channels_of_a_picture_are_made_in_blocks(preset: str) -> None:
+    kinds = [type(layer) for layer in make_encoder(preset).decoder if isinstance(layer, nn.ConvTranspose2d)]
+    assert kinds == [nn.ConvTranspose2d, nn.ConvTranspose2d, SubpixelConvolution]
+
+
+def padded(x_NCHW: torch.Tensor, words: str, weights: list[torch.Tensor], transposed: bool) -> torch.Tensor:
+    """Apply a stack whose paddings are copies and whose crops are slices, with nothing mirrored."""
+    layers = parse_stack(words, x_NCHW.shape[1], last=3 if transposed else None)
+    for index, layer in enumerate(layers):
+        weight, bias = weights[2 * index : 2 * index + 2]
+        total = layer.kernel - layer.stride
+        before, after = total // 2, total - total // 2
+        if transposed and layer.stride > 1:
+            height, width = (size * layer.stride for size in x_NCHW.shape[2:])
+            full = F.conv_transpose2d(x_NCHW, weight, bias, layer.stride)
+            x_NCHW = full[:, :, before : before + height, before : before + width]
+        else:
+            x_NCHW = F.conv2d(F.pad(x_NCHW, (before, after, before, after)), weight, bias, layer.stride)
+        if index < len(layers) - 1 or not transposed:
+            x_NCHW = x_NCHW if index == 0 and not transposed else F.relu(x_NCHW)
+    return x_NCHW.sigmoid() if transposed else x_NCHW
+
+
+@pytest.mark.parametrize(
+    "stacks",
+    [
+        {},
+        {"encoder": "8k4s1 8k3s2 8k5s2 16k6s4", "decoder": "16 8k6s4 8k5s2 8k3s2 8k4s1 k3s1"},
+        {"encoder": "8k4s2 8k4s4", "decoder": "16 8k4s4 k4s2"},
+        {"encoder": "8k4s4 8k4s2", "decoder": "16 8k4s2 k8s4"},
+    ],
+    ids=["reference", "odd", "even", "subpixel"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_reconstructions_and_gradients_are_those_of_copied_margins(stacks: dict[str, str], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = make_encoder("conv_vae", latent_dim=8, frame_shape=[32, 48, 3], **stacks).to(dtype).to(memory_format=torch.channels_last)
+    x, h = torch.rand(2, 3, 32, 48, dtype=dtype), model.hyperparameters
+    mean = model.to_posterior(padded(x, h.encoder, list(model.encoder.parameters()), False).flatten(1))[:, :8]
+    laid_out = model.from_latents(mean).view(2, *model.laid_out)
+    wanted = padded(laid_out, h.decoder.partition(" ")[2], list(model.decoder.parameters()), True)
+    found = model.decode(model.to_posterior(model.encoder(x).flatten(1))[:, :8])
+    torch.testing.assert_close(found, wanted.float())
+    gradients = [torch.autograd.grad((made * x).square().sum(), list(model.parameters())) for made in (found, wanted)]
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-6
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours - theirs).norm() <= tolerance * theirs.norm()
 
 
 @pytest.mark.parametrize("half", [3, 7])
