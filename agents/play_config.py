@@ -20,6 +20,8 @@ class PlayConfig:
     """Number of the first evaluation world; also seeds the sampled actions."""
     player: Literal["random", "scripted"] | None = None
     """Play with this player instead of an agent; RUN then names an environment preset."""
+    environment: str | None = None
+    """The agent's environment, if its name has a module to import (module:EnvId): a file that may be somebody else's imports nothing."""
     encoder: Path | None = None
     """The agent's encoder, if its folder has moved."""
     deterministic: bool = False

@@ -42,11 +42,15 @@ class EnvironmentConfig:
     """Height and width that pictures are resized to; default: no resizing."""
     resize: Literal["squash", "crop"] = "squash"
     """squash changes the aspect ratio, crop cuts the centre."""
+    episode_steps: int | None = None
+    """Game ticks after which an episode is truncated, before the environment's own limit or where it has none; in whole agent steps."""
     evaluated_at_once: int = 8
     """Evaluation episodes at a time, each in an environment of its own."""
 
     def __post_init__(self) -> None:
         at_least(1, frame_skip=self.frame_skip, evaluated_at_once=self.evaluated_at_once)
+        if self.episode_steps is not None:
+            at_least(1, episode_steps=self.episode_steps)
         at_least(2, action_count=self.action_count)
         at_least(0, action_seed=self.action_seed)
 

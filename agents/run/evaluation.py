@@ -148,7 +148,8 @@ def scripted_episode(environment: EnvironmentConfig, number: int, seed: int) -> 
     while not done:
         pictures.append(np.array(observation[PICTURE]))
         observation, reward, terminated, truncated, info = env.step(player(observation, info))
-        total, done = total + float(reward), terminated or truncated
+        total = total + float(reward)
+        done = terminated or truncated or len(pictures) == environment.episode_steps
     env.close()
     return pictures, total, len(pictures)
 
