@@ -154,7 +154,7 @@ def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
                 observation, _, dones, infos = venv.step(act(observation, dones))
                 done = bool(dones[0])
             ended = infos[0]["episode"]
-            films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), ended["r"], ended["l"]))
+            films.append(Film(pictures, float(world.metadata.get("render_fps") or TICKS_A_SECOND), ended["r"], ended["l"]))
             advance()
     venv.close()
     return films

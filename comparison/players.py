@@ -40,7 +40,7 @@ def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
             played = play_random(run.environment, run.episodes, run.seed, run.remote)
         else:
             played = play_scripted(run.environment, run.episodes, run.seed)
-    write_episode(run.run / "pictures", played.pictures, run.environment.frame_skip, None)
+    write_episode(run.run / "pictures", played.pictures, played.frames_per_second, None)
     result = {"steps": 0, "seed": run.seed, "final_return": float(np.mean(played.returns)), "final_returns": played.returns}
     write_atomically(run.run / "result.json", json.dumps(result, indent=2) + "\n")
     return result

@@ -102,7 +102,7 @@ class _Run:
             self.report(position.steps, "final evaluation")
             played = self._evaluate(config.evaluation.final_episodes, keep_pictures=True)
             position.finished_steps = position.evaluated_steps = position.steps
-            write_episode(config.run / "pictures", played.pictures, config.environment.frame_skip, self.agent.frozen)
+            write_episode(config.run / "pictures", played.pictures, played.frames_per_second, self.agent.frozen)
             self.checkpoints.save()
         self.checkpoints.save_zip()
         return write_result(config.run, facts(config, self.agent, position), position, self.record.metrics.curve())

@@ -141,10 +141,9 @@ def test_a_failure_survives_the_way_from_an_actor() -> None:
 
 @pytest.mark.parametrize(("error", "may_pass"), [(ConnectionError("gone"), True), (ValueError("bad"), False)])
 def test_only_a_file_or_a_connection_that_failed_is_worth_another_attempt(error, may_pass) -> None:
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error
-    except Exception as raised:
-        assert EnvironmentFailed.of(raised, "A", "world 1").may_pass == may_pass
+    assert EnvironmentFailed.of(caught.value, "A", "world 1").may_pass == may_pass
 
 
 def test_what_is_warned_of_in_many_environments_is_told_once(endless, told, monkeypatch) -> None:
