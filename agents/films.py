@@ -14,12 +14,11 @@ from agents.play_config import PlayConfig
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
 from agents.run.environment import bare_environments, evaluation_environments
-from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset
+from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run, refuse_unasked_import
 from agents.run.episodes import Episodes, evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
 from encoders.encoder import Generates
-from envs.registry import split_id
 from foundation.env_options import Scalar
 from foundation.errors import UserError
 from foundation.presets import build, preset_names
@@ -77,7 +76,9 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     about = read_agent(folder)
     add_options(about["settings"], options)
     environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
-    refuse_unasked_import(folder, environment.name, config.environment)
+    if config.environment not in (None, environment.name):
+        raise UserError(f"--environment {config.environment}: the agent in {folder} was trained in {environment.name}")
+    refuse_unasked_import(folder / "agent.json", environment.name, config.environment, "--environment")
     settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
@@ -87,18 +88,6 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
     return _film(venv, Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed), config), frozen
-
-
-def refuse_unasked_import(folder: Path, named: str, asked: str | None) -> None:
-    """Raise `UserError` unless what an agent's file imports was asked for on the command line: the file may be somebody else's."""
-    if asked is not None and asked != named:
-        raise UserError(f"--environment {asked}: the agent in {folder} was trained in {named}")
-    module, _ = split_id(named)
-    if module is not None and asked is None:
-        raise UserError(
-            f"{folder}/agent.json: its environment imports the Python module '{module}', and a file that may be shared imports nothing "
-            f"by itself; where you trust that module, add --environment {named}"
-        )
 
 
 def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, device: str) -> FrozenEncoder | None:
@@ -118,11 +107,11 @@ def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, 
 
 def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]) -> list[Film]:
     """Play with a player that does not learn."""
-    if config.environment is not None:
-        raise UserError(f"--environment {config.environment} is for a trained agent; --player plays the environment of the preset '{preset}'")
     if preset not in preset_names("env") and not preset.endswith((".yaml", ".yml")):
         raise UserError(f"--player plays an environment preset ({', '.join(preset_names('env'))}), not '{preset}'")
     environment = environment_preset(preset, options)
+    if lies_in_a_run(preset):
+        refuse_unasked_import(Path(preset), environment.name, config.environment, "--environment")
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
         venv.action_space.seed(config.seed)

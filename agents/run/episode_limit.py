@@ -25,7 +25,7 @@ class EpisodeLimit:
         """Say whether an episode that is not over yet ends here."""
         over = agent_steps * self.frame_skip >= self.ticks
         if over and not self.asked:
-            tell(f"{self.environment}: an episode was cut off after {self.ticks:,} ticks without an end; {_OPTION} sets another limit")
+            tell(f"{self.environment}: an episode was cut off after {self.ticks:,} ticks; {_OPTION} sets another limit")
         return over
 
 
@@ -40,7 +40,7 @@ def tell_of_no_limit(config: EnvironmentConfig, env: gymnasium.Env) -> None:
     """Tell the user where neither the settings nor the environment limit an episode's steps."""
     limit = episode_limit(config, env)
     if limit is not None and not limit.asked:
-        tell(f"{config.name} names no limit on an episode's steps: episodes end after {limit.ticks:,} ticks at most; {_OPTION} sets another")
+        tell(f"{config.name} names no limit on an episode's steps: an episode ends after {limit.ticks:,} ticks; {_OPTION} sets another")
 
 
 def _limits_itself(env: gymnasium.Env) -> bool:

@@ -15,10 +15,12 @@ from agents.environment_failure import EnvironmentFailed
 from agents.playing import play
 from agents.run import episode_limit
 from agents.run.agent_files import read_agent
+from agents.run.config import AgentRun
 from agents.run.environment import check_environment, training_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed, training_seed
 from agents.run.evaluation import Evaluation, play_random
+from agents.run.options import read_command
 from agents.run.training import train_agent
 from comparison.players import PlayerRun, play_player
 from foundation.errors import UserError
@@ -77,10 +79,11 @@ def test_a_limit_truncates_episodes_in_whole_agent_steps(endless, told, limit, s
 def test_without_any_limit_it_is_said_at_once_and_again_when_an_episode_is_cut(endless, told, monkeypatch, small_run) -> None:
     monkeypatch.setattr(episode_limit, "MOST_TICKS", 40)
     check_environment(endless, small_run().algorithm)
-    said = "Endless-v0 names no limit on an episode's steps: episodes end after 40 ticks at most; --environment.episode-steps N sets another"
+    said = "Endless-v0 names no limit on an episode's steps: an episode ends after 40 ticks; --environment.episode-steps N sets another"
     assert told == [said]
     assert play_random(endless, 3, seed=0).returns == [40.0] * 3
-    assert told == [said, "Endless-v0: an episode was cut off after 40 ticks without an end; --environment.episode-steps N sets another limit"]
+    cut = "Endless-v0: an episode was cut off after 40 ticks; --environment.episode-steps N sets another limit"
+    assert told == [said, cut]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,8 @@ def test_an_error_in_training_names_environment_world_and_step_and_leaves_the_tr
     with pytest.raises(EnvironmentFailed) as caught:
         train_agent(config, lambda steps, note: False)
     message = str(caught.value)
-    assert message.startswith(f"Endless-v0 failed in world {Endless.bad} at agent step 3 of the episode: ZeroDivisionError: no ground below")
+    place = f"Endless-v0 failed in world {Endless.bad} at agent step 3 of the episode"
+    assert message.startswith(f"{place}: ZeroDivisionError: no ground below (")
     assert "\n" not in message
     log = config.run / "environment_error.log"
     assert message.endswith(f"the traceback is in {log}")
@@ -168,6 +172,21 @@ def test_a_shared_agent_imports_nothing_that_its_player_did_not_ask_for(endless,
         play([str(config.run), "--environment", "near:Endless-v0"])
     play([str(config.run), "--environment", endless.name])
     assert "return 20.00 in 5 steps" in capsys.readouterr().out
+
+
+def test_a_runs_settings_as_a_preset_import_nothing_that_was_not_asked_for_either(endless, told, small_run, tmp_path) -> None:
+    endless.name, endless.episode_steps = "worlds.far:Endless-v0", 20
+    config = small_run(environment=endless, steps=32)
+    train_agent(config, lambda steps, note: False)
+    words = [str(config.run / "config.yaml"), "--run", str(tmp_path / "again")]
+    with pytest.raises(UserError, match=r"config.yaml: .* add --environment.name worlds.far:Endless-v0$"):
+        read_command(AgentRun, "", words)
+    assert read_command(AgentRun, "", [*words, "--environment.name", endless.name]).environment == endless
+    with pytest.raises(UserError, match=r"config.yaml: .* add --environment worlds.far:Endless-v0$"):
+        play([words[0], "--player", "random"])
+    own = tmp_path / "mine.yaml"
+    own.write_text((config.run / "config.yaml").read_text())
+    assert read_command(AgentRun, "", [str(own), *words[1:]]).environment == endless
 
 
 def test_an_agent_of_an_environment_of_ours_is_played_as_before(endless, told, small_run, capsys) -> None:
