@@ -50,7 +50,7 @@ def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
     else:
         films, frozen = _agent_films(Path(name), config, options)
     for number, film in enumerate(films):
-        print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {film.steps} steps")
+        print(f"episode {number} (world {config.world + number}): return {film.episode_return:.2f} in {film.steps} steps")
     if len(films) > 1:
         print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
     if config.video is not None:
@@ -119,7 +119,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
         for number in range(config.episodes):
-            pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
+            pictures, total, _ = scripted_episode(environment, config.world + number, config.seed + number)
             seen = pictures[:: environment.frame_skip]
             kept = [] if config.video is None else seen
             films.append(Film(kept, TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
@@ -130,7 +130,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
 def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
     world = bare_environments(venv)[0]
     assert isinstance(world, Episodes)
-    world.seed_of = lambda episode: evaluation_seed(config.seed + episode)
+    world.seed_of = lambda episode: evaluation_seed(config.world + episode)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
         observation, dones = venv.reset(), np.array([True])

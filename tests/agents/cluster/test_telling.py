@@ -10,7 +10,6 @@ from agents.cluster.resources import local_ray
 from agents.cluster.worker import Job
 from agents.cluster.workers import run_jobs
 
-
 WET = '''
 import gymnasium
 import numpy as np
