@@ -43,4 +43,4 @@ def test_the_preset_of_the_guide_is_one() -> None:
 
 
 def test_there_are_commands_for_three_packages() -> None:
-    assert len(COMMANDS) == 3 * 5 + 2
+    assert len(COMMANDS) == 3 * 5 + 4
