@@ -15,6 +15,7 @@ from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
 from agents.run.environment import bare_environments, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run, refuse_unasked_import
+from agents.run.episode_limit import tell_of_no_limit
 from agents.run.episodes import Episodes, evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
@@ -84,6 +85,7 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     torch.set_num_threads(about["settings"]["threads"])
     frozen = _agents_encoder(folder, about, config.encoder, device)
     venv = evaluation_environments(environment, 1, frozen)
+    tell_of_no_limit(environment, bare_environments(venv)[0])
     algorithm = settings.for_playing().make(venv, config.seed, device)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
@@ -114,6 +116,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
         refuse_unasked_import(Path(preset), environment.name, config.environment, "--environment")
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
+        tell_of_no_limit(environment, bare_environments(venv)[0])
         venv.action_space.seed(config.seed)
         return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config)
     films = []

@@ -15,11 +15,12 @@ from agents.environment_failure import EnvironmentFailed
 from agents.playing import play
 from agents.run import episode_limit
 from agents.run.agent_files import read_agent
-from agents.run.config import AgentRun
+from agents.run.config import AgentRun, completed, plain
 from agents.run.environment import check_environment, training_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed, training_seed
 from agents.run.evaluation import Evaluation, play_random
+from agents.run.identity import refuse_differences
 from agents.run.options import read_command
 from agents.run.training import train_agent
 from comparison.players import PlayerRun, play_player
@@ -108,6 +109,14 @@ def test_a_limit_that_is_not_set_leaves_the_players_of_finished_comparisons_wher
     old = {"name": "A", "options": {"episode_ticks": 80}, "frame_skip": 4, "action_store": None}
     assert _hash(_as_played({**old, "episode_steps": None})) == _hash(_as_played_before(old))
     assert _hash(_as_played({**old, "episode_steps": 9})) != _hash(_as_played_before(old))
+
+
+def test_a_run_that_was_started_before_there_was_a_limit_goes_on(small_run) -> None:
+    now = plain(small_run())
+    before = {**now, "environment": {key: value for key, value in now["environment"].items() if key != "episode_steps"}}
+    refuse_differences(completed(before), now, small_run().run)
+    with pytest.raises(UserError, match=r"environment.episode_steps = None, but"):
+        refuse_differences(completed(before), plain(small_run(environment=EnvironmentConfig("Bright", episode_steps=9))), small_run().run)
 
 
 def _as_played_before(environment):
