@@ -14,7 +14,8 @@ from agents.play_config import PlayConfig
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
 from agents.run.environment import bare_environments, evaluation_environments
-from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset
+from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run, refuse_unasked_import
+from agents.run.episode_limit import tell_of_no_limit
 from agents.run.episodes import Episodes, evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
@@ -50,7 +51,7 @@ def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
     else:
         films, frozen = _agent_films(Path(name), config, options)
     for number, film in enumerate(films):
-        print(f"episode {number} (world {config.seed + number}): return {film.episode_return:.2f} in {film.steps} steps")
+        print(f"episode {number} (world {config.world + number}): return {film.episode_return:.2f} in {film.steps} steps")
     if len(films) > 1:
         print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
     if config.video is not None:
@@ -76,11 +77,15 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     about = read_agent(folder)
     add_options(about["settings"], options)
     environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
+    if config.environment not in (None, environment.name):
+        raise UserError(f"--environment {config.environment}: the agent in {folder} was trained in {environment.name}")
+    refuse_unasked_import(folder / "agent.json", environment.name, config.environment, "--environment")
     settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
     frozen = _agents_encoder(folder, about, config.encoder, device)
     venv = evaluation_environments(environment, 1, frozen)
+    tell_of_no_limit(environment, bare_environments(venv)[0])
     algorithm = settings.for_playing().make(venv, config.seed, device)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
@@ -107,14 +112,17 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
     if preset not in preset_names("env") and not preset.endswith((".yaml", ".yml")):
         raise UserError(f"--player plays an environment preset ({', '.join(preset_names('env'))}), not '{preset}'")
     environment = environment_preset(preset, options)
+    if lies_in_a_run(preset):
+        refuse_unasked_import(Path(preset), environment.name, config.environment, "--environment")
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
+        tell_of_no_limit(environment, bare_environments(venv)[0])
         venv.action_space.seed(config.seed)
         return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
         for number in range(config.episodes):
-            pictures, total, _ = scripted_episode(environment, config.seed + number, config.seed + number)
+            pictures, total, _ = scripted_episode(environment, config.world + number, config.seed + number)
             seen = pictures[:: environment.frame_skip]
             kept = [] if config.video is None else seen
             films.append(Film(kept, TICKS_A_SECOND / environment.frame_skip, total, len(seen)))
@@ -125,7 +133,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
 def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
     world = bare_environments(venv)[0]
     assert isinstance(world, Episodes)
-    world.seed_of = lambda episode: evaluation_seed(config.seed + episode)
+    world.seed_of = lambda episode: evaluation_seed(config.world + episode)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
         observation, dones = venv.reset(), np.array([True])
@@ -138,7 +146,7 @@ def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
                 observation, _, dones, infos = venv.step(act(observation, dones))
                 done = bool(dones[0])
             ended = infos[0]["episode"]
-            films.append(Film(pictures, float(world.metadata.get("render_fps", 20)), ended["r"], ended["l"]))
+            films.append(Film(pictures, float(world.metadata.get("render_fps") or TICKS_A_SECOND), ended["r"], ended["l"]))
             advance()
     venv.close()
     return films

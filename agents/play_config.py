@@ -16,10 +16,14 @@ class PlayConfig:
     episodes: int = 1
     video: Path | None = None
     """An mp4 of what the agent saw, with the encoder's reconstruction beside it."""
+    world: int = 0
+    """Number of the first evaluation world."""
     seed: int = 0
-    """Number of the first evaluation world; also seeds the sampled actions."""
+    """Of the sampled actions."""
     player: Literal["random", "scripted"] | None = None
     """Play with this player instead of an agent; RUN then names an environment preset."""
+    environment: str | None = None
+    """The agent's environment, if its name has a module to import (module:EnvId): a file that may be somebody else's imports nothing."""
     encoder: Path | None = None
     """The agent's encoder, if its folder has moved."""
     deterministic: bool = False
@@ -29,5 +33,6 @@ class PlayConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise UserError(f"'episodes' must be at least 1, got {self.episodes}")
-        if not 0 <= self.seed < _MOST_SEEDS:
-            raise UserError(f"'seed' must be from 0 to {_MOST_SEEDS - 1}, got {self.seed}")
+        for name in ("world", "seed"):
+            if not 0 <= getattr(self, name) < _MOST_SEEDS:
+                raise UserError(f"'{name}' must be from 0 to {_MOST_SEEDS - 1}, got {getattr(self, name)}")

@@ -62,4 +62,6 @@ def _show_trained(config: AgentRun, result: dict[str, Any]) -> None:
         + (f", encoder on {device['encoder']})" if device["encoder"] else ")")
     )
     print(f"wrote {config.run}: agent.safetensors, agent.json, result.json, metrics.jsonl, tensorboard/, pictures/")
-    print(f"next: python play_agent.py {config.run} --video {config.run}/episode.mp4, or compare_encoders.py for several seeds")
+    # its name has a module to import, which an agent's file cannot ask for
+    asked = f" --environment {config.environment.name}" if ":" in config.environment.name else ""
+    print(f"next: python play_agent.py {config.run}{asked} --video {config.run}/episode.mp4, or compare_encoders.py for several seeds")

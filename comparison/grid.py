@@ -249,7 +249,9 @@ def _completed(path: Path) -> dict[str, Any]:
 
 
 def _as_played(environment: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where and how a game runs: what is played stays the same."""
+    """Leave out where and how a game runs, and a limit that is not set: what is played stays the same."""
+    if environment["episode_steps"] is None:
+        environment = {key: value for key, value in environment.items() if key != "episode_steps"}
     options = {name: value for name, value in environment["options"].items() if name not in RUNNING_OPTIONS}
     return {**environment, "options": options, "action_store": None}
 

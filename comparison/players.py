@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from agents.environment_failure import log_of_failures
 from agents.jobs import Report
 from agents.remote.config import RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
@@ -34,11 +35,12 @@ class PlayerRun:
 def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
     """Play the evaluation episodes of a player that does not learn, and write its result."""
     report(0, "")
-    if run.player == "random":
-        played = play_random(run.environment, run.episodes, run.seed, run.remote)
-    else:
-        played = play_scripted(run.environment, run.episodes, run.seed)
-    write_episode(run.run / "pictures", played.pictures, run.environment.frame_skip, None)
+    with log_of_failures(run.run):
+        if run.player == "random":
+            played = play_random(run.environment, run.episodes, run.seed, run.remote)
+        else:
+            played = play_scripted(run.environment, run.episodes, run.seed)
+    write_episode(run.run / "pictures", played.pictures, played.frames_per_second, None)
     result = {"steps": 0, "seed": run.seed, "final_return": float(np.mean(played.returns)), "final_returns": played.returns}
     write_atomically(run.run / "result.json", json.dumps(result, indent=2) + "\n")
     return result

@@ -16,6 +16,7 @@ from evaluation.options import Options
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say
+from frames.looking.next_steps import agent_command
 
 REPORT_FILE = "evaluation.json"
 
@@ -47,7 +48,7 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         print("\n".join(["", *out.verdicts]))
     pictures = f", and in {out.pictures}: {', '.join(file.name for file in out.files)}" if out.files else ""
     say(f"wrote {path}{pictures}")
-    say(f"next: python train_agent.py voxel_treechop --encoder {options.run} --run RUN2")
+    say(f"next: {agent_command(store, str(options.run)) or f'python train_agent.py voxel_treechop --encoder {options.run} --run RUN2'}")
 
 
 def applicable(

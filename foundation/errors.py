@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_SHOWN = 5
+"""Known names that a hint lists at most."""
+
 
 class UserError(Exception):
     """A mistake in what the user gave: one line with what is wrong, where, and what to do.
@@ -13,12 +16,15 @@ class UserError(Exception):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint for an unknown name: the nearest known one, or all of them."""
+    """Return a hint for an unknown name: the nearest known one, or where none is near at most five of them, none twice."""
     # here, for every command imports this module before it can take a Ctrl-C
     from difflib import get_close_matches
 
-    known = sorted(known)
+    known = sorted(set(known))
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    return "known: " + ", ".join(known) if known else "none is known"
+    if len(known) <= _SHOWN:
+        return "known: " + ", ".join(known) if known else "none is known"
+    likeliest = get_close_matches(name, known, n=_SHOWN, cutoff=0.0)
+    return f"known: {', '.join(likeliest)} and {len(known) - _SHOWN} more"

@@ -20,6 +20,8 @@ from frames.resize import ResizeMode, resize_frames
 from frames.storage.writer import StoreWriter, finished_store, store_writer
 
 _CAMERA_DEGREES = 5.0
+_USUAL_RATE = 20.0
+"""Frames a second of Minecraft, for environments that name none."""
 _PICTURE = "pov"
 # MineRL 1.0: one ends the episode, the other opens a screen over the world
 _NEVER_PRESSED = ("ESC", "inventory")
@@ -71,7 +73,7 @@ def record(
     episode_frames: int = 500,
     frame_size: tuple[int, int] = (64, 64),
     resize: ResizeMode = "squash",
-    frames_per_second: float = 20.0,
+    frames_per_second: float | None = None,
     split: str = BY_RECORDING,
     val: float = 0.1,
     test: float = 0.0,
@@ -82,6 +84,7 @@ def record(
     dictionary is kept too where it is of numbers. None plays at random; several players take turns, an episode each. Episodes end with the
     environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the same call gives the same fingerprint, and lie
     below those that agents are evaluated with. `name` says what is recorded, and an interrupted recording goes on only under the same.
+    Frames a second are those that the environment's metadata names (`render_fps`), unless given.
     Where `info["error"]` tells that a game died, the episode is kept up to its last true frame.
     Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
@@ -110,7 +113,7 @@ def record(
         rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize))
         task = env.spec.id if env.spec is not None else name
         try:
-            _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second)
+            _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second or _named_rate(env, name))
         except BaseException:
             # nothing to go on with, and a folder left behind would refuse another plan
             if not writer.committed:
@@ -140,6 +143,15 @@ def _fill(
                     task=task,
                 )
             total, number = total + episode.length, number + 1
+
+
+def _named_rate(env: gymnasium.Env, name: str) -> float:
+    """Return how many steps an environment takes in a second, as it says itself."""
+    rate = (env.metadata or {}).get("render_fps")
+    if rate:
+        return float(rate)
+    say(f"{name} names no frames a second (metadata['render_fps']): taking {_USUAL_RATE:g}")
+    return _USUAL_RATE
 
 
 def _counted(pictures: Iterable[np.ndarray], advance: Advance) -> Iterator[np.ndarray]:

@@ -27,7 +27,7 @@ class Build:
 
     source: str
     """A folder of recordings of any layout (docs/frame_formats.md), a single file, or an environment's id: VoxelTreechop-v0,
-    MineRLTreechop-v0, ...; its own options are given as --env.NAME VALUE."""
+    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ...; its own options are given as --env.NAME VALUE."""
     store: Path
     """The store to write."""
     layout: str | None = None
@@ -85,9 +85,14 @@ def make(argv: Sequence[str]) -> int:
 def build(config: Build, options: dict[str, Scalar]) -> int:
     """Build a store and say what went in and what did not; return the exit status."""
     from envs.registry import is_environment_id
+    from frames.looking.next_steps import next_commands, one_split_line, with_next
     from frames.looking.tables import left_out_lines, print_line
+    from frames.store import FrameStore
 
-    environment = not Path(config.source).exists() and is_environment_id(config.source)
+    there = Path(config.source).exists()
+    environment = not there and is_environment_id(config.source)
+    if not there and not environment:
+        raise UserError(f"--source {config.source}: no file or folder of that name, and no environment's (Name-v0, or module:Name-v0)")
     if options and not environment:
         raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
     summary = _from_environment(config, options) if environment else _from_recordings(config)
@@ -103,8 +108,11 @@ def build(config: Build, options: dict[str, Scalar]) -> int:
         before += [f"{summary.kept:,} from an earlier run"] if summary.kept else []
         parts = f" ({', '.join([f'{summary.decoded:,} decoded', *before])})" if before else ""
         print_line(f"wrote {summary.path}: {held}{parts} in {summary.seconds:.0f} s")
-    print_line(f"next: python make_frames.py inspect --store {summary.path}")
-    print_line(f"      python train_encoder.py conv_vae_small --store {summary.path} --run RUN")
+    store = FrameStore(summary.path)
+    if one_split := one_split_line(store):
+        print_line(one_split)
+    for line in with_next(f"python make_frames.py inspect --store {summary.path}", *next_commands(store)):
+        print_line(line)
     return summary.status
 
 
@@ -142,19 +150,24 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
     _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
     from pretraining.collecting import collect
 
-    return collect(
-        config.source,
-        options,
-        path=config.store,
-        frames=300 if config.debug else config.frames,
-        seed=config.seed,
-        episode_frames=50 if config.debug else config.episode_frames,
-        frame_size=config.frame_size,
-        resize=config.resize,
-        split=config.split,
-        val=config.val,
-        test=config.test,
-    )
+    try:
+        return collect(
+            config.source,
+            options,
+            path=config.store,
+            frames=300 if config.debug else config.frames,
+            seed=config.seed,
+            episode_frames=50 if config.debug else config.episode_frames,
+            frame_size=config.frame_size,
+            resize=config.resize,
+            split=config.split,
+            val=config.val,
+            test=config.test,
+        )
+    except UserError as error:
+        if not str(error).startswith("unknown environment"):
+            raise
+        raise UserError(f"--source {config.source}: no file or folder of that name, and {error}") from error
 
 
 def _refuse(config: Build, options: Sequence[str], why: str) -> None:

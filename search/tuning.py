@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from agents.cluster.board import Board, Progress
+from agents.cluster.board import Board, Progress, TellBoard
 from agents.cluster.resources import Needs, check_needs, cores, fitting, ray_cluster, shared_gpus
 from agents.cluster.shared_folder import absolute, find_token, shared_token
 from agents.cluster.signals import stop_signals
+from agents.environment_failure import EnvironmentFailed
 from agents.jobs import Report, Stopped
 from agents.remote.config import ACTOR_CPUS
 from agents.run.needs import local_cpus, run_needs
+from agents.telling import tell, tell_through
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say
@@ -89,7 +91,10 @@ class _Watch:
 
         if self.received:
             self.board.stop.remote()
-        self.watch(ray.get(self.board.read.remote()))
+        progress: Progress = ray.get(self.board.read.remote())
+        for line in progress.told:
+            tell(line)
+        self.watch(progress)
 
     def scored(self, number: int, result: dict[str, Any]) -> None:
         if "score" in result:
@@ -172,6 +177,7 @@ def _trainable() -> type:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
             self.plans, self.rungs, self.passed, self.board = (given[name] for name in ("plans", "rungs", "passed", "board"))
             self.advance: Advance = given["advance"]
+            tell_through(TellBoard(self.board))
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -201,6 +207,8 @@ def take_step(plan: TrialPlan, rung: int | None, report: Report, advance: Advanc
     except Stopped:
         return {"ended": INTERRUPTED, "done": True}
     except UserError as error:
+        if isinstance(error, EnvironmentFailed) and error.may_pass:
+            raise OSError(str(error)) from error
         return {"ended": "failed", "message": str(error), "done": True}
     except OSError:
         # a file or a connection: another attempt may go well

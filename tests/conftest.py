@@ -12,6 +12,7 @@ STARTING_RAY = (
     "agents/test_third_party",
     "encoders/test_distributed.py",
     "envs/minerl/test_whole_path.py",
+    "envs/test_atari.py",
     "search",
 )
 """Tests that start a Ray, each with what it needs of it: one after the other, in one process, where others count its CPUs for theirs."""

@@ -1,5 +1,6 @@
 """A trained encoder that only looks: pictures in, standardised latents out."""
 
+import os
 from copy import deepcopy
 from pathlib import Path
 
@@ -14,6 +15,16 @@ from frames.resize import resize_frames
 
 # Measured on CPUs: batches of 8 are the fastest a frame, and a fixed split keeps the last bits fixed.
 _CPU_CHUNK = 8
+
+_in_forked_child = False
+
+
+def _remember_fork() -> None:
+    global _in_forked_child
+    _in_forked_child = True
+
+
+os.register_at_fork(after_in_child=_remember_fork)
 
 
 class FrozenEncoder:
@@ -100,6 +111,8 @@ class FrozenEncoder:
 
     @torch.inference_mode()
     def _encode_chunk(self, frames: np.ndarray, state: State, action: np.ndarray | None) -> tuple[Tensor, State]:
+        if _in_forked_child:
+            _work_alone(self.device)
         rows = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
         pictures = to_float(rows).contiguous(memory_format=torch.channels_last)
         previous = None if action is None else torch.as_tensor(action, dtype=torch.float32, device=self.device)
@@ -117,3 +130,14 @@ class FrozenEncoder:
                 "make the environment's frames of that size, or ask for resize=True"
             )
         return resize_frames(frames, self.frame_shape[:2], self.info.resize)
+
+
+def _work_alone(device: torch.device) -> None:
+    """Make torch work in a process that was forked, as gymnasium's `AsyncVectorEnv` forks by default.
+
+    The threads that torch shares its work out to did not come along, and it would wait for them for ever: one has to do.
+    """
+    if device.type == "cuda":
+        raise UserError("an encoder on CUDA cannot be used in a forked process; start the environments' processes with context='spawn'")
+    if torch.get_num_threads() > 1:
+        torch.set_num_threads(1)

@@ -1,6 +1,7 @@
 """What jobs report: one small actor that workers tell how far they are, and that tells them to stop."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -12,6 +13,20 @@ class Progress:
     restarts: dict[str, int] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     """Node, CPUs and GPU that a job got; without an entry it waits for them."""
+    told: list[str] = field(default_factory=list)
+    """Lines for the user, each once."""
+
+
+@dataclass(frozen=True)
+class TellBoard:
+    """Tells a board lines for the user; may travel to other processes of the same Ray."""
+
+    board: Any
+
+    def __call__(self, line: str) -> None:
+        import ray
+
+        ray.get(self.board.tell.remote(line))
 
 
 class Board:
@@ -34,6 +49,10 @@ class Board:
     def forget(self, key: str) -> None:
         """Forget where a job ran that starts again; its steps stay until it reports those of its checkpoint."""
         self.progress.places.pop(key, None)
+
+    def tell(self, line: str) -> None:
+        if line not in self.progress.told:
+            self.progress.told.append(line)
 
     def read(self) -> Progress:
         return self.progress

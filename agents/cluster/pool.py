@@ -9,6 +9,7 @@ from typing import Any
 from agents.cluster.board import Board, Progress
 from agents.cluster.resources import Needs, fitting, sends_code
 from agents.cluster.worker import Job, Outcome, Worker
+from agents.telling import tell
 from foundation.progress import say
 
 _POLL_SECONDS = 0.3
@@ -93,10 +94,12 @@ class Pool:
         return given_up
 
     def progress(self) -> Progress:
-        """Return what is known of all jobs; say once where each runs."""
+        """Return what is known of all jobs; say once where each runs, and what they tell."""
         import ray
 
         progress: Progress = ray.get(self.board.read.remote())
+        for line in progress.told:
+            tell(line)
         running = {attempt.job.key for _, attempt in self.running.values()}
         # a worker that was ended may have had its say afterwards
         progress.places = {key: place for key, place in progress.places.items() if key in running}

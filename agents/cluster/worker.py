@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.cluster.board import TellBoard
 from agents.cluster.resources import Needs
 from agents.cluster.shared_folder import find_token
+from agents.environment_failure import EnvironmentFailed
 from agents.jobs import Stopped
+from agents.telling import tell_through
 from foundation.errors import UserError
 
 
@@ -45,6 +48,7 @@ class Worker:
 
     def __init__(self, board: Any, needs: Needs, token: Path | None) -> None:
         self.board, self.needs, self.token = board, needs, token
+        self.tell = TellBoard(board)
         if not needs.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -56,6 +60,7 @@ class Worker:
         def report(steps: int, note: str) -> bool:
             return ray.get(self.board.report.remote(job.key, steps, note, place))
 
+        tell_through(self.tell)
         try:
             place = got(self.needs)
             ray.get(self.board.place.remote(job.key, place))
@@ -63,6 +68,8 @@ class Worker:
             return Outcome(job.key, "finished", job.function(job.argument, report))
         except Stopped:
             return Outcome(job.key, "stopped")
+        except EnvironmentFailed as error:
+            return Outcome(job.key, "failed", message=str(error), details=error.details, user_error=True, died=error.may_pass)
         except UserError as error:
             return Outcome(job.key, "failed", message=str(error), user_error=True)
         except Exception as error:

@@ -12,7 +12,9 @@ from agents.learning.algorithms import refuse_misfit
 from agents.learning.learner import Learner
 from agents.remote.config import ACTOR_CPUS, RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
+from agents.run.episode_limit import episode_limit, tell_of_no_limit
 from agents.run.episodes import Episodes, evaluation_seed, training_seed
+from agents.telling import Tell, receiver, tell_through
 from foundation.errors import UserError
 from frames.action_centres import ActionCentres, action_centres
 from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
@@ -57,9 +59,14 @@ def resolved(config: EnvironmentConfig) -> EnvironmentConfig:
 
 
 def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
-    """Raise `UserError` where the environment, its options or the list of actions cannot be had, or the algorithm cannot act in it."""
+    """Raise `UserError` where the environment, its options or the list of actions cannot be had, or the algorithm cannot act in it.
+
+    Tells where nothing limits the steps of an episode.
+    """
+    tell_through(receiver())
     env = agent_environment(config)
     try:
+        tell_of_no_limit(config, env)
         refuse_misfit(algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
     finally:
         env.close()
@@ -100,7 +107,7 @@ def _environments(
     refuse_other_resize(config, frozen)
     if remote is not None and remote.actors:
         return _remote(config, seeds, frozen, remote)
-    venv = DummyVecEnv([partial(_with_episodes, config, seed_of, {}) for seed_of in seeds])
+    venv = DummyVecEnv([partial(_with_episodes, config, seed_of, receiver(), {}) for seed_of in seeds])
     return venv if frozen is None else VecLatent(venv, frozen)
 
 
@@ -110,7 +117,7 @@ def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], fr
     from agents.remote.vec_env import RayVecEnv
 
     venv = RayVecEnv(
-        [partial(_with_episodes, config, seed_of) for seed_of in seeds],
+        [partial(_with_episodes, config, seed_of, receiver()) for seed_of in seeds],
         min(remote.actors, len(seeds)),
         frozen=frozen if remote.encode == "worker" else None,
         replacements=remote.replacements,
@@ -131,5 +138,8 @@ def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None)
         )
 
 
-def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int], counts: Mapping[str, int]) -> Episodes:
-    return Episodes(agent_environment(config), seed_of, counts)
+def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int], told: Tell, counts: Mapping[str, int]) -> Episodes:
+    # in an actor: what there is to tell goes to the command that the actor works for
+    tell_through(told)
+    env = agent_environment(config)
+    return Episodes(env, seed_of, counts, episode_limit(config, env), config.name)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from agents.limits import at_least
 from foundation.env_options import Scalar
+from foundation.errors import UserError
 from foundation.presets import build, read_preset
 
 
@@ -42,11 +43,15 @@ class EnvironmentConfig:
     """Height and width that pictures are resized to; default: no resizing."""
     resize: Literal["squash", "crop"] = "squash"
     """squash changes the aspect ratio, crop cuts the centre."""
+    episode_steps: int | None = None
+    """Game ticks after which an episode is truncated, before the environment's own limit or where it has none; in whole agent steps."""
     evaluated_at_once: int = 8
     """Evaluation episodes at a time, each in an environment of its own."""
 
     def __post_init__(self) -> None:
         at_least(1, frame_skip=self.frame_skip, evaluated_at_once=self.evaluated_at_once)
+        if self.episode_steps is not None:
+            at_least(1, episode_steps=self.episode_steps)
         at_least(2, action_count=self.action_count)
         at_least(0, action_seed=self.action_seed)
 
@@ -56,6 +61,27 @@ def environment_preset(preset: str, options: Mapping[str, Scalar] | None = None)
     values = read_preset("env", preset)
     add_options(values, options or {})
     return build(EnvironmentConfig, values.get("environment"), "environment")
+
+
+def refuse_unasked_import(file: Path, named: str, asked: str | None, option: str) -> None:
+    """Raise `UserError` unless the module that an environment's name imports was asked for on the command line, by `option`.
+
+    `file`, which names the environment, may be somebody else's.
+    """
+    from envs.registry import split_id
+
+    module, _ = split_id(named)
+    if module is not None and asked != named:
+        raise UserError(
+            f"{file}: its environment imports the Python module '{module}', and a file that may be shared imports nothing by itself; "
+            f"where you trust that module, add {option} {named}"
+        )
+
+
+def lies_in_a_run(preset: str) -> bool:
+    """Say whether a preset is a file in the folder of a run, a comparison or a search: those are shared."""
+    is_file = preset.endswith((".yaml", ".yml"))
+    return is_file and any(Path(preset).with_name(name).exists() for name in ("agent.json", "resume.pt", "grid.yaml", "trials.jsonl"))
 
 
 def add_options(values: dict[str, Any], options: Mapping[str, Scalar]) -> None:

@@ -6,7 +6,10 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
+from agents.environment_failure import EnvironmentFailed
 from agents.remote.restarts import RESTARTS
+from agents.run.episode_limit import EpisodeLimit
+from foundation.errors import UserError
 from foundation.seeds import FIRST_EVALUATION_SEED
 from wrappers.flat_observation import PICTURE
 
@@ -32,11 +35,20 @@ class Episodes(gymnasium.Wrapper):
     `restarts` how often the environment has died since it was made, by `RESTARTS`. Once told to `start_over`, it plays an episode
     that a death has cut off again, twice at most, and says so in `info["again"]`. `info["counts"]` holds the restarts and how many
     episodes were begun; `counts` are those of an environment that this one replaces, and it goes on from them. A reset with the
-    option `start_over` starts over first: on the environment that replaces one which died in it, too.
+    option `start_over` starts over first: on the environment that replaces one which died in it, too. An episode is truncated at its
+    `limit`. Raises `EnvironmentFailed` for whatever the environment raises that is no `UserError`.
     """
 
-    def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int], counts: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        seed_of: Callable[[int], int],
+        counts: Mapping[str, int] | None = None,
+        limit: EpisodeLimit | None = None,
+        name: str = "the environment",
+    ) -> None:
         super().__init__(env)
+        self.limit, self.name = limit, name
         counts = counts or {}
         self.seed_of = seed_of
         self.episode = counts.get("episodes", 0)
@@ -56,15 +68,28 @@ class Episodes(gymnasium.Wrapper):
         options = dict(options or {})
         if options.pop("start_over", False):
             self.start_over()
-        observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options or None)
+        try:
+            observation, info = self.env.reset(seed=self.seed_of(self.episode), options=options or None)
+        except UserError:
+            raise
+        except Exception as error:
+            raise EnvironmentFailed.of(error, self.name, f"the reset to world {self.seed_of(self.episode)}") from error
         self.episode += 1
         self._return, self._length = 0.0, 0
         return observation, self._remember(observation, info)
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except UserError:
+            raise
+        except Exception as error:
+            when = f"world {self.seed_of(self.episode - 1)} at agent step {self._length + 1} of the episode"
+            raise EnvironmentFailed.of(error, self.name, when) from error
         self._return += float(reward)
         self._length += 1
+        if self.limit is not None and not (terminated or truncated):
+            truncated = self.limit.reached(self._length)
         info = self._remember(observation, info)
         if terminated or truncated:
             again = "error" in info and self._repeats_left > 0

@@ -16,6 +16,7 @@ from agents.remote.config import RemoteConfig
 from agents.run.environment import evaluation_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed
+from agents.run.pictures import TICKS_A_SECOND
 from foundation.errors import UserError
 from wrappers import FrozenEncoder
 from wrappers.flat_observation import PICTURE
@@ -34,6 +35,8 @@ class Played:
     lengths: list[int]
     pictures: list[np.ndarray] = field(default_factory=list)
     """The first episode's pictures, uint8 (H, W, 3)."""
+    frames_per_second: float = TICKS_A_SECOND
+    """Of those pictures, in game time."""
 
 
 class Acting:
@@ -111,7 +114,8 @@ def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = F
                 ended[number[index]] = infos[index]["episode"]
             number[index] += count
     in_order = [ended[one] for one in range(episodes)]
-    return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures)
+    rate = venv.get_attr("metadata", 0)[0].get("render_fps") or TICKS_A_SECOND
+    return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures, float(rate))
 
 
 def play_random(environment: EnvironmentConfig, episodes: int, seed: int, remote: RemoteConfig | None = None) -> Played:
@@ -127,7 +131,7 @@ def play_random(environment: EnvironmentConfig, episodes: int, seed: int, remote
 
 def play_scripted(environment: EnvironmentConfig, episodes: int, seed: int) -> Played:
     """Play with the scripted player: it acts every game tick and knows where things are, which no agent does."""
-    played = Played([], [])
+    played = Played([], [], frames_per_second=TICKS_A_SECOND / environment.frame_skip)
     for number in range(episodes):
         pictures, total, ticks = scripted_episode(environment, number, seed + number)
         played.pictures = played.pictures or pictures[:: environment.frame_skip]
@@ -148,7 +152,8 @@ def scripted_episode(environment: EnvironmentConfig, number: int, seed: int) -> 
     while not done:
         pictures.append(np.array(observation[PICTURE]))
         observation, reward, terminated, truncated, info = env.step(player(observation, info))
-        total, done = total + float(reward), terminated or truncated
+        total = total + float(reward)
+        done = terminated or truncated or len(pictures) == environment.episode_steps
     env.close()
     return pictures, total, len(pictures)
 

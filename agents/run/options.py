@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import field, fields, make_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from agents.learning.algorithms import settings_class
 from agents.learning.learner import Learner
 from agents.run.config import TrainingConfig
-from agents.run.environment_config import add_options
-from foundation.env_options import take_env_options
+from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked_import
+from agents.telling import tell
+from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import command_line, read_preset
+
+_OURS = ("Voxel", "MineRL")
+"""How the names of environments begin that share options, such as `episode_ticks`."""
 
 Config = TypeVar("Config", bound=TrainingConfig)
 
@@ -26,11 +31,14 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     argv, agents = take_words(argv, "--agent")
     if len(agents) > 1:
         raise UserError(f"one --agent trains here, got {', '.join(agents)}; compare_encoders.py takes several")
+    presets_own: dict[str, Any] = {}
     on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
         own, named = values.get("algorithm", {}), own_agent(values)
         values.pop("agent", None)
+        if isinstance(values.get("environment"), dict):
+            presets_own.update(values["environment"])
         add_options(values, options)
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
@@ -43,8 +51,27 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
 
     parsed = command_line("env", with_agent, description, argv)
     config = schema(**{one.name: getattr(parsed, one.name) for one in fields(schema)})
+    if argv and lies_in_a_run(argv[0]):
+        refuse_unasked_import(Path(argv[0]), config.environment.name, _option(argv, "--environment.name"), "--environment.name")
+    if (own := presets_own.get("options")) and config.environment.name != presets_own["name"]:
+        _settle_options(config.environment, own, presets_own["name"], options)
     config.check()
     return config
+
+
+def _settle_options(environment: EnvironmentConfig, own: dict[str, Scalar], before: str, given: dict[str, Scalar]) -> None:
+    """Say what becomes of a preset's `own` options where the command line names another environment than the one `before`.
+
+    Ours share theirs. Anybody else's knows none of them, and gets what the command line gives alone.
+    """
+    listed = ", ".join(f"{name} {value}" for name, value in own.items() if name not in given)
+    if not listed:
+        return
+    if before.startswith(_OURS) and not environment.name.startswith(_OURS):
+        environment.options = {name: value for name, value in environment.options.items() if name in given or value != own.get(name)}
+        tell(f"{environment.name} in place of {before}: the preset's options for that are left out ({listed})")
+    else:
+        tell(f"{environment.name} in place of {before}: the preset's options hold for it too ({listed}); --env.NAME VALUE sets others")
 
 
 def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:

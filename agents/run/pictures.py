@@ -12,6 +12,7 @@ from foundation.pictures import in_rows, picture_grid, write_png
 from wrappers import FrozenEncoder
 
 TICKS_A_SECOND = 20.0
+"""Of Minecraft; also where an environment names no rate."""
 STRIP, FILM = "episode.png", "episode.webp"
 
 _PICTURES_A_STRIP = 10
@@ -23,8 +24,8 @@ _QUALITY = 68
 _CHUNK = 32
 
 
-def write_episode(folder: Path, pictures: list[np.ndarray], frame_skip: int, frozen: FrozenEncoder | None) -> None:
-    """Write `episode.png` and `episode.webp` of an episode's pictures, uint8 (H, W, 3), one every `frame_skip` game ticks.
+def write_episode(folder: Path, pictures: list[np.ndarray], frames_per_second: float, frozen: FrozenEncoder | None) -> None:
+    """Write `episode.png` and `episode.webp` of an episode's pictures, uint8 (H, W, 3), so many to a second of the game.
 
     Where there is an encoder, its reconstructions stand below (strip) or on the right (film).
     """
@@ -33,7 +34,7 @@ def write_episode(folder: Path, pictures: list[np.ndarray], frame_skip: int, fro
     write_png(folder / STRIP, picture_grid([part for row in rows for part in in_rows(row, _PICTURES_A_STRIP)], scale=2))
     step = -(-len(pictures) // _PICTURES_A_FILM)
     columns = _with_reconstructions(np.stack(pictures[::step]), frozen)
-    seconds = frame_skip * step / TICKS_A_SECOND / _FASTER
+    seconds = step / frames_per_second / _FASTER
     write_atomically(folder / FILM, _film(np.concatenate(columns, axis=2), seconds))
 
 

@@ -10,6 +10,7 @@ import torch
 import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.environment_failure import log_of_failures
 from agents.jobs import Report, Stopped
 from agents.run.agent import Agent, make_agent
 from agents.run.attempts import attempt, lock_patience
@@ -31,11 +32,11 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
     """Train, or go on training, the agent of `config` and return its result, as `result.json` holds it.
 
     Raises `Stopped` when `report` asks to stop, and `UserError` where the folder holds a run with other settings, another
-    process works on it, the encoder is damaged or does not fit, or CUDA was asked for and is missing.
+    process works on it, the encoder is damaged or does not fit, CUDA was asked for and is missing, or an environment failed.
     """
     torch.set_num_threads(config.threads)
     refuse_encoders_folder(config.run)
-    with exclusive_lock(config.run, "training an agent", lock_patience(config.run)):
+    with exclusive_lock(config.run, "training an agent", lock_patience(config.run)), log_of_failures(config.run):
         result = finished_result(config)
         if result is not None:
             return result
@@ -101,7 +102,7 @@ class _Run:
             self.report(position.steps, "final evaluation")
             played = self._evaluate(config.evaluation.final_episodes, keep_pictures=True)
             position.finished_steps = position.evaluated_steps = position.steps
-            write_episode(config.run / "pictures", played.pictures, config.environment.frame_skip, self.agent.frozen)
+            write_episode(config.run / "pictures", played.pictures, played.frames_per_second, self.agent.frozen)
             self.checkpoints.save()
         self.checkpoints.save_zip()
         return write_result(config.run, facts(config, self.agent, position), position, self.record.metrics.curve())

@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from foundation.errors import UserError
 
@@ -36,7 +38,7 @@ class TrainingConfig:
     """The largest gradient norm over all parameters; large, because the loss is a sum over pixels."""
     ema_decay: float = 0.0
     """Of the running average of the weights, which is what is validated and kept; 0 keeps the weights themselves."""
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(aliases=("--seed",))] = 0
     """Of the initial weights, the order of the frames and the noise of the latents."""
     validation_every: int = 1000
     validation_frames: int = 2048

@@ -44,7 +44,7 @@ def specs() -> dict[str, Any]:
 
 
 def spec(task_id: str) -> Any:
-    """Return the spec of one id; raises `UserError` that lists the ids of the installed version for an unknown one."""
+    """Return the spec of one id; raises `UserError` with the nearest of the installed version for an unknown one."""
     known = specs()
     if task_id not in known:
         raise UserError(unknown_id(task_id, list(known), version()))
@@ -52,10 +52,8 @@ def spec(task_id: str) -> Any:
 
 
 def unknown_id(task_id: str, known: list[str], installed: str) -> str:
-    """Say that a version of `minerl` has no such task, and which it has."""
-    hint = nearest(task_id, known)
-    listed = "" if hint.startswith("known: ") else f" It has {', '.join(known)}"
-    return f"minerl {installed} has no '{task_id}': {hint}{listed}"
+    """Say that a version of `minerl` has no such task, and which comes near."""
+    return f"minerl {installed} has no '{task_id}': {nearest(task_id, known)}"
 
 
 def minecraft_folder() -> Path:

@@ -11,6 +11,7 @@ from foundation.files import write_atomically
 from frames.looking.exporting import export
 from frames.looking.figures import store_figures
 from frames.looking.inspecting import contact_sheet, verify
+from frames.looking.next_steps import next_commands, with_next
 from frames.looking.options import Export, Inspect, Verify
 from frames.looking.tables import console, left_out_lines, print_line, store_tables
 from frames.storage.format import LeftOut
@@ -42,7 +43,7 @@ def inspect(config: Inspect) -> int:
     sheet = config.sheet or path.with_name(path.name + ".png")
     contact_sheet(store, sheet)
     print_line(f"wrote {sheet}")
-    print_line(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN")
+    _print_next(store)
     return 0
 
 
@@ -57,8 +58,13 @@ def check(config: Verify) -> int:
     read, seconds = len(store) * math.prod(store.frame_shape) / 1e9, time.monotonic() - began
     print_line(f"{store.path}: {len(store):,} frames of {len(store.episodes):,} episodes are what was written")
     print_line(f"read {read:.2f} GB of frames in {seconds:.1f} s, {read / seconds:.2f} GB/s")
-    print_line(f"next: python train_encoder.py conv_vae_small --store {store.path} --run RUN")
+    _print_next(store)
     return 0
+
+
+def _print_next(store: FrameStore) -> None:
+    for line in with_next(*next_commands(store)):
+        print_line(line)
 
 
 def cut(config: Export) -> int:

@@ -7,7 +7,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
-    "agents": [{"command", "playing"}, {"running", "films"}, {"run"}, {"learning", "remote", "cluster"}, {"limits", "jobs"}],
+    "agents": [
+        {"command", "playing"},
+        {"running", "films"},
+        {"run"},
+        {"learning", "remote", "cluster"},
+        {"limits", "jobs", "telling", "environment_failure"},
+    ],
     "comparison": [{"command"}, {"running"}, {"report"}, {"results"}, {"comparison"}, {"grid"}, {"config"}],
 }
 """Highest first; those of one floor do not know each other."""

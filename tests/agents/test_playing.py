@@ -40,9 +40,10 @@ def test_an_agent_plays_and_its_film_shows_the_reconstructions(trained, tmp_path
 
 
 def test_the_same_world_and_seed_are_played_the_same_way(trained, capsys) -> None:
-    play([str(trained), "--seed", "3"])
+    play([str(trained), "--world", "3", "--seed", "5"])
     first = capsys.readouterr().out
-    play([str(trained), "--seed", "3"])
+    assert "(world 3)" in first
+    play([str(trained), "--world", "3", "--seed", "5"])
     assert capsys.readouterr().out == first
 
 
@@ -65,7 +66,11 @@ def test_weights_of_another_save_are_refused(trained) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--episodes", "0"], "'episodes' must be at least 1"), (["--seed", "-1"], "'seed' must be from 0")],
+    [
+        (["--episodes", "0"], "'episodes' must be at least 1"),
+        (["--seed", "-1"], "'seed' must be from 0"),
+        (["--world", "-1"], "'world' must be from 0"),
+    ],
 )
 def test_a_wrong_number_is_named(tmp_path, options, message) -> None:
     with pytest.raises(UserError, match=message):

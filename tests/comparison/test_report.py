@@ -323,7 +323,7 @@ def test_collapse_is_judged_by_the_share_of_active_units(tmp_path: Path) -> None
 
 def test_a_film_plays_an_episode_in_few_bytes(tmp_path: Path) -> None:
     pictures = [np.full((64, 64, 3), 37 * index % 256, np.uint8) for index in range(400)]
-    write_episode(tmp_path, pictures, 4, None)
+    write_episode(tmp_path, pictures, 5.0, None)
     film = Image.open(tmp_path / "episode.webp")
     assert film.size == (128, 128)
     assert film.n_frames == 100
@@ -333,7 +333,7 @@ def test_a_film_plays_an_episode_in_few_bytes(tmp_path: Path) -> None:
 
 
 def test_films_above_the_limit_stay_out_of_the_page(tmp_path: Path, monkeypatch, no_figures) -> None:
-    write_episode(tmp_path / "pictures", [np.zeros((64, 64, 3), np.uint8)] * 3, 4, None)
+    write_episode(tmp_path / "pictures", [np.zeros((64, 64, 3), np.uint8)] * 3, 5.0, None)
     ours = row("vae", 5, pictures=str(tmp_path / "pictures"))
     monkeypatch.setattr("comparison.report.page.MOST_FILM_BYTES", (tmp_path / "pictures" / "episode.webp").stat().st_size)
     write_files(tmp_path, [task(ours, replace(ours, key="b", label="b"), *PLAYERS)], "the command")
@@ -375,7 +375,7 @@ def shown(tmp_path_factory) -> tuple[dict, str, dict]:
     if browser is None:
         pytest.skip("no Chromium here: install Debian's package chromium to test the report in a browser")
     folder = tmp_path_factory.mktemp("shown")
-    write_episode(folder / "pictures", [np.full((64, 64, 3), level, np.uint8) for level in range(0, 250, 10)], 4, None)
+    write_episode(folder / "pictures", [np.full((64, 64, 3), level, np.uint8) for level in range(0, 250, 10)], 5.0, None)
     treechop = task(row("vae", 6, pictures=str(folder / "pictures")), row("pca", 2, "control"), *PLAYERS)
     write_files(folder, join([treechop, task(row("vae", 60), *PLAYERS, name="VoxelNavigate-v0", source="two")]), "the command")
     assert (folder / "profiles_all_tasks.svg").is_file()

@@ -9,7 +9,7 @@ import pytest
 
 from foundation import command
 from foundation.command import run
-from foundation.errors import UserError, nearest
+from foundation.errors import UserError
 
 
 def test_a_users_mistake_is_one_line_and_status_2(capsys):
@@ -28,11 +28,6 @@ def test_a_bug_is_not_hidden_as_a_users_mistake():
 
     with pytest.raises(ValueError, match="bug"):
         run(main)
-
-
-def test_the_nearest_name_is_offered_and_all_of_them_otherwise():
-    assert nearest("conv_va", ["conv_vae", "pca"]) == "did you mean 'conv_vae'?"
-    assert nearest("zzz", ["b", "a"]) == "known: a, b"
 
 
 def script(code: str, *options: str, **keywords) -> subprocess.CompletedProcess:

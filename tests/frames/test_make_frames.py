@@ -132,7 +132,8 @@ def test_the_exit_status_tells_what_was_left_out(tmp_path, source):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build", "--source", "nowhere", "--store", "x"], "nowhere: no such folder"),
+        (["build", "--source", "nowhere", "--store", "x"], "nowhere: no file or folder of that name, and no environment's"),
+        (["build", "--source", "records-v2", "--store", "x"], "no file or folder of that name, and unknown environment 'records-v2'"),
         (["inspect", "--store", "nowhere"], "no such frame store"),
         (["verify", "--store", "README.md"], "README.md"),
         (["build", "--source", "VoxelTreechp-v0", "--store", "x"], "VoxelTreechop-v0"),

@@ -54,6 +54,16 @@ def rollouts(path, player=None, make_env=Corridor, **options):
     return record(make_env, player, path, **{"frames": 100, "episode_frames": 30, "frame_size": (8, 8), **options})
 
 
+@pytest.mark.parametrize(("metadata", "rate"), [({"render_fps": 35}, 35.0), ({}, 20.0), ({"render_fps": None}, 20.0)])
+def test_a_recording_has_the_rate_that_its_environment_names(tmp_path, monkeypatch, capsys, metadata, rate):
+    monkeypatch.setattr(Corridor, "metadata", metadata)
+    rollouts(tmp_path / "store", name="corridors:Corridor-v0")
+    assert {episode.frames_per_second for episode in FrameStore(tmp_path / "store").episodes} == {rate}
+    assert ("corridors:Corridor-v0 names no frames a second" in capsys.readouterr().err) == (not metadata.get("render_fps"))
+    rollouts(tmp_path / "other", frames_per_second=7.5)
+    assert FrameStore(tmp_path / "other").frames_per_second == 7.5
+
+
 def test_exactly_the_frames_asked_for_in_many_short_episodes(tmp_path):
     summary = rollouts(tmp_path / "store")
     store = FrameStore(tmp_path / "store")

@@ -130,3 +130,27 @@ def test_an_option_without_its_value_is_named() -> None:
 def test_controls_that_mirror_need_an_encoder() -> None:
     with pytest.raises(UserError, match="'pca' mirrors an encoder"):
         read_command(ComparisonConfig, "", ["debug", "--controls", "pca", "--run", "r"], pixels=False)
+
+
+@pytest.mark.parametrize(
+    ("named", "options", "said"),
+    [
+        ("ale_py:ALE/Pong-v5", {}, "ale_py:ALE/Pong-v5 in place of VoxelTreechop-v0: the preset's options for that are left out"),
+        ("VoxelNavigate-v0", {"episode_ticks": 80}, "the preset's options hold for it too (episode_ticks 80)"),
+        ("VoxelTreechop-v0", {"episode_ticks": 80}, ""),
+    ],
+)
+def test_options_of_a_preset_go_with_its_environment(monkeypatch, named, options, said) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("agents.run.options.tell", told.append)
+    config = run_settings("debug", "--control", "pixels", "--environment.name", named)
+    assert config.environment.options == options
+    assert said in "".join(told)
+    assert bool(told) == bool(said)
+
+
+def test_options_from_the_command_line_go_with_the_name_beside_them(monkeypatch) -> None:
+    monkeypatch.setattr("agents.run.options.tell", lambda line: None)
+    words = ["debug", "--control", "pixels", "--environment.name", "ale_py:ALE/Pong-v5", "--env.frameskip", "2"]
+    assert run_settings(*words).environment.options == {"frameskip": 2}
+    assert run_settings(*words, "--env.episode_ticks", "80").environment.options == {"frameskip": 2, "episode_ticks": 80}

@@ -1,0 +1,50 @@
+"""The longest that an episode may get: as the settings say, or as the environment does, or a generous number where neither does."""
+
+from dataclasses import dataclass
+
+import gymnasium
+
+from agents.run.environment_config import EnvironmentConfig
+from agents.telling import tell
+
+MOST_TICKS = 27_000
+"""Half an hour of Atari at 15 steps/s, where benchmarks end its episodes (Machado et al. 2018)."""
+_OPTION = "--environment.episode-steps N"
+
+
+@dataclass(frozen=True)
+class EpisodeLimit:
+    """Truncates an episode after `ticks` game ticks, whole agent steps of `frame_skip` each; one that nobody set says so."""
+
+    environment: str
+    ticks: int
+    frame_skip: int
+    asked: bool
+
+    def reached(self, agent_steps: int) -> bool:
+        """Say whether an episode that is not over yet ends here."""
+        over = agent_steps * self.frame_skip >= self.ticks
+        if over and not self.asked:
+            tell(f"{self.environment}: an episode was cut off after {self.ticks:,} ticks; {_OPTION} sets another limit")
+        return over
+
+
+def episode_limit(config: EnvironmentConfig, env: gymnasium.Env) -> EpisodeLimit | None:
+    """Return the limit to hold the episodes of `env` to, None where the environment's own is enough."""
+    if config.episode_steps is not None:
+        return EpisodeLimit(config.name, config.episode_steps, config.frame_skip, asked=True)
+    return None if _limits_itself(env) else EpisodeLimit(config.name, MOST_TICKS, config.frame_skip, asked=False)
+
+
+def tell_of_no_limit(config: EnvironmentConfig, env: gymnasium.Env) -> None:
+    """Tell the user where neither the settings nor the environment limit an episode's steps."""
+    limit = episode_limit(config, env)
+    if limit is not None and not limit.asked:
+        tell(f"{config.name} names no limit on an episode's steps: an episode ends after {limit.ticks:,} ticks; {_OPTION} sets another")
+
+
+def _limits_itself(env: gymnasium.Env) -> bool:
+    """Say whether an environment names its longest episode: as gymnasium's do, as the voxel world and MineRL do, or as Atari's do."""
+    spec = env.unwrapped.spec
+    registered = spec is not None and (spec.max_episode_steps is not None or spec.kwargs.get("max_num_frames_per_episode") is not None)
+    return registered or getattr(env.unwrapped, "episode_ticks", None) is not None

@@ -1,0 +1,69 @@
+"""Which commands suit a store that was just made or looked at, and what its splits lack."""
+
+import re
+from typing import Any
+
+from foundation.presets import preset_names, read_preset
+from frames.store import FrameStore
+
+_FOR_CLIPS = "cwvae_small"
+_PLAYED = re.compile(r"(?P<name>\S+)( \((?P<options>.*)\))?")
+
+
+def with_next(*commands: str) -> list[str]:
+    """Return lines that show which commands come next."""
+    return [f"{'      ' if number else 'next: '}{command}" for number, command in enumerate(commands)]
+
+
+def next_commands(store: FrameStore) -> list[str]:
+    """Return what can be trained on a store: an encoder; one that learns from clips; an agent, where an environment was recorded."""
+    height, width, _ = store.frame_shape
+    shape = "" if (height, width) == (64, 64) else f" --model.frame-shape {height} {width} 3"
+    train = "python train_encoder.py {} --store {} --run {}"
+    commands = [train.format("conv_vae_small", store.path, "RUN") + shape]
+    clip = read_preset("encoder", _FOR_CLIPS)["model"]["clip_length"]
+    if any(episode.ordered and episode.length >= clip for episode in store.episodes):
+        commands.append(train.format(_FOR_CLIPS, store.path, "RUN") + shape + f"  # or this: it learns from clips of {clip} frames")
+    agent = agent_command(store, "RUN")
+    return [*commands, f"{agent}  # after that"] if agent else commands
+
+
+def agent_command(store: FrameStore, encoder: str) -> str | None:
+    """Return how an agent is trained in the environment that a store was recorded in; None for recordings of people."""
+    plan = store.meta["plan"]
+    played = _PLAYED.fullmatch(str(plan["source"]))
+    if "players" not in plan or played is None:
+        return None
+    words = ["python", "train_agent.py", *_preset_of(played["name"])]
+    for option in filter(None, (played["options"] or "").split(", ")):
+        name, _, value = option.partition("=")
+        words += [f"--env.{name}", value]
+    return " ".join([*words, "--encoder", encoder, "--run", "RUN2"])
+
+
+def one_split_line(store: FrameStore) -> str | None:
+    """Say that all of a store lies in one split, where it does, and what that keeps from working."""
+    splits = {episode.split for episode in store.episodes}
+    if len(splits) > 1:
+        return None
+    (split,), count = splits, len(store.episodes)
+    lacking = "validate on" if split == "train" else "train on" if split == "val" else "train and validate on"
+    remedy = "leave out --split" if count > 1 else "add recordings, or record more and shorter episodes"
+    held = f"{count:,} recording{'s' if count > 1 else ''} in '{split}'"
+    return f"all in one split: {held}, none to {lacking}; an encoder needs both: {remedy}"
+
+
+def _preset_of(environment: str) -> list[str]:
+    """Return the preset of an environment, or one of the same package with the name said beside it."""
+    named = {preset: _environment(read_preset("env", preset)).get("name") for preset in preset_names("env") if preset != "debug"}
+    exact = next((preset for preset, name in named.items() if name == environment), None)
+    if exact is not None:
+        return [exact]
+    package = environment.rpartition("/")[0] or environment.partition(":")[0]
+    akin = next((preset for preset, name in named.items() if ":" in environment and str(name).startswith(package)), None)
+    return [akin or "PRESET.yaml", "--environment.name", environment]
+
+
+def _environment(preset: dict[str, Any]) -> dict[str, Any]:
+    environment = preset.get("environment")
+    return environment if isinstance(environment, dict) else {}
