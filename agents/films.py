@@ -14,12 +14,13 @@ from agents.play_config import PlayConfig
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
 from agents.run.environment import bare_environments, evaluation_environments
-from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run, refuse_unasked_import
-from agents.run.episode_limit import tell_of_no_limit
+from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run
 from agents.run.episodes import Episodes, evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
 from encoders.encoder import Generates
+from envs.episode_limit import tell_of_no_limit
+from envs.registry import refuse_unasked_import
 from foundation.env_options import Scalar
 from foundation.errors import UserError
 from foundation.presets import build, preset_names
@@ -85,7 +86,7 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     torch.set_num_threads(about["settings"]["threads"])
     frozen = _agents_encoder(folder, about, config.encoder, device)
     venv = evaluation_environments(environment, 1, frozen)
-    tell_of_no_limit(environment, bare_environments(venv)[0])
+    tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
     algorithm = settings.for_playing().make(venv, config.seed, device)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
@@ -116,7 +117,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
         refuse_unasked_import(Path(preset), environment.name, config.environment, "--environment")
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
-        tell_of_no_limit(environment, bare_environments(venv)[0])
+        tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
         venv.action_space.seed(config.seed)
         return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config)
     films = []

@@ -8,10 +8,10 @@ from gymnasium import spaces
 
 from agents.learning.algorithms import refuse_misfit
 from agents.run.environment import agent_environment, refuse_other_resize
-from agents.run.episode_limit import tell_of_no_limit
 from agents.run.representation import training_store
 from comparison.grid import Part
 from encoders.artifact import INFO_FILE, read_info
+from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
 from wrappers import FrozenEncoder
 from wrappers.flat_observation import PICTURE
@@ -36,7 +36,7 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
 def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
     env = agent_environment(part.config.environment)
     try:
-        tell_of_no_limit(part.config.environment, env)
+        tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
         refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
         for folder in part.config.encoders:
             _refuse_misfit(folder, encoders[folder], part, env)

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.environment_failure import log_of_failures
 from agents.jobs import Report
 from agents.remote.config import RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.evaluation import play_random, play_scripted
 from agents.run.pictures import write_episode
+from envs.failures import log_of_failures
 from foundation.files import write_atomically
 
 Player = Literal["random", "scripted"]

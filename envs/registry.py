@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -58,6 +59,19 @@ def split_id(name: str) -> tuple[str | None, str]:
     """Part `module:EnvId` into the module to import and the id; the module of a plain id is None."""
     match = _MODULE_ID.fullmatch(name)
     return (match["module"], match["id"]) if match else (None, name)
+
+
+def refuse_unasked_import(file: Path, named: str, asked: str | None, option: str) -> None:
+    """Raise `UserError` unless the module that an environment's name imports was asked for on the command line, by `option`.
+
+    `file`, which names the environment, may be somebody else's.
+    """
+    module, _ = split_id(named)
+    if module is not None and asked != named:
+        raise UserError(
+            f"{file}: its environment imports the Python module '{module}', and a file that may be shared imports nothing by itself; "
+            f"where you trust that module, add {option} {named}"
+        )
 
 
 def _voxel(name: str, options: dict[str, Any]) -> gymnasium.Env[dict[str, Any], Any]:

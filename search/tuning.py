@@ -15,16 +15,16 @@ from typing import Any
 
 from agents.cluster.board import Board, Progress, TellBoard
 from agents.cluster.resources import Needs, check_needs, cores, fitting, ray_cluster, shared_gpus
-from agents.cluster.shared_folder import absolute, find_token, shared_token
-from agents.cluster.signals import stop_signals
-from agents.environment_failure import EnvironmentFailed
 from agents.jobs import Report, Stopped
 from agents.remote.config import ACTOR_CPUS
 from agents.run.needs import local_cpus, run_needs
-from agents.telling import tell, tell_through
+from envs.failures import EnvironmentFailed
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say
+from foundation.shared_folder import absolute, find_token, shared_token
+from foundation.signals import stop_signals
+from foundation.telling import tell, tell_through
 from search.config import SearchConfig
 from search.search import Search, Trial
 from search.trials import Reached, TrialPlan, advance

@@ -9,8 +9,8 @@ from typing import Any
 from agents.cluster.board import Board, Progress
 from agents.cluster.resources import Needs, fitting, sends_code
 from agents.cluster.worker import Job, Outcome, Worker
-from agents.telling import tell
 from foundation.progress import say
+from foundation.telling import tell
 
 _POLL_SECONDS = 0.3
 _LONGEST_PAUSE = 60.0

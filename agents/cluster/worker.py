@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from agents.cluster.board import TellBoard
 from agents.cluster.resources import Needs
-from agents.cluster.shared_folder import find_token
-from agents.environment_failure import EnvironmentFailed
 from agents.jobs import Stopped
-from agents.telling import tell_through
+from envs.failures import EnvironmentFailed
 from foundation.errors import UserError
+from foundation.shared_folder import find_token
+from foundation.telling import tell_through
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from agents.cluster.board import Progress
 from agents.cluster.pool import Attempt, Pool
 from agents.cluster.resources import Needs, check_needs, sends_code, shared_gpus
-from agents.cluster.shared_folder import absolute, shared_token
-from agents.cluster.signals import stop_signals
 from agents.cluster.worker import Job, Outcome
 from foundation.progress import say
+from foundation.shared_folder import absolute, shared_token
+from foundation.signals import stop_signals
 
 _LOST_STARTS = 6
 """Workers of one job that may die before they begin it, beside its restarts."""

@@ -12,10 +12,10 @@ from agents.learning.algorithms import refuse_misfit
 from agents.learning.learner import Learner
 from agents.remote.config import ACTOR_CPUS, RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
-from agents.run.episode_limit import episode_limit, tell_of_no_limit
 from agents.run.episodes import Episodes, evaluation_seed, training_seed
-from agents.telling import Tell, receiver, tell_through
+from envs.episode_limit import episode_limit, tell_of_no_limit
 from foundation.errors import UserError
+from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
 from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
@@ -66,7 +66,7 @@ def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
     tell_through(receiver())
     env = agent_environment(config)
     try:
-        tell_of_no_limit(config, env)
+        tell_of_no_limit(env, config.name, config.episode_steps)
         refuse_misfit(algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
     finally:
         env.close()
@@ -142,4 +142,4 @@ def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int], tol
     # in an actor: what there is to tell goes to the command that the actor works for
     tell_through(told)
     env = agent_environment(config)
-    return Episodes(env, seed_of, counts, episode_limit(config, env), config.name)
+    return Episodes(env, seed_of, counts, episode_limit(env, config.name, config.episode_steps, config.frame_skip), config.name)

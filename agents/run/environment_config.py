@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from agents.limits import at_least
 from foundation.env_options import Scalar
-from foundation.errors import UserError
 from foundation.presets import build, read_preset
 
 
@@ -61,21 +60,6 @@ def environment_preset(preset: str, options: Mapping[str, Scalar] | None = None)
     values = read_preset("env", preset)
     add_options(values, options or {})
     return build(EnvironmentConfig, values.get("environment"), "environment")
-
-
-def refuse_unasked_import(file: Path, named: str, asked: str | None, option: str) -> None:
-    """Raise `UserError` unless the module that an environment's name imports was asked for on the command line, by `option`.
-
-    `file`, which names the environment, may be somebody else's.
-    """
-    from envs.registry import split_id
-
-    module, _ = split_id(named)
-    if module is not None and asked != named:
-        raise UserError(
-            f"{file}: its environment imports the Python module '{module}', and a file that may be shared imports nothing by itself; "
-            f"where you trust that module, add {option} {named}"
-        )
 
 
 def lies_in_a_run(preset: str) -> bool:

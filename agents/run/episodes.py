@@ -6,9 +6,9 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
-from agents.environment_failure import EnvironmentFailed
 from agents.remote.restarts import RESTARTS
-from agents.run.episode_limit import EpisodeLimit
+from envs.episode_limit import EpisodeLimit
+from envs.failures import EnvironmentFailed
 from foundation.errors import UserError
 from foundation.seeds import FIRST_EVALUATION_SEED
 from wrappers.flat_observation import PICTURE

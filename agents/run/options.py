@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 from agents.learning.algorithms import settings_class
 from agents.learning.learner import Learner
 from agents.run.config import TrainingConfig
-from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked_import
-from agents.telling import tell
+from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run
 from foundation.env_options import Scalar, take_env_options
 from foundation.errors import UserError
 from foundation.presets import command_line, read_preset
+from foundation.telling import tell
 
 _OURS = ("Voxel", "MineRL")
 """How the names of environments begin that share options, such as `episode_ticks`."""
@@ -52,6 +52,9 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     parsed = command_line("env", with_agent, description, argv)
     config = schema(**{one.name: getattr(parsed, one.name) for one in fields(schema)})
     if argv and lies_in_a_run(argv[0]):
+        # brings gymnasium
+        from envs.registry import refuse_unasked_import
+
         refuse_unasked_import(Path(argv[0]), config.environment.name, _option(argv, "--environment.name"), "--environment.name")
     if (own := presets_own.get("options")) and config.environment.name != presets_own["name"]:
         _settle_options(config.environment, own, presets_own["name"], options)

@@ -10,7 +10,6 @@ import torch
 import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.environment_failure import log_of_failures
 from agents.jobs import Report, Stopped
 from agents.run.agent import Agent, make_agent
 from agents.run.attempts import attempt, lock_patience
@@ -25,6 +24,7 @@ from agents.run.record import Record, Restarts
 from agents.run.representation import seen_artifact
 from agents.run.result import facts, write_result
 from agents.run.saving import Checkpoints
+from envs.failures import log_of_failures
 from foundation.files import exclusive_lock, write_atomically
 
 

@@ -20,7 +20,6 @@ from agents.cluster import resources as cluster
 from agents.cluster.board import Progress
 from agents.cluster.config import RayConfig
 from agents.cluster.resources import Needs, check_needs, fitting, ray_cluster, reachable, shared_gpus
-from agents.cluster.shared_folder import find_token, shared_token
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
 from agents.learning.on_policy import PPOSettings
@@ -31,6 +30,7 @@ from agents.run.needs import run_needs
 from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
+from foundation.shared_folder import find_token, shared_token
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from agents import telling
 from agents.cluster.resources import local_ray
 from agents.cluster.worker import Job
 from agents.cluster.workers import run_jobs
+from foundation import telling
 
 WET = '''
 import gymnasium
@@ -65,7 +65,7 @@ def play_wet(actors, report):
     from agents.remote.config import RemoteConfig
     from agents.run.environment import evaluation_environments
     from agents.run.environment_config import EnvironmentConfig
-    from agents.telling import tell
+    from foundation.telling import tell
 
     tell(f"the worker of {actors} actors")
     config = EnvironmentConfig("wet_worlds:Wet-v0", {"breaks": actors > 0}, frame_skip=1, episode_steps=5)

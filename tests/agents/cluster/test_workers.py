@@ -13,10 +13,10 @@ import pytest
 
 from agents.cluster.board import Progress
 from agents.cluster.resources import gpu_share, local_ray
-from agents.cluster.signals import stop_signals
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
 from foundation.errors import UserError
+from foundation.signals import stop_signals
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -93,7 +93,7 @@ def test_failures_and_deaths_are_outcomes_like_others(one_cpu, tmp_path) -> None
 def test_where_a_run_is_outlives_what_it_reports_to_and_only_a_second_signal_ends_it_at_once(one_cpu, tmp_path, monkeypatch) -> None:
     from ray._private.state import actors
 
-    monkeypatch.setattr("agents.cluster.signals._ONE_SIGNAL_SECONDS", 0.0)
+    monkeypatch.setattr("foundation.signals._ONE_SIGNAL_SECONDS", 0.0)
     killed = tmp_path / "killed"
 
     def work(marker, report):

@@ -10,10 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents import telling
-from agents.environment_failure import EnvironmentFailed
 from agents.playing import play
-from agents.run import episode_limit
 from agents.run.agent_files import read_agent
 from agents.run.config import AgentRun, completed, plain
 from agents.run.environment import check_environment, training_environments
@@ -24,6 +21,9 @@ from agents.run.identity import refuse_differences
 from agents.run.options import read_command
 from agents.run.training import train_agent
 from comparison.players import PlayerRun, play_player
+from envs import episode_limit
+from envs.failures import EnvironmentFailed
+from foundation import telling
 from foundation.errors import UserError
 
 
@@ -100,7 +100,7 @@ def test_without_any_limit_it_is_said_at_once_and_again_when_an_episode_is_cut(e
 def test_an_environments_own_limit_is_enough(endless, spec, own, limited) -> None:
     env = Endless()
     env.spec, env.episode_ticks = spec, own
-    assert (episode_limit.episode_limit(endless, env) is None) == limited
+    assert (episode_limit.episode_limit(env, endless.name, None) is None) == limited
 
 
 def test_a_limit_that_is_not_set_leaves_the_players_of_finished_comparisons_where_they_are() -> None:

@@ -1,11 +1,10 @@
-"""The longest that an episode may get: as the settings say, or as the environment does, or a generous number where neither does."""
+"""The longest that an episode may get: as the user says, or as the environment does, or a generous number if neither does."""
 
 from dataclasses import dataclass
 
 import gymnasium
 
-from agents.run.environment_config import EnvironmentConfig
-from agents.telling import tell
+from foundation.telling import tell
 
 MOST_TICKS = 27_000
 """Half an hour of Atari at 15 steps/s, where benchmarks end its episodes (Machado et al. 2018)."""
@@ -29,18 +28,18 @@ class EpisodeLimit:
         return over
 
 
-def episode_limit(config: EnvironmentConfig, env: gymnasium.Env) -> EpisodeLimit | None:
-    """Return the limit to hold the episodes of `env` to, None where the environment's own is enough."""
-    if config.episode_steps is not None:
-        return EpisodeLimit(config.name, config.episode_steps, config.frame_skip, asked=True)
-    return None if _limits_itself(env) else EpisodeLimit(config.name, MOST_TICKS, config.frame_skip, asked=False)
+def episode_limit(env: gymnasium.Env, name: str, asked: int | None, frame_skip: int = 1) -> EpisodeLimit | None:
+    """Return the limit that the episodes of `env` need: what was `asked` for, or a generous one if the environment names none itself."""
+    if asked is not None:
+        return EpisodeLimit(name, asked, frame_skip, asked=True)
+    return None if _limits_itself(env) else EpisodeLimit(name, MOST_TICKS, frame_skip, asked=False)
 
 
-def tell_of_no_limit(config: EnvironmentConfig, env: gymnasium.Env) -> None:
-    """Tell the user where neither the settings nor the environment limit an episode's steps."""
-    limit = episode_limit(config, env)
+def tell_of_no_limit(env: gymnasium.Env, name: str, asked: int | None) -> None:
+    """Tell the user if neither they nor the environment limit an episode's steps."""
+    limit = episode_limit(env, name, asked)
     if limit is not None and not limit.asked:
-        tell(f"{config.name} names no limit on an episode's steps: an episode ends after {limit.ticks:,} ticks; {_OPTION} sets another")
+        tell(f"{name} names no limit on an episode's steps: an episode ends after {limit.ticks:,} ticks; {_OPTION} sets another")
 
 
 def _limits_itself(env: gymnasium.Env) -> bool:
