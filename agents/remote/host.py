@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Listener
 from typing import Any
@@ -59,11 +60,12 @@ class ThreadedVecEnv(DummyVecEnv):
         self._save_obs(index, observation)
 
     def _step_one(self, index: int) -> None:
-        observation, reward, terminated, truncated, info = self.envs[index].step(self.actions[index])
+        # copied: an environment may change what it is given, and draw the next episode into the arrays of this one's end
+        observation, reward, terminated, truncated, info = self.envs[index].step(deepcopy(self.actions[index]))
         self.buf_rews[index], self.buf_dones[index] = float(reward), terminated or truncated
         info = {**info, "TimeLimit.truncated": truncated and not terminated}
         if terminated or truncated:
-            info["terminal_observation"] = observation
+            info = deepcopy({**info, "terminal_observation": observation})
             observation, self.reset_infos[index] = self.envs[index].reset()
         self.buf_infos[index] = info
         self._save_obs(index, observation)

@@ -122,6 +122,7 @@ class RayVecEnv(VecEnv):
         return self.results.observation
 
     def step_async(self, actions: np.ndarray) -> None:
+        self._refuse_while_stepping("another step_async")
         for group in self._groups:
             if group.cut_off:
                 group.actor.ask("begun")
@@ -169,6 +170,11 @@ class RayVecEnv(VecEnv):
         # an environment that replaces one is set likewise
         self._attributes.update({(row, attr_name): value for row in self._get_indices(indices)})
 
+    def _get_indices(self, indices: VecEnvIndices) -> list[int]:
+        """Return rows from 0; negative indices count from the last, as in a list. Raises IndexError for one that is not there."""
+        every = range(self.num_envs)
+        return [every[index] for index in super()._get_indices(indices)]
+
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any) -> list[Any]:
         return self._ask("env_method", indices, method_name, method_args, method_kwargs)
 
@@ -203,18 +209,22 @@ class RayVecEnv(VecEnv):
 
     def _ask(self, method: str, indices: VecEnvIndices, *arguments: Any) -> list[Any]:
         """Call a method of the actors that have `indices`; it returns one value an environment."""
-        if self._stepping:
-            raise RuntimeError(f"a step is under way: step_wait() comes before {method}()")
-        wanted = list(self._get_indices(indices))
-        theirs = {group: [row for row in wanted if group.rows.start <= row < group.rows.stop] for group in self._groups}
+        self._refuse_while_stepping(method)
+        wanted = self._get_indices(indices)
+        # by their places among the indices, which may name an environment twice
+        theirs = {group: [place for place, row in enumerate(wanted) if group.rows.start <= row < group.rows.stop] for group in self._groups}
 
         def call(group: _Group) -> None:
-            group.actor.ask(method, [row - group.rows.start for row in theirs[group]], *arguments)
+            group.actor.ask(method, [wanted[place] - group.rows.start for place in theirs[group]], *arguments)
 
         values: dict[int, Any] = {}
         for group, answer in self._asked([group for group in self._groups if theirs[group]], call):
             values.update(zip(theirs[group], answer, strict=True))
-        return [values[row] for row in wanted]
+        return [values[place] for place in range(len(wanted))]
+
+    def _refuse_while_stepping(self, method: str) -> None:
+        if self._stepping:
+            raise RuntimeError(f"a step is under way: step_wait() comes before {method}()")
 
     def _asked(self, groups: Iterable[_Group], ask: Callable[[_Group], None]) -> Iterator[tuple[_Group, Any]]:
         groups = list(groups)

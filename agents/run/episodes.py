@@ -1,6 +1,7 @@
 """Episodes: which world each plays, and what it returned."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -37,6 +38,9 @@ class Episodes(gymnasium.Wrapper):
     episodes were begun; `counts` are those of an environment that this one replaces, and it goes on from them. A reset with the
     option `start_over` starts over first: on the environment that replaces one which died in it, too. An episode is truncated at its
     `limit`. Raises `EnvironmentFailed` for whatever the environment raises that is no `UserError`.
+
+    The environment may change the actions it is given, and draw everything into the same arrays: it gets copies, and what is kept
+    beyond the next step or reset (`picture`, the end of an episode, the infos of resets) is copied.
     """
 
     def __init__(
@@ -76,11 +80,11 @@ class Episodes(gymnasium.Wrapper):
             raise EnvironmentFailed.of(error, self.name, f"the reset to world {self.seed_of(self.episode)}") from error
         self.episode += 1
         self._return, self._length = 0.0, 0
-        return observation, self._remember(observation, info)
+        return observation, self._remember(observation, deepcopy(info))
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            observation, reward, terminated, truncated, info = self.env.step(deepcopy(action))
         except UserError:
             raise
         except Exception as error:
@@ -96,10 +100,12 @@ class Episodes(gymnasium.Wrapper):
             self._repeats_left = self._repeats_left - 1 if again else self._repeats
             self.episode -= again
             info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}, "again": again}
+            # a VecEnv keeps both, and begins the next episode at once
+            observation, info = deepcopy((observation, info))
         return observation, reward, terminated, truncated, info
 
     def _remember(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
-        self.picture = observation[PICTURE] if isinstance(observation, dict) else observation
+        self.picture = np.array(observation[PICTURE] if isinstance(observation, dict) else observation)
         for cause, before in self._restarts_before.items():
             if f"minerl/{cause}" in info:
                 self.restarts[cause] = before + info[f"minerl/{cause}"]
