@@ -28,3 +28,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "known: " + ", ".join(known) if known else "none is known"
     likeliest = get_close_matches(name, known, n=_SHOWN, cutoff=0.0)
     return f"known: {', '.join(likeliest)} and {len(known) - _SHOWN} more"
+
+
+def in_one_line(value: object, longest: int = 120) -> str:
+    """Return a value's text in one line of at most `longest` characters: arrays and spaces are written in many."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= longest else f"{text[: longest - 4]} ..."

@@ -203,7 +203,7 @@ class _Rollout:
         while len(self._rest) < self._length and not over:
             action = self._player(observation, info)
             # before the step: an environment may change what it is given
-            self._actions.append(_numbers("action", action))
+            self._actions.append(_numbers("action", _in_words(self._env.action_space, action)))
             with self._failures():
                 observation, reward, terminated, truncated, info = self._env.step(action)
             if "error" in info:
@@ -272,16 +272,27 @@ def _player_name(player: Player | None) -> str:
     return "random" if player is None else str(getattr(player, "name", type(player).__name__))
 
 
+def _in_words(space: gymnasium.Space, action: Any) -> Any:
+    """Return an action with words for the numbers of MineRL's enumerations, as recordings have them: tasks number their words anew."""
+    if isinstance(space, gymnasium.spaces.Dict) and isinstance(action, Mapping):
+        return {key: _in_words(space[key], value) if key in space.spaces else value for key, value in action.items()}
+    words = getattr(space, "values", ()) if isinstance(space, gymnasium.spaces.Discrete) else ()
+    return str(words[int(action)]) if words and not isinstance(action, str) else action
+
+
 def _numbers(name: str, value: Any) -> dict[str, np.ndarray]:
-    """Flatten a nested dictionary into arrays by dotted name."""
+    """Flatten nested dictionaries and tuples into arrays by dotted name."""
+    if isinstance(value, tuple):
+        value = dict(enumerate(value))
     if not isinstance(value, Mapping):
         return {name: np.array(value)}
     return {key: array for part, inner in value.items() for key, array in _numbers(f"{name}.{part}", inner).items()}
 
 
 def _stacked(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Turn a list of ticks into arrays over the ticks, leaving out what is neither numbers nor text."""
+    """Turn a list of ticks into arrays over the ticks, leaving out what is neither numbers nor text, or not of one shape."""
     if not rows:
         return {}
-    columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    named = {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)}
+    columns = {name: np.stack(values) for name, values in named.items() if len({value.shape for value in values}) == 1}
     return {name: column for name, column in columns.items() if column.dtype.kind in "biufU"}

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from agents.limits import at_least
-from foundation.errors import UserError
+from foundation.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
     from gymnasium import spaces
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-Acts = Literal["choice", "continuous"]
+Acts = Literal["choice", "choices", "continuous"]
 
 _CNN_FEATURES = 512
 """What `CnnPolicy` takes from a picture; `MultiInputPolicy` takes 256 unless told."""
@@ -42,7 +42,7 @@ class Learner:
     algorithm: ClassVar[str]
     """Stable-Baselines3's class, or one derived from it, as MODULE:CLASS."""
     acts: ClassVar[tuple[Acts, ...]]
-    """A choice of actions (`Discrete`), continuous ones (`Box`), or both."""
+    """Which actions: a choice (`Discrete`), several choices (`MultiDiscrete`), continuous ones (`Box`)."""
     needs_masks: ClassVar[bool] = False
     policy_family: ClassVar[str] = ""
     """What stands between Cnn, Mlp or MultiInput and Policy in the names of its policies."""
@@ -112,7 +112,9 @@ class Learner:
         if acts(actions) not in self.acts:
             wanted = "continuous actions" if self.acts == ("continuous",) else "a choice of actions"
             either = "--environment.continuous says which of both MineRL's actions become"
-            return f"agent '{self.kind}' needs {wanted}, and this environment's are {actions} ({either})"
+            if acts(actions) == "other":
+                either = "wrappers.PlainActions makes such actions plain"
+            return f"agent '{self.kind}' needs {wanted}, and this environment's are {in_one_line(actions)} ({either})"
         if self.needs_masks and not masks:
             needed = "an environment that says which actions do something (a method action_masks)"
             return f"agent '{self.kind}' needs {needed}, and this one does not"

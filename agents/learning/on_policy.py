@@ -16,7 +16,7 @@ class _OnPolicy(Learner):
     vf_coef: float = 0.5
     max_grad_norm: float = 0.5
 
-    acts: ClassVar[tuple[Acts, ...]] = ("choice", "continuous")
+    acts: ClassVar[tuple[Acts, ...]] = ("choice", "choices", "continuous")
 
     def __post_init__(self) -> None:
         self._at_least(1, "n_envs", "n_steps")

@@ -7,14 +7,17 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
 from foundation.errors import UserError
+from wrappers.plain_actions import is_plain
 
 _LEAST_SIDE = 36
 
 
 def acts(actions: spaces.Space) -> str:
-    """Return how one acts in a space: by a `choice`, by `continuous` numbers, or in a way that no algorithm here knows (`other`)."""
+    """Return how one acts in a space: by a `choice`, by several `choices`, by `continuous` numbers, or in no way known here (`other`)."""
     if isinstance(actions, spaces.Discrete):
-        return "choice"
+        return "choice" if is_plain(actions) else "other"
+    if isinstance(actions, spaces.MultiDiscrete):
+        return "choices" if is_plain(actions) else "other"
     return "continuous" if isinstance(actions, spaces.Box) else "other"
 
 

@@ -19,6 +19,7 @@ from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
 from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
+from wrappers.plain_actions import PlainActions, is_plain
 from wrappers.resized_picture import ResizedPicture
 
 
@@ -29,12 +30,17 @@ def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
     env: gymnasium.Env = FrameSkip(envs.make_env(config.name, **config.options), config.frame_skip)
     if config.frame_size is not None:
         env = ResizedPicture(env, config.frame_size, config.resize)
+    return FlatObservation(_with_plain_actions(env, config))
+
+
+def _with_plain_actions(env: gymnasium.Env, config: EnvironmentConfig) -> gymnasium.Env:
+    """Return an environment whose actions algorithms can choose."""
     if takes_vectors(env.action_space):
-        env = ObfuscatedActions(env, recorded_actions(config).vectors)
-    elif isinstance(env.action_space, spaces.Dict) and "camera" in env.action_space.spaces:
+        return ObfuscatedActions(env, recorded_actions(config).vectors)
+    if isinstance(env.action_space, spaces.Dict) and {"camera", "attack"} <= env.action_space.spaces.keys():
         acting = ContinuousActions if config.continuous else DiscreteActions
-        env = acting(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
-    return FlatObservation(env)
+        return acting(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
+    return env if is_plain(env.action_space) else PlainActions(env)
 
 
 def recorded_actions(config: EnvironmentConfig) -> ActionCentres:

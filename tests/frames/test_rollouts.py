@@ -300,3 +300,53 @@ def test_an_environment_that_never_starts_leaves_nothing_behind(tmp_path):
         rollouts(tmp_path / "store", make_env=NeverStarts)
     assert not list(tmp_path.iterdir())
     assert rollouts(tmp_path / "store", name="another plan").frames == 100
+
+
+class Words(gymnasium.spaces.Discrete):
+    """MineRL's enumeration."""
+
+    values = ("cobblestone", "dirt", "none")
+
+
+class Many(Corridor):
+    """Actions of every kind, choices that do not start at 0 among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gymnasium.spaces.Dict(
+            {
+                "forward": gymnasium.spaces.Discrete(2, start=1),
+                "place": Words(3),
+                "hands": gymnasium.spaces.Tuple((gymnasium.spaces.MultiBinary(2), gymnasium.spaces.Discrete(3, start=-1))),
+            }
+        )
+        self.given: list[dict[str, Any]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        self.given.append(action)
+        return super().step(action)
+
+    def observe(self, forward: int) -> dict[str, Any]:
+        return {**super().observe(forward), "bag": tuple(range(self.tick % 3)), "note": (1, np.zeros(2))}
+
+
+def test_actions_are_kept_as_the_environment_takes_them_words_for_enumerations(tmp_path):
+    env = Many()
+    rollouts(tmp_path / "store", make_env=lambda: env, frames=30)
+    store = FrameStore(tmp_path / "store")
+    expected = {
+        "action.forward": [action["forward"] for action in env.given],
+        "action.place": [Words.values[action["place"]] for action in env.given],
+        "action.hands.0": [action["hands"][0] for action in env.given],
+        "action.hands.1": [action["hands"][1] for action in env.given],
+    }
+    assert store.action_names == tuple(sorted(expected))
+    for name, values in expected.items():
+        np.testing.assert_array_equal(store.array(0, name), values)
+    assert len(set(expected["action.place"])) > 1
+    # what has another length every tick cannot be an array
+    assert "observation.bag.0" not in store.episodes[0].arrays
+    assert store.episodes[0].arrays["observation.note.1"].shape == (30, 2)
