@@ -8,14 +8,15 @@ from gymnasium import spaces
 
 from agents.learning.algorithms import refuse_misfit
 from agents.run.environment import agent_environment, refuse_other_resize
-from agents.run.representation import training_store
+from agents.run.representation import opened_store
 from comparison.grid import Part
-from encoders.artifact import INFO_FILE, read_info
+from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
 from wrappers import FrozenEncoder
+from wrappers.action_vectors import check_actions
 from wrappers.flat_observation import PICTURE
-from wrappers.latents import check_actions, check_rate
+from wrappers.latents import check_rate
 
 
 def refuse_misfits(parts: Sequence[Part]) -> None:
@@ -28,7 +29,7 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
     for part in parts:
         try:
             _refuse_misfits_of(part, encoders)
-            _refuse_missing_store(part)
+            _refuse_missing_store(part, encoders)
         except UserError as error:
             raise UserError(f"{part.name}: {error}") from error
 
@@ -56,14 +57,15 @@ def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasi
     try:
         refuse_other_resize(part.config.environment, frozen)
         check_rate(frozen, env.metadata, any_rate=False)
-        check_actions(frozen, env.action_space)
+        check_actions(frozen, env)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
 
 
-def _refuse_missing_store(part: Part) -> None:
-    """Raise `UserError` where a control is yet to be made and its frames are gone."""
+def _refuse_missing_store(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
+    """Raise `UserError` where a control is yet to be made, and its frames are gone or mean something else than the encoder's."""
     missing = {cell.row.control for cell in part.missing()}
     made = (part.pca_folder / INFO_FILE).is_file() if "pca" in missing else True
     if "untrained" in missing or not made:
-        training_store(read_info(part.config.encoders[0]), part.config.store)
+        mirrored = encoders[part.config.encoders[0]]
+        opened_store(mirrored.info, mirrored.model, part.config.store)

@@ -20,11 +20,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from encoders.actions import Actions, ActionStore, difference, stored_actions, unrecorded
 from encoders.encoder import Encoder, to_float
 from encoders.registry import make_architecture, registered_name
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import build, to_dict
+from foundation.progress import say
 
 FORMAT = 1
 WEIGHTS_FILE, INFO_FILE = "encoder.safetensors", "encoder.json"
@@ -45,6 +47,8 @@ class StoreReference:
     fingerprint: str
     frames_per_second: float
     resize: str
+    actions: Actions | None = None
+    """What the numbers of its actions stand for; None for encoders that take none, and for those of before this was recorded."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class EncoderInfo:
     @property
     def resize(self) -> str:
         return self.store.resize
+
+    @property
+    def actions(self) -> Actions | None:
+        return self.store.actions
 
 
 @dataclass(frozen=True)
@@ -228,6 +236,27 @@ def check_source(model: Encoder, where: str | Path, frame_shape: tuple[int, ...]
     if model.action_size not in (0, action_size):
         held = f"actions of {action_size} numbers" if action_size else "no actions"
         raise UserError(f"{where}: has {held}, the encoder takes actions of {model.action_size}; {remedy}")
+
+
+def check_meaning(reference: StoreReference, action_size: int, store: ActionStore, who: str) -> None:
+    """Raise `UserError` unless a store's frames and actions mean what those of `reference` did to `who`, such as "the encoder RUN".
+
+    They were resized alike, and have the same actions by name. Words that stand for numbers are numbered from now on as they were
+    in `reference`; what cannot be checked is said.
+    """
+    if store.meta["resize"] != reference.resize:
+        raise UserError(
+            f"{store.path}: its frames were resized by '{store.meta['resize']}', those of {who} by '{reference.resize}'; "
+            f"build the store with --resize {reference.resize}"
+        )
+    if not action_size:
+        return
+    if reference.actions is None:
+        say(unrecorded(who))
+        return
+    if differs := difference(reference.actions, stored_actions(store)):
+        raise UserError(f"{store.path}: its actions are not those of {who}: {differs}; build it from recordings of the same actions")
+    store.number_texts({array.name: array.texts for array in reference.actions if array.texts})
 
 
 def _affordable_rows(model: Encoder, clips: np.ndarray, actions: np.ndarray | None) -> np.ndarray | slice:

@@ -8,7 +8,7 @@ import torch
 
 import frames
 from encoders import EncoderArtifact, load_encoder
-from encoders.artifact import check_source
+from encoders.artifact import check_meaning, check_source
 from encoders.training.devices import available_threads, choose_device
 from evaluation.evaluation import Evaluation
 from evaluation.judge import Judge, Numbers, option_name
@@ -82,6 +82,8 @@ def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frame
     try:
         trained_on = frames.FrameStore(reference.path)
         if trained_on.fingerprint == reference.fingerprint:
+            if reference.actions is not None:
+                check_meaning(reference, artifact.model.action_size, trained_on, "the encoder")
             return trained_on
     except UserError:
         pass
@@ -99,6 +101,7 @@ def _opened(options: Options) -> Evaluation:
     artifact, store = load_encoder(options.run), frames.FrameStore(options.store)
     remedy = "name a store built like the one it was trained on"
     check_source(artifact.model, options.store, store.frame_shape, store.action_size, remedy)
+    check_meaning(artifact.info.store, artifact.model.action_size, store, f"the encoder {options.run}")
     split = options.split if options.split != "auto" else "test" if len(store.indices("test")) else "val"
     training = training_store(artifact, store)
     return Evaluation(artifact, store, split, training, options.run / "pictures", device, options.limit)

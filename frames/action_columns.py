@@ -55,11 +55,20 @@ def joined_actions(led: np.ndarray, columns: Sequence[Columns], frames: np.ndarr
 
 
 def common_action_names(episodes: Sequence[Episode]) -> tuple[str, ...] | None:
-    """Return the sorted names of the action arrays, when every ordered episode of more than a frame has the same of the same width."""
+    """Return the sorted names of the action arrays, when every ordered episode of more than a frame has the same of the same width.
+
+    An array of words in one and of numbers in another is not the same.
+    """
     layouts: set[Any] = {
-        tuple(sorted((name, array_width(info.shape)) for name, info in episode.arrays.items() if name.startswith("action")))
+        tuple(
+            sorted(
+                (name, array_width(info.shape), np.dtype(info.dtype).kind == "U")
+                for name, info in episode.arrays.items()
+                if name.startswith("action")
+            )
+        )
         for episode in episodes
         if episode.ordered and episode.length > 1
     }
     layout = layouts.pop() if len(layouts) == 1 else ()
-    return tuple(name for name, _ in layout) or None
+    return tuple(name for name, *_ in layout) or None

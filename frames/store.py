@@ -1,6 +1,6 @@
 """Reading a store: frames by global index, clips, and the arrays recorded beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,8 @@ class FrameStore:
         self._held = None
         self._file.close()
 
-    def __reduce__(self) -> tuple[Callable[[Path, bytes], "FrameStore"], tuple[Path, bytes]]:
-        return _opened_again, (self.path.absolute(), self._seal)
+    def __reduce__(self) -> tuple[Callable[..., "FrameStore"], tuple[Path, bytes, dict[str, list[str]]]]:
+        return _opened_again, (self.path.absolute(), self._seal, self.action_texts)
 
     def indices(self, split: str) -> np.ndarray:
         """Return the global indices int64 (N,) of all frames of a split: "train", "val", "test", or "all"."""
@@ -212,8 +212,25 @@ class FrameStore:
     @property
     def action_size(self) -> int:
         """How many numbers an action has: the A of `action_windows`; 0 without actions."""
-        arrays = next((e.arrays for e in self.episodes if e.ordered and e.length > 1), {})
-        return sum(array_width(arrays[name].shape) for name in self.action_names or ())
+        return sum(self.action_width(name) for name in self.action_names or ())
+
+    def action_width(self, name: str) -> int:
+        """Return how many numbers an action array has."""
+        return array_width(next(e.arrays[name].shape for e in self.episodes if e.ordered and e.length > 1))
+
+    def number_texts(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Let each text of an action array count, from now on, as its place in a sorted list: such as an encoder's, of other recordings.
+
+        Raises ValueError for a list that lacks a text of the store.
+        """
+        chosen = {name: list(texts.get(name, known)) for name, known in self.action_texts.items()}
+        for name, known in self.action_texts.items():
+            if not set(known) <= set(chosen[name]) or chosen[name] != sorted(chosen[name]):
+                raise ValueError(f"the texts of '{name}' must be sorted and hold {known}, got {chosen[name]}")
+        if chosen != self.action_texts:
+            self.action_texts = chosen
+            self._columns = action_columns(self.episodes, self.action_names or (), chosen)
+            self._known_actions.clear()
 
     def _steps(self, starts: np.ndarray, stride: int | Strides) -> np.ndarray:
         """Return int64 (N,): how many recorded frames a stride is where each clip begins."""
@@ -318,10 +335,11 @@ def check_memory(where: str, needed: int, remedy: str) -> None:
         raise UserError(f"{where}: does not fit into memory ({sizes}); {remedy}")
 
 
-def _opened_again(path: Path, seal: bytes) -> FrameStore:
+def _opened_again(path: Path, seal: bytes, texts: dict[str, list[str]]) -> FrameStore:
     store = FrameStore(path)
     if store._seal != seal:
         raise UserError(f"{path}: another store took its place since it was opened; start again")
+    store.number_texts(texts)
     return store
 
 

@@ -7,10 +7,12 @@ import torch
 
 import frames
 from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
-from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_source, read_info
+from encoders.actions import difference, stored_actions
+from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
+from encoders.training.run_record import recorded_store
 from encoders.training.state import RESUME_FILE
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
@@ -49,6 +51,7 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     torch.manual_seed(options.training.seed)
     model = make_encoder(options.encoder, **to_dict(options.model))
     _check_fit(model, store, options.stride)
+    _number_texts(model, store, options)
     return store, model
 
 
@@ -70,6 +73,20 @@ def _check_fit(model: Encoder, store: frames.FrameStore, stride: int) -> None:
         say(f"{len(short)} of {len(store.episodes)} episodes ({lost:,} frames) are shorter than a clip of {reach} frames and are not used")
 
 
+def _number_texts(model: Encoder, store: frames.FrameStore, options: TrainOptions) -> None:
+    """Give the words of actions the numbers that they have in this run, or in the one whose weights it starts from."""
+    if not model.action_size:
+        return
+    begun = (options.run / RESUME_FILE).exists()
+    before = recorded_store(options.run) if begun else recorded_store(options.weights) if options.weights else None
+    if before is None:
+        return
+    if not begun:
+        check_meaning(before, model.action_size, store, f"the run {options.weights}")
+    elif before.actions is not None and difference(before.actions, stored_actions(store)) is None:
+        store.number_texts({array.name: array.texts for array in before.actions if array.texts})
+
+
 def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, placement: Placement) -> None:
     """Train on the store's `train` split and validate on its `val` split."""
     config, device = options.training, choose_device(placement.device)
@@ -82,7 +99,7 @@ def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, plac
     # a store without recordings to validate on is told now, not at the first validation
     validation()
     with hold(drawn, device) if options.frames_in == "device" else prefetch(drawn, device) as batches:
-        data = TrainingData(batches, validation, lambda: _sample(store, model, options), _reference(store, options))
+        data = TrainingData(batches, validation, lambda: _sample(store, model, options), _reference(store, model, options))
         train(model, data, options.run, config, steps=options.steps, weights=options.weights, placement=placement)
 
 
@@ -97,7 +114,7 @@ def _compute(store: frames.FrameStore, model: Encoder, options: TrainOptions) ->
         if (options.run / INFO_FILE).exists() and read_info(options.run).name != options.encoder:
             raise UserError(f"{options.run}: holds an encoder of another kind ({read_info(options.run).name}); choose another folder")
         seen = _sample(store, model, options)
-        reference = _reference(store, options)
+        reference = _reference(store, model, options)
         prepare(model, seen.frames, options.run, store=reference, seed=options.training.seed, actions=seen.actions)
 
 
@@ -124,6 +141,7 @@ def _sample(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> 
     return frames.FrameBatch(frames.sample_frames(store, "train", STATISTICS_FRAMES, options.training.seed)[:, None])
 
 
-def _reference(store: frames.FrameStore, options: TrainOptions) -> StoreReference:
+def _reference(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> StoreReference:
     rate = store.frames_per_second / options.stride
-    return StoreReference(str(options.store.absolute()), store.fingerprint, rate, store.meta["resize"])
+    actions = stored_actions(store) if model.action_size else None
+    return StoreReference(str(options.store.absolute()), store.fingerprint, rate, store.meta["resize"], actions)

@@ -100,6 +100,8 @@ class CameraActions(gymnasium.ActionWrapper):
         self._pitch = 0.0
         self._attack_left = 0
         self.action_space = self.take_list(named_list(actions))
+        self.acted_words = _acted_words(named_list(actions), self.dictionary)
+        """The words that each key of words may get, doing nothing among them."""
 
     @abstractmethod
     def take_list(self, names: tuple[str, ...]) -> spaces.Space:
@@ -183,6 +185,15 @@ def _worded(space: spaces.Dict) -> set[str]:
     """Return the names of the keys with their words: place_dirt, craft_planks."""
     keys = [key for key in WORD_KEYS if key in space.spaces]
     return {f"{key}_{word}" for key in keys for word in getattr(space[key], "values", _VOXEL_WORDS)}
+
+
+def _acted_words(names: Sequence[str], space: spaces.Dict) -> dict[str, set[str]]:
+    words = {key: {value} for key, value in idle_action(space).items() if isinstance(value, str)}
+    for part in (part for name in names for part in available(name, space).split("+")):
+        if part in _worded(space):
+            key, _, word = part.partition("_")
+            words[key].add(word)
+    return words
 
 
 def _idle(key: str, space: spaces.Space) -> Any:

@@ -56,6 +56,8 @@ class FrozenEncoder:
         """Whether a latent depends on earlier frames."""
         self.action_size = self.model.action_size
         """Length of the action vectors that `encode` wants; 0 for none."""
+        self.actions = artifact.info.actions
+        """What their numbers stand for, where the artifact says so."""
 
     @property
     def latent_shape(self) -> tuple[int, ...]:

@@ -6,8 +6,9 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
+from wrappers.action_vectors import ToldActions, attribute
 from wrappers.frozen_encoder import FrozenEncoder
-from wrappers.latents import action_vectors, check_actions, check_rate, latent_space, no_action, pictures_of, with_latents
+from wrappers.latents import check_rate, check_resize, latent_space, pictures_of, with_latents
 
 
 class LatentObservation(gymnasium.Wrapper):
@@ -19,7 +20,8 @@ class LatentObservation(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, frozen: FrozenEncoder, any_rate: bool = False) -> None:
         super().__init__(env)
         check_rate(frozen, env.metadata, any_rate)
-        check_actions(frozen, env.action_space)
+        check_resize(frozen, attribute(env, "picture_resize"))
+        self._told = ToldActions(frozen, env)
         self.frozen = frozen
         self.observation_space = latent_space(env.observation_space, frozen)
         self._state = frozen.initial_state(1)
@@ -27,12 +29,13 @@ class LatentObservation(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         self._state = self.frozen.initial_state(1)
-        return self._encoded(observation, no_action(self.frozen, 1)), info
+        return self._encoded(observation, self._told.none(1)), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         # before the step: an environment may change what it is given
-        vectors = action_vectors(self.frozen, self.action_space, [action])
+        vectors = self._told.given([action])
         observation, reward, terminated, truncated, info = self.env.step(action)
+        self._told.take_reported(vectors, [info])
         return self._encoded(observation, vectors), reward, terminated, truncated, info
 
     def _encoded(self, observation: Any, action: np.ndarray | None) -> Any:

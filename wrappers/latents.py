@@ -1,4 +1,4 @@
-"""What both latent wrappers share: the observation space, the checks of frame rate and actions, actions as numbers."""
+"""What both latent wrappers share: the observation space, the checks of frame rate and resizing."""
 
 from typing import Any
 
@@ -36,6 +36,15 @@ def with_latents(observation: Any, latents: np.ndarray) -> Any:
     return {LATENT: latents, **{key: value for key, value in observation.items() if key != PICTURE}}
 
 
+def check_resize(frozen: FrozenEncoder, mode: str | None) -> None:
+    """Refuse pictures that are resized in another way than the encoder's frames were; None: they are not resized, or either is the same."""
+    if mode is not None and mode != frozen.info.resize:
+        raise UserError(
+            f"this encoder's frames were resized by '{frozen.info.resize}', the environment's pictures are by '{mode}'; "
+            f"resize them by '{frozen.info.resize}'"
+        )
+
+
 def check_rate(frozen: FrozenEncoder, metadata: dict[str, Any], any_rate: bool) -> None:
     """Refuse to step a model with memory at another rate than it was trained at, frame skip included."""
     trained, stepped = frozen.info.frames_per_second, metadata.get("render_fps")
@@ -45,35 +54,3 @@ def check_rate(frozen: FrozenEncoder, metadata: dict[str, Any], any_rate: bool) 
         f"this encoder has memory and was trained at {trained} frames/s, but the environment is stepped at {stepped} frames/s "
         "(frame skip included); train it at that rate, change the frame skip, or say any_rate"
     )
-
-
-def check_actions(frozen: FrozenEncoder, space: spaces.Space) -> None:
-    """Refuse an encoder that takes other actions than the environment's vectors."""
-    wanted, offered = frozen.action_size, _vector_size(space)
-    if wanted and wanted != offered:
-        vectors = f"become vectors of {offered} numbers" if offered else "do not become one vector"
-        raise UserError(
-            f"this encoder was trained with actions of {wanted} numbers, and this environment's actions ({space}) {vectors}; "
-            "use an encoder trained without actions (model.action_size 0)"
-        )
-
-
-def action_vectors(frozen: FrozenEncoder, space: spaces.Space, actions: Any) -> np.ndarray | None:
-    """Return actions as new float32 (B, A): one-hot for choices, flat numbers for boxes; None where the encoder takes none."""
-    if not frozen.action_size:
-        return None
-    if isinstance(space, spaces.Discrete):
-        return np.eye(int(space.n), dtype=np.float32)[np.asarray(actions, int).reshape(-1) - int(space.start)]
-    # copied: they are kept until the step is over, and an environment may change what it is given
-    return np.array(actions, np.float32).reshape(len(actions), -1)
-
-
-def no_action(frozen: FrozenEncoder, rows: int) -> np.ndarray | None:
-    """Return the zeros (B, A) that stand before an episode's first frame; None where the encoder takes no actions."""
-    return np.zeros((rows, frozen.action_size), np.float32) if frozen.action_size else None
-
-
-def _vector_size(space: spaces.Space) -> int | None:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    return None if space.shape is None else int(np.prod(space.shape))

@@ -24,7 +24,9 @@ class ResizedPicture(gymnasium.ObservationWrapper):
         if min(size) < 1:
             raise UserError(f"frames of {size[0]}x{size[1]}: both must be at least 1")
         self.size, self.mode = size, mode
-        channels = env.observation_space[PICTURE].shape[-1]  # type: ignore[index]
+        height, width, channels = env.observation_space[PICTURE].shape  # type: ignore[misc]
+        self.picture_resize = None if height * size[1] == width * size[0] else mode
+        """How pictures are resized where it makes a difference: to squash is to crop nothing at the same aspect ratio."""
         picture = spaces.Box(0, 255, (*size, channels), np.uint8)
         self.observation_space = spaces.Dict({**env.observation_space.spaces, PICTURE: picture})
 

@@ -8,8 +8,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from encoders.encoder import State
+from wrappers.action_vectors import ToldActions, attribute
 from wrappers.frozen_encoder import FrozenEncoder
-from wrappers.latents import action_vectors, check_actions, check_rate, latent_space, no_action, pictures_of, with_latents
+from wrappers.latents import check_rate, check_resize, latent_space, pictures_of, with_latents
 
 
 class VecLatent(VecEnvWrapper):
@@ -21,23 +22,25 @@ class VecLatent(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, frozen: FrozenEncoder, any_rate: bool = False) -> None:
         check_rate(frozen, venv.get_attr("metadata")[0], any_rate)
-        check_actions(frozen, venv.action_space)
+        check_resize(frozen, attribute(venv, "picture_resize"))
+        self._told = ToldActions(frozen, venv)
         super().__init__(venv, observation_space=latent_space(venv.observation_space, frozen))
         self.frozen = frozen
         self._state = frozen.initial_state(self.num_envs)
-        self._actions = no_action(frozen, self.num_envs)
+        self._actions = self._told.none(self.num_envs)
 
     def reset(self) -> VecEnvObs:
         observation = self.venv.reset()
         self._state = self.frozen.initial_state(self.num_envs)
-        return self._encoded(observation, no_action(self.frozen, self.num_envs))
+        return self._encoded(observation, self._told.none(self.num_envs))
 
     def step_async(self, actions: np.ndarray) -> None:
-        self._actions = action_vectors(self.frozen, self.action_space, actions)
+        self._actions = self._told.given(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         observation, rewards, dones, infos = self.venv.step_wait()
+        self._told.take_reported(self._actions, infos)
         latents, following = self._encode_rows(slice(None), pictures_of(observation), dones)
         if dones.any():
             self._encode_terminal(np.flatnonzero(dones), infos)

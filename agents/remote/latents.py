@@ -35,6 +35,7 @@ class ArrivingLatent(VecLatent):
         came, parts = np.zeros(self.num_envs, dtype=bool), {}
         for rows in self.venv.arrivals():
             came[rows] = True
+            self._told.take_reported(self._actions, self.venv.results.infos[rows], rows.start)
             for batch in batches:
                 if batch.start not in parts and came[batch].all():
                     results = self.venv.results

@@ -13,21 +13,24 @@ from agents.learning.learner import Learner
 from agents.remote.config import ACTOR_CPUS, RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import Episodes, evaluation_seed, training_seed
+from encoders.actions import Actions
 from envs.episode_limit import episode_limit, tell_of_no_limit
 from foundation.errors import UserError
 from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
 from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
+from wrappers.action_vectors import RecordedActions
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
 from wrappers.plain_actions import PlainActions, is_plain
 from wrappers.resized_picture import ResizedPicture
 
 
-def agent_environment(config: EnvironmentConfig) -> gymnasium.Env:
-    """Return one environment as an agent acts in it, with pictures."""
+def agent_environment(config: EnvironmentConfig, reported: Actions | None = None) -> gymnasium.Env:
+    """Return one environment as an agent acts in it, with pictures; it reports its actions to an encoder trained with `reported` ones."""
     import envs
 
     env: gymnasium.Env = FrameSkip(envs.make_env(config.name, **config.options), config.frame_skip)
+    env = RecordedActions(env, reported)
     if config.frame_size is not None:
         env = ResizedPicture(env, config.frame_size, config.resize)
     return FlatObservation(_with_plain_actions(env, config))
@@ -113,7 +116,8 @@ def _environments(
     refuse_other_resize(config, frozen)
     if remote is not None and remote.actors:
         return _remote(config, seeds, frozen, remote)
-    venv = DummyVecEnv([partial(_with_episodes, config, seed_of, receiver(), {}) for seed_of in seeds])
+    reported = None if frozen is None else frozen.actions
+    venv = DummyVecEnv([partial(_with_episodes, config, reported, seed_of, receiver(), {}) for seed_of in seeds])
     return venv if frozen is None else VecLatent(venv, frozen)
 
 
@@ -123,7 +127,7 @@ def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], fr
     from agents.remote.vec_env import RayVecEnv
 
     venv = RayVecEnv(
-        [partial(_with_episodes, config, seed_of, receiver()) for seed_of in seeds],
+        [partial(_with_episodes, config, None if frozen is None else frozen.actions, seed_of, receiver()) for seed_of in seeds],
         min(remote.actors, len(seeds)),
         frozen=frozen if remote.encode == "worker" else None,
         replacements=remote.replacements,
@@ -144,8 +148,10 @@ def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None)
         )
 
 
-def _with_episodes(config: EnvironmentConfig, seed_of: Callable[[int], int], told: Tell, counts: Mapping[str, int]) -> Episodes:
+def _with_episodes(
+    config: EnvironmentConfig, reported: Actions | None, seed_of: Callable[[int], int], told: Tell, counts: Mapping[str, int]
+) -> Episodes:
     # in an actor: what there is to tell goes to the command that the actor works for
     tell_through(told)
-    env = agent_environment(config)
+    env = agent_environment(config, reported)
     return Episodes(env, seed_of, counts, episode_limit(env, config.name, config.episode_steps, config.frame_skip), config.name)

@@ -8,13 +8,14 @@ import torch
 
 from agents.run.config import AgentRun
 from encoders import EncoderArtifact, load_encoder, prepare
-from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, read_info
+from encoders.actions import stored_actions
+from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, check_meaning, check_source, read_info
 from encoders.encoder import Encoder
 from encoders.registry import make_architecture
 from foundation.errors import UserError
 
 if TYPE_CHECKING:
-    from frames import FrameBatch
+    from frames import FrameBatch, FrameStore
 
 # Statistics need fewer frames than components do
 _FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
@@ -88,6 +89,17 @@ def training_store(info: EncoderInfo, store: Path | None = None) -> Path:
     return path
 
 
+def opened_store(info: EncoderInfo, model: Encoder, store: Path | None = None) -> "FrameStore":
+    """Open the store that a control of an encoder is made from; raise `UserError` where its frames or actions mean something else."""
+    from frames import FrameStore
+
+    opened = FrameStore(training_store(info, store))
+    remedy = "name a store built like the one that the encoder was trained on with --store STORE"
+    check_source(model, opened.path, opened.frame_shape, opened.action_size, remedy)
+    check_meaning(info.store, model.action_size, opened, "the encoder that it is to mirror")
+    return opened
+
+
 def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -103,12 +115,12 @@ def _training_frames(
     mirror: EncoderArtifact, model: Encoder, store: Path | None, count: int, seed: int
 ) -> tuple["FrameBatch", StoreReference]:
     """Return training frames for `model`, in sequences where it has memory, and the store they come from."""
-    from frames import FrameBatch, FrameStore, sample_frames, sample_sequences
+    from frames import FrameBatch, sample_frames, sample_sequences
 
-    path = training_store(mirror.info, store)
-    opened = FrameStore(path)
+    opened = opened_store(mirror.info, model, store)
     rate = mirror.info.frames_per_second
-    reference = StoreReference(path=str(path), fingerprint=opened.fingerprint, frames_per_second=rate, resize=mirror.info.resize)
+    actions = stored_actions(opened) if model.action_size else None
+    reference = StoreReference(str(opened.path), opened.fingerprint, rate, mirror.info.resize, actions)
     if model.initial_state(1):
         return sample_sequences(opened, "train", count, seed, opened.nearest_strides(rate)), reference
     return FrameBatch(sample_frames(opened, "train", count, seed)[:, None]), reference

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from encoders.artifact import (
     INFO_FILE,
     EncoderArtifact,
+    StoreReference,
     drawn_rows,
     load_encoder,
     read_info,
@@ -81,7 +82,7 @@ def train(
             compile=placement.compiled or None,
             precision=None if placement.precision == "auto" else placement.precision,
             workers=ranks.size if ranks.size > 1 else None,
-            weights=None if weights is None else _started_from(Path(weights), model, folder),
+            weights=None if weights is None else _started_from(Path(weights), model, folder, data.store),
         )
         settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(data.store)}
         if ranks.leads:
@@ -105,12 +106,12 @@ def _asked_for(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _started_from(weights: Path, model: Encoder, folder: Path) -> dict[str, Any]:
+def _started_from(weights: Path, model: Encoder, folder: Path, store: StoreReference) -> dict[str, Any]:
     """Return what to record of another run's weights; load them unless this run is past its start, where they are not read again."""
     before = recorded(folder, "weights")
     if (folder / RESUME_FILE).exists():
         return before if before and before["run"] == str(weights) else {"run": str(weights)}
-    return adopt(model, weights)
+    return adopt(model, weights, store)
 
 
 class _Run:

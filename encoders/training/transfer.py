@@ -6,20 +6,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.artifact import INFO_FILE, load_encoder
+from encoders.actions import difference
+from encoders.artifact import INFO_FILE, StoreReference, load_encoder
 from encoders.encoder import Encoder
+from encoders.training.run_record import recorded_store
 from encoders.training.state import RESUME_FILE, read_resume
 from foundation.errors import UserError
 
 
-def adopt(model: Encoder, run: Path) -> dict[str, Any]:
+def adopt(model: Encoder, run: Path, store: StoreReference) -> dict[str, Any]:
     """Give `model` the weights of another run, and return what to record: the run and the step they are of.
 
     They are the best averaged weights in its checkpoint, or the latest averaged ones where nothing was validated yet; without a
     checkpoint, those of the encoder in the folder. Buffers that the other run has not stay as they are. Raises `UserError` where there is
-    nothing to take or the parameters are not those of this model.
+    nothing to take, the parameters are not those of this model, or the frames and actions of `store` mean something else than there.
     """
     weights, step = _found(run)
+    _check_meaning(model, run, store)
     _check(model, weights, run)
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
@@ -36,6 +39,18 @@ def _found(run: Path) -> tuple[dict[str, Tensor], int]:
         artifact = load_encoder(run)
         return artifact.model.state_dict(), int(artifact.info.validation.get("step", artifact.info.steps))
     raise UserError(f"--weights {run}: holds neither a training run nor an encoder; name the folder of a run")
+
+
+def _check_meaning(model: Encoder, run: Path, store: StoreReference) -> None:
+    theirs = recorded_store(run)
+    if theirs is None:
+        return
+    if theirs.resize != store.resize:
+        raise UserError(f"--weights {run}: its frames were resized by '{theirs.resize}', those of {store.path} by '{store.resize}'")
+    if not model.action_size or theirs.actions is None or store.actions is None or theirs.actions == store.actions:
+        return
+    differs = difference(theirs.actions, store.actions) or "their words have other numbers; FrameStore.number_texts gives them the same"
+    raise UserError(f"--weights {run}: the actions of {store.path} are not those that it learned from: {differs}")
 
 
 def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:

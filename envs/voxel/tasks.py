@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
+from envs.minerl.spaces import Enum
 from envs.voxel import terrain
 from foundation.errors import UserError, nearest
 
@@ -54,7 +55,7 @@ def action_space(task: Task) -> spaces.Dict:
     entries: dict[str, spaces.Space] = {move: spaces.Discrete(2) for move in MOVES}
     entries["camera"] = spaces.Box(-180.0, 180.0, (2,), np.float32)
     if task.has_goal:
-        entries["place"] = spaces.Discrete(2)
+        entries["place"] = Enum(list(PLACE_CHOICES), default="none")
     return spaces.Dict(entries)
 
 

@@ -234,8 +234,11 @@ def test_an_encoder_without_its_run_is_a_start_too(train_small: Train, tmp_path:
     artifact = train_small(tmp_path / "run", 20)
     shutil.copytree(tmp_path / "run", tmp_path / "shared", ignore=lambda *_: ["resume.pt", "config.yaml", "metrics.jsonl"])
     model = make_encoder("conv_vae", **tiny)
-    assert adopt(model, tmp_path / "shared")["step"] == artifact.info.validation["step"]
+    assert adopt(model, tmp_path / "shared", artifact.info.store)["step"] == artifact.info.validation["step"]
     assert all(torch.equal(tensor, artifact.model.state_dict()[name]) for name, tensor in model.state_dict().items())
+    cropped = dataclasses.replace(artifact.info.store, resize="crop")
+    with pytest.raises(UserError, match=r"frames were resized by 'squash', those of .* by 'crop'"):
+        adopt(model, tmp_path / "shared", cropped)
 
 
 def test_weights_that_do_not_fit_or_are_not_there_are_refused_before_anything_is_written(train_small: Train, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def freeze():
     def make(memory=True, latents=None, mean=0.0, deviation=1.0, frames_per_second=5.0, **options):
         model = Remembering(memory=memory)
         statistics = {name: (torch.full(shape, mean), torch.full(shape, deviation)) for name, shape in model.latents.items()}
-        info = SimpleNamespace(frames_per_second=frames_per_second, resize="squash")
+        info = SimpleNamespace(frames_per_second=frames_per_second, resize="squash", actions=None)
         return FrozenEncoder(EncoderArtifact(model=model, info=info, statistics=statistics), latents=latents, **options)
 
     return make

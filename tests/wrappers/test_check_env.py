@@ -10,7 +10,8 @@ from gymnasium.utils.env_checker import check_env
 
 import envs
 from envs.pictures import PictureObservation
-from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, LatentObservation
+from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, LatentObservation, PlainActions
+from wrappers.action_vectors import RecordedActions
 from wrappers.obfuscated_actions import ObfuscatedActions
 from wrappers.resized_picture import ResizedPicture
 
@@ -56,6 +57,8 @@ WRAPPED = {
     "FrameSkip of single ticks": lambda freeze: FrameSkip(Seeded(), 2),
     "DiscreteActions": lambda freeze: DiscreteActions(voxel(), "navigate", sticky_attack=3),
     "ContinuousActions": lambda freeze: ContinuousActions(voxel(), "navigate"),
+    "PlainActions": lambda freeze: PlainActions(voxel()),
+    "RecordedActions": lambda freeze: RecordedActions(voxel()),
     "ObfuscatedActions": lambda freeze: ObfuscatedActions(Vectors(), CENTRES),
 }
 

@@ -42,7 +42,7 @@ def frozen_cwvae():
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0, 0.3)
         statistics = {name: (torch.zeros(shape), torch.ones(shape)) for name, shape in model.latents.items()}
-        info = SimpleNamespace(frames_per_second=5.0, resize="squash")
+        info = SimpleNamespace(frames_per_second=5.0, resize="squash", actions=None)
         return FrozenEncoder(EncoderArtifact(model=model, info=info, statistics=statistics), latents="levels")
 
     return make

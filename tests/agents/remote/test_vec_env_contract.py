@@ -1,6 +1,9 @@
 """What Stable-Baselines3 asks of any VecEnv: `RayVecEnv` answers as `DummyVecEnv` does on the same environments."""
 
+import os
+import signal
 import sys
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -8,14 +11,17 @@ import pytest
 import ray
 import torch
 from gymnasium import spaces
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import RescaleAction, TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.cluster.resources import local_ray
+from agents.remote.latents import ArrivingLatent
 from agents.remote.vec_env import RayVecEnv
 from agents.run.episodes import Episodes
-from encoders import StoreReference, make_encoder, prepare
+from encoders import Encoder, EncoderArtifact, StoreReference, make_encoder, prepare
+from encoders.actions import ActionArray
 from wrappers import FrozenEncoder, VecLatent
+from wrappers.action_vectors import RecordedActions
 
 COUNT = 3
 LENGTH = 4
@@ -58,7 +64,7 @@ class Painter(gymnasium.Env):
 
     metadata = {"render_fps": 20}
     observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-    action_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-10, 10, (2,), np.float32)
 
     def __init__(self):
         self.picture, self.given = np.zeros((64, 64, 3), np.uint8), []
@@ -132,8 +138,8 @@ def test_calls_reach_the_environments_that_indices_name(both) -> None:
 def test_an_attribute_set_by_a_negative_index_outlives_its_actor(both) -> None:
     remote, _ = both
     remote.set_attr("mark", "kept", -1)
-    ray.kill(remote.actors()[1])
-    remote.step(np.zeros((COUNT, 2), int))
+    os.kill(remote.places()[-1]["pid"], signal.SIGKILL)
+    assert remote.step(np.zeros((COUNT, 2), int))[2][-1]
     assert remote.get_attr("mark") == ["unset", "unset", "kept"]
 
 
@@ -212,6 +218,52 @@ def test_an_environment_may_own_all_its_arrays(made, latents, frozen) -> None:
             expected = frozen.encode(picture)[0] if latents else picture
             np.testing.assert_allclose(found, expected[0], rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(venv.get_attr("given")[row], np.tile(chosen[row], (LENGTH, 1)))
+    venv.close()
+
+
+class Told(Encoder):
+    """Its latents are what it is told of the action, and how many steps it remembers."""
+
+    def __init__(self):
+        super().__init__()
+        self.frame_shape, self.latents, self.action_size = (64, 64, 3), {"told": (3,)}, 2
+
+    def initial_state(self, batch_size):
+        return {"steps": torch.zeros(batch_size, 1)}
+
+    def encode(self, frames, state, action=None, latents=None):
+        return torch.cat([action, state["steps"]], 1), {"steps": state["steps"] + 1}
+
+
+@pytest.mark.parametrize("encode", ["here", "as it comes", "in the actor"])
+def test_an_encoder_is_told_what_recordings_hold_wherever_it_runs(encode) -> None:
+    """Agents give halves of a choice that is recorded as from -10 to 10; an actor that dies has done nothing."""
+    statistics = {"told": (torch.zeros(3), torch.ones(3))}
+    info = SimpleNamespace(frames_per_second=20.0, resize="squash", actions=(ActionArray("action", 2),))
+    frozen = FrozenEncoder(EncoderArtifact(model=Told(), info=info, statistics=statistics))
+
+    def make(counts=None):
+        scaled = RescaleAction(RecordedActions(Painter(), info.actions), np.float32(-1), np.float32(1))
+        return Episodes(scaled, lambda episode: episode)
+
+    if encode == "here":
+        venv = VecLatent(DummyVecEnv([make] * 2), frozen)
+    else:
+        venv = RayVecEnv([make] * 2, 2, frozen=frozen if encode == "in the actor" else None, backoff_seconds=0.01)
+        venv = ArrivingLatent(venv, frozen) if encode == "as it comes" else venv
+    chosen = np.array([[0.5, -0.25], [0.25, 1.0]], np.float32)
+    np.testing.assert_array_equal(venv.reset(), np.zeros((2, 3)))
+    for step in range(1, LENGTH + 1):
+        found, _, dones, infos = venv.step(chosen.copy())
+        last = np.stack([info["terminal_observation"] for info in infos]) if dones.all() else found
+        np.testing.assert_allclose(last, np.column_stack([10 * chosen, [step, step]]), rtol=1e-5)
+    np.testing.assert_array_equal(found, np.zeros((2, 3)))
+    if encode != "here":
+        os.kill(venv.unwrapped.places()[0]["pid"], signal.SIGKILL)
+        found, _, dones, _ = venv.step(chosen.copy())
+        assert dones.tolist() == [True, False]
+        np.testing.assert_allclose(found, [[0, 0, 0], [2.5, 10, 1]], rtol=1e-5)
+        np.testing.assert_allclose(venv.step(chosen.copy())[0], np.column_stack([10 * chosen, [1, 2]]), rtol=1e-5)
     venv.close()
 
 

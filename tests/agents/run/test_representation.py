@@ -1,6 +1,7 @@
 """Controls are ordinary encoders that mirror the one they stand beside."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from foundation.errors import UserError
 class Store:
     """Stands in for a frame store: random pictures."""
 
-    fingerprint, frames_per_second = "f", 20.0
+    fingerprint, frames_per_second, frame_shape, action_size = "f", 20.0, (64, 64, 3), 0
+    meta: ClassVar = {"resize": "squash"}
 
     def __init__(self, path: Path) -> None:
-        pass
+        self.path = path
 
     def indices(self, split: str) -> np.ndarray:
         assert split == "train"
@@ -65,6 +67,15 @@ def test_a_store_that_is_gone_is_asked_for(mirrored, tmp_path) -> None:
         control_artifact("pca", mirrored, tmp_path / "pca", 0)
     (tmp_path / "moved").mkdir()
     assert control_artifact("pca", mirrored, tmp_path / "pca", 0, store=tmp_path / "moved").info.steps == 0
+
+
+def test_a_store_of_frames_of_another_kind_is_refused(mirrored, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Store, "meta", {"resize": "crop"})
+    with pytest.raises(UserError, match=r"'crop', those of the encoder that it is to mirror by 'squash'; build .* --resize squash"):
+        control_artifact("pca", mirrored, tmp_path / "pca", 0)
+    monkeypatch.setattr(Store, "frame_shape", (32, 32, 3))
+    with pytest.raises(UserError, match=r"frames are \(32, 32, 3\), the encoder takes \(64, 64, 3\); name a store"):
+        control_artifact("untrained", mirrored, tmp_path / "untrained", 0)
 
 
 def test_what_an_attempt_without_a_checkpoint_left_is_made_anew(small_run, mirrored, tmp_path) -> None:
