@@ -331,7 +331,7 @@ def test_what_cannot_start_is_named() -> None:
 
 @pytest.mark.extended
 def test_a_remote_run_that_was_stopped_ends_with_the_bits_of_a_local_one(frozen_folder, tmp_path, monkeypatch) -> None:
-    def with_episodes(config, seed_of, counts):
+    def with_episodes(config, reported, seed_of, told, counts):
         return Episodes(Saved(), seed_of, counts)
 
     monkeypatch.setattr("agents.run.environment._with_episodes", with_episodes)
