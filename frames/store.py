@@ -329,7 +329,7 @@ class FrameStore:
 
 def check_memory(where: str, needed: int, remedy: str) -> None:
     """Raise `UserError` when frames of `needed` bytes are more than the memory that is free: to hold them would end the process."""
-    free = _free_memory()
+    free = free_memory()
     if free is not None and needed > free:
         sizes = f"{needed / 2**30:.1f} GiB of frames, {free / 2**30:.1f} GiB of memory free"
         raise UserError(f"{where}: does not fit into memory ({sizes}); {remedy}")
@@ -354,7 +354,7 @@ def _episodes(path: Path, meta: dict[str, Any]) -> list[Episode]:
     return episodes
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     """Return the bytes of memory that can be had without swapping, where the system tells (Linux)."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

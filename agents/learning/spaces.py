@@ -1,12 +1,11 @@
 """What an environment's spaces mean for an algorithm: how it acts, which policy sees the observation, how much memory a step takes."""
 
-from pathlib import Path
-
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
 from foundation.errors import UserError
+from frames.store import free_memory as free_memory
 from wrappers.plain_actions import is_plain
 
 _LEAST_SIDE = 36
@@ -42,12 +41,3 @@ def byte_size(space: spaces.Space) -> int:
     if isinstance(space, spaces.Dict):
         return sum(byte_size(one) for one in space.spaces.values())
     return int(np.prod(space.shape or (1,))) * np.dtype(space.dtype or np.float32).itemsize
-
-
-def free_memory() -> int | None:
-    """Return the bytes that this machine can still give to programs, None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

@@ -39,8 +39,7 @@ class Episodes(gymnasium.Wrapper):
     option `start_over` starts over first: on the environment that replaces one which died in it, too. An episode is truncated at its
     `limit`. Raises `EnvironmentFailed` for whatever the environment raises that is no `UserError`.
 
-    The environment may change the actions it is given, and draw everything into the same arrays: it gets copies, and what is kept
-    beyond the next step or reset (`picture`, the end of an episode, the infos of resets) is copied.
+    The environment may change the actions it is given, and draw into the same arrays: what is kept beyond the next step is copied.
     """
 
     def __init__(

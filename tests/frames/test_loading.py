@@ -151,7 +151,7 @@ def test_batches_that_are_forgotten_leave_no_thread(stores):
 
 
 def test_frames_that_do_not_fit_into_memory_are_not_held_there(stores, monkeypatch):
-    monkeypatch.setattr("frames.store._free_memory", lambda: sum(map(len, stores)) * 16 * 16 * 3 - 1)
+    monkeypatch.setattr("frames.store.free_memory", lambda: sum(map(len, stores)) * 16 * 16 * 3 - 1)
     with pytest.raises(UserError, match="leave the frames in the file"):
         hold(drawn(stores), "cpu")
 

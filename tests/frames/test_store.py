@@ -60,7 +60,7 @@ def test_a_store_in_memory_needs_its_file_no_more(episodes, write_store):
 
 def test_a_store_larger_than_the_free_memory_is_not_held(episodes, write_store, monkeypatch):
     path = write_store(episodes).path
-    monkeypatch.setattr("frames.store._free_memory", lambda: 168 * 16 * 16 * 3 - 1)
+    monkeypatch.setattr("frames.store.free_memory", lambda: 168 * 16 * 16 * 3 - 1)
     with pytest.raises(UserError, match="open it without in_memory"):
         FrameStore(path, in_memory=True)
 
