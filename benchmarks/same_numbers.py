@@ -26,8 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = {"conv": ("debug", 20), "clockwork": ("cwvae_debug", 10), "nvae": ("nvae_debug", 10), "pca": ("pca", 1)}
-UNSTABLE = ("seconds", "time", "per_second", "process", "session", "version", "path", "folder", "command", "store")
-"""Parts of the names of values that differ between two runs of the same code: times, places, who ran it."""
+UNSTABLE = ("seconds", "time", "per_second", "process", "session", "version", "path", "folder", "command", "store", "attempts", "sentences")
+"""Parts of the names of values that are no numbers or differ between two runs of the same code: times, places, starts, words."""
 _DONE = "done"
 _PLACED = "--device cpu --threads 1"
 _SHORT = f"--evaluation.every 128 --evaluation.episodes 2 --evaluation.final-episodes 2 {_PLACED}"
