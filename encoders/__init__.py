@@ -1,7 +1,8 @@
 """Encoders: the contract, the models, the training loop and the artifact."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foundation.lazy import imports_on_demand
 
 if TYPE_CHECKING:
     from encoders.artifact import EncoderArtifact as EncoderArtifact
@@ -44,10 +45,4 @@ _HOME = {
     "train": "training.loop",
 }
 __all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: only those who use it pay
-    if name not in _HOME:
-        raise AttributeError(f"module 'encoders' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"encoders.{_HOME[name]}"), name)
+__getattr__ = imports_on_demand("encoders", _HOME)

@@ -1,7 +1,8 @@
 """Frame stores: recordings and rollouts in, frames, clips and batches out."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from foundation.lazy import imports_on_demand
 
 if TYPE_CHECKING:
     from frames.batches import FrameBatch as FrameBatch
@@ -42,10 +43,4 @@ _HOME = {
     "wanders_in": "players",
 }
 __all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    # OpenCV and gymnasium take half a second to import: command lines are read before
-    if name not in _HOME:
-        raise AttributeError(f"module 'frames' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"frames.{_HOME[name]}"), name)
+__getattr__ = imports_on_demand("frames", _HOME)
