@@ -37,7 +37,7 @@ check: setup
 demo: setup
 	$(BIN)/python demo.py --run "$$DEMO" $(if $(RECORDINGS),--recordings "$$RECORDINGS")
 
-# as many processes as there are cores; those that start Ray share one
+# one process more than there are cores; tests that start Ray share two
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
