@@ -37,7 +37,7 @@ check: setup
 demo: setup
 	$(BIN)/python demo.py --run "$$DEMO" $(if $(RECORDINGS),--recordings "$$RECORDINGS")
 
-# one process more than there are cores; tests that start Ray share two
+# as many processes as there are cores; tests that start Ray share one of them
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 

@@ -49,7 +49,9 @@ def lives(process: Started) -> bool:
 def marked(value: str) -> list[Started]:
     """Return the living processes of this user whose environment holds `MARK` with `value`, this process left out."""
     entry = f"{MARK}={value}".encode()
-    return [process for process in _all() if process.pid != os.getpid() and entry in _environment(process.pid)]
+    found = [process for process in _all() if process.pid != os.getpid() and entry in _environment(process.pid)]
+    # one that was about to end has ended by now
+    return [process for process in found if lives(process)]
 
 
 def descendants(pid: int) -> list[Started]:
