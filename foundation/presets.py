@@ -128,7 +128,7 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
 def _one_line(box: str, program: str) -> str:
     """Return what tyro's framed message says: the mistakes, the nearest option, and where all options are listed."""
     mistakes, suggestion = [], ""
-    for section in re.split(r"\n│ ─+ │\n", box):
+    for section in re.split(r"\n│ ─+ │\n", _framed(box)):
         lines = [line.strip("│ ") for line in section.splitlines() if line.startswith("│")]
         head, words = lines[0], " ".join(lines).partition(" Got errors:")[0]
         if head.startswith("Missing from"):
@@ -140,6 +140,14 @@ def _one_line(box: str, program: str) -> str:
         elif not head.startswith(("For full helptext", "Argument helptext")):
             mistakes.append(words.rstrip(". "))
     return f"{'; '.join(mistakes)}; {suggestion}see python {program} --help"
+
+
+def _framed(box: str) -> str:
+    """Return tyro's message with its frame, which is of blanks and hyphens where standard output is not UTF-8."""
+    if "│" in box:
+        return box
+    _title, _rule, *lines = box.strip("\n").splitlines()
+    return "\n".join("│ ─ │" if set(line.strip()) == {"-"} else f"│{line[1:-1]}│" for line in lines)
 
 
 def _join(where: str, key: str) -> str:

@@ -1,4 +1,8 @@
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -6,6 +10,8 @@ import tyro
 
 from foundation.errors import UserError
 from foundation.presets import build, command_line, parse, preset_names, read_preset, to_dict
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -101,3 +107,17 @@ def test_every_preset_is_a_mapping(kind):
     names = preset_names(kind)
     assert "debug" in names
     assert all(isinstance(read_preset(kind, name), dict) for name in names)
+
+
+@pytest.mark.parametrize("arguments", [["--store", "s", "--setps", "3"], [], ["--store", "s", "--steps", "two"]])
+def test_a_mistake_is_the_same_line_where_output_is_not_utf8(arguments):
+    imports = "import sys; from foundation.presets import parse; from tests.foundation.test_presets import Config"
+    code = f"{imports}; parse(Config, 'x', sys.argv[1:])"
+
+    def said(encoding):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+        ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment)
+        return ran.stderr.splitlines()[-1]
+
+    assert said("ascii") == said("utf-8")
+    assert said("utf-8").startswith("foundation.errors.UserError: ")
