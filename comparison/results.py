@@ -135,6 +135,11 @@ class TaskResults:
         return int(self.settings["environment"]["frame_skip"])
 
     @property
+    def step_length(self) -> str:
+        """How long an agent step is, in words."""
+        return "1 game tick" if self.frame_skip == 1 else f"{self.frame_skip} game ticks"
+
+    @property
     def evaluation(self) -> dict[str, Any]:
         return self.settings["evaluation"]
 

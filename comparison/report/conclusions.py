@@ -100,7 +100,7 @@ def _scope(summary: Summary) -> list[str]:
         ]
     task = summary.tasks[0]
     sentence = (
-        f"All agents had {task.steps:,} steps of {task.frame_skip} game ticks; this does not show what they would score with more. "
+        f"All agents had {task.steps:,} steps of {task.step_length}; this does not show what they would score with more. "
         f"Intervals are over agent seeds, on the same {task.evaluation['final_episodes']} evaluation worlds for every row."
     )
     if task.target is None:

@@ -59,7 +59,7 @@ def _lead(tasks: list[TaskResults]) -> str:
     for task in tasks:
         seeds = "1 seed" if task.seeds == 1 else f"{task.seeds} seeds"
         parts.append(
-            f"{task.name}: {seeds} a row, {task.steps:,} agent steps of {task.frame_skip} game ticks, "
+            f"{task.name}: {seeds} a row, {task.steps:,} agent steps of {task.step_length}, "
             f"{task.evaluation['final_episodes']} evaluation episodes on worlds that training never saw, the same for every row."
         )
     if any(task.name.startswith("Voxel") for task in tasks):

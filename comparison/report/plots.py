@@ -85,7 +85,7 @@ def curves_figure(summary: Summary, colours: dict[str, str]) -> Figure:
                 axes.fill_between(steps, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
                 label = f"{one.label} ({_seeds(one)})"
                 axes.plot(steps, [p.value for p in points], color=colour, marker="o", markersize=3.5, linewidth=1.8, label=label)
-        axes.set_xlabel(f"agent steps of training (each {task.frame_skip} game ticks)")
+        axes.set_xlabel(f"agent steps of training (each {task.step_length})")
         axes.set_ylabel(_score_axis(summary))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
         axes.set_xlim(left=0)

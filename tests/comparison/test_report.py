@@ -52,6 +52,11 @@ def task(*rows: RowResults, name: str = "VoxelTreechop-v0", source: str = "one",
 PLAYERS = (row("random", 1, "player", spread=0), row("scripted", 11, "player", spread=0))
 
 
+def test_a_step_of_one_tick_is_of_one_tick() -> None:
+    lengths = [task(environment={"name": "Any-v0", "frame_skip": skip}).step_length for skip in (1, 4)]
+    assert lengths == ["1 game tick", "4 game ticks"]
+
+
 def test_overlapping_intervals_conclude_nothing() -> None:
     found = summarise([task(row("vae", 5), row("pca", 5.2, "control"), row("pixels", 2, "control"), *PLAYERS)])[0]
     said = conclusions(found)
