@@ -17,6 +17,7 @@ from foundation.seeds import FIRST_EVALUATION_SEED
 from frames.building.build import BuildSummary, close_summary, finished_summary
 from frames.curation.splits import BY_RECORDING, assign_splits
 from frames.resize import ResizeMode, resize_frames
+from frames.storage.format import RANDOM_PLAYER
 from frames.storage.writer import StoreWriter, finished_store, store_writer
 
 _CAMERA_DEGREES = 5.0
@@ -269,7 +270,7 @@ def _shown(value: Any) -> str:
 
 
 def _player_name(player: Player | None) -> str:
-    return "random" if player is None else str(getattr(player, "name", type(player).__name__))
+    return RANDOM_PLAYER if player is None else str(getattr(player, "name", type(player).__name__))
 
 
 def _in_words(space: gymnasium.Space, action: Any) -> Any:
