@@ -178,6 +178,13 @@ class SeeingPlayer(ScriptedPlayer):
             return self._walk(info, self._compass, pitch=5.0)
         return self._search(info)
 
+    def _walk(self, info: dict[str, Any], bearing: float, pitch: float) -> dict[str, Any]:
+        """Walk as the scripted player does, and keep a target that is seen within the picture."""
+        if np.isfinite(info["target_distance"]):
+            centre = self._pitch_to(info)
+            pitch = float(np.clip(pitch, centre - 25, centre + 25))
+        return super()._walk(info, bearing, pitch)
+
     def _search(self, info: dict[str, Any]) -> dict[str, Any]:
         """Look about where it stands, or walk on, until that has lasted long enough and the other begins."""
         if self._left == 0 or (not self._looks and self._stuck > 40):
@@ -186,7 +193,9 @@ class SeeingPlayer(ScriptedPlayer):
         if not self._looks:
             return self._walk(info, self._rate + self._random.normal(0, 2), pitch=self._level)
         pitch, _ = self._turn(0.0, self._level - info["pitch"])
-        return self._action(camera=(pitch, self._rate + self._random.normal(0, 1)))
+        # what was in view a moment ago may be behind these
+        hacks = info["aimed_block"] == "leaves" and info["aimed_distance"] < 1.5
+        return self._action(camera=(pitch, self._rate + self._random.normal(0, 1)), attack=hacks)
 
     def _begin_search(self) -> None:
         random = self._random

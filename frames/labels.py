@@ -210,12 +210,10 @@ class Segmentation(Label):
     """The kind of block that every pixel shows: uint8 (N, T, H, W)."""
 
     def reader(self, store: FrameStore) -> Reader:
+        if not has_segmentation(store):
+            remedy = "record a store with it (make_frames.py build --record segmentation)"
+            raise UserError(f"{store.path}: not every recording has a segmentation of its frames; {remedy}")
         shape = store.frame_shape[:2]
-        for episode in store.episodes:
-            info = episode.arrays.get(SEGMENTATION)
-            if info is None or info.shape != (episode.length, *shape) or np.dtype(info.dtype) != np.uint8:
-                remedy = "record a store with it (make_frames.py build --record segmentation)"
-                raise UserError(f"{store.path}: not every recording has a segmentation of its frames ({episode.name}); {remedy}")
 
         def read(frames: np.ndarray) -> dict[str, np.ndarray]:
             return {"segmentation": store.array_rows(SEGMENTATION, frames.reshape(-1)).reshape(*frames.shape, *shape)}
@@ -266,6 +264,12 @@ def state_names(store: FrameStore) -> list[str]:
     """Return what the recorded state holds, sorted, without the leading "observation.state."; [] for a store without."""
     names = {name for episode in store.episodes for name, info in episode.arrays.items() if len(info.shape) == 1}
     return sorted(name.removeprefix(STATE) for name in names if name.startswith(STATE))
+
+
+def has_segmentation(store: FrameStore) -> bool:
+    """Say whether every recording has the kind of block of all its pixels."""
+    infos = [(episode.arrays.get(SEGMENTATION), episode.length) for episode in store.episodes]
+    return all(info is not None and (info.dtype, info.shape) == ("|u1", (length, *store.frame_shape[:2])) for info, length in infos)
 
 
 def check_values(

@@ -90,8 +90,8 @@ def record(
     environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the same call gives the same fingerprint, and lie
     below those that agents are evaluated with. `name` says what is recorded, and an interrupted recording goes on only under the same.
     Frames a second are those that the environment's metadata names (`render_fps`), unless given.
-    Where `info["error"]` tells that a game died, the episode is kept up to its last true frame. `beside` records "state", the numbers of
-    `info["state"]`, and "segmentation", what every pixel shows, of environments that offer them (docs/environments.md).
+    Where `info["error"]` tells that a game died, the episode is kept up to its last true frame. `beside` records what some environments
+    offer (docs/environments.md): "state", the numbers of `info["state"]`, and "segmentation", what every pixel shows.
     Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
     path, began = Path(path), time.monotonic()
@@ -110,16 +110,12 @@ def record(
         "frame_size": list(frame_size),
         "resize": resize,
         "split": [split, val, test],
+        **({"beside": sorted(beside)} if beside else {}),
     }
-    if beside:
-        # only then, so that recordings begun without go on
-        plan["beside"] = sorted(beside)
-    finished = finished_store(path, plan)
-    if finished is not None:
+    if (finished := finished_store(path, plan)) is not None:
         return finished_summary(finished)
     with closing(make_env()) as env, store_writer(path, plan, (*frame_size, 3)) as writer:
-        kept = len(writer.committed)
-        task = env.spec.id if env.spec is not None else name
+        kept, task = len(writer.committed), env.spec.id if env.spec is not None else name
         try:
             watching = _Watching(env, beside, partial(resize_kinds, size=frame_size, mode=resize))
             rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize), watching)
