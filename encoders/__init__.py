@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from encoders.encoder import Decodes as Decodes
     from encoders.encoder import Encoder as Encoder
     from encoders.encoder import Generates as Generates
+    from encoders.encoder import GivesMasks as GivesMasks
+    from encoders.encoder import GivesValue as GivesValue
+    from encoders.encoder import HasFeatureMaps as HasFeatureMaps
     from encoders.encoder import HasGroups as HasGroups
     from encoders.encoder import Predicts as Predicts
     from encoders.registry import encoder_names as encoder_names
@@ -31,6 +34,9 @@ _HOME = {
     "Encoder": "encoder",
     "EncoderArtifact": "artifact",
     "Generates": "encoder",
+    "GivesMasks": "encoder",
+    "GivesValue": "encoder",
+    "HasFeatureMaps": "encoder",
     "HasGroups": "encoder",
     "Predicts": "encoder",
     "Placement": "training.devices",

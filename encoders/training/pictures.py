@@ -69,9 +69,7 @@ def samples(model: Generates, seed: int = 0) -> np.ndarray:
 
 
 @torch.no_grad()
-def traversals(
-    model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
-) -> np.ndarray | None:
+def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device) -> np.ndarray | None:
     """Return a picture with a row for each of the units that carry most: one frame (H, W, C), that unit from -3 to 3 deviations.
 
     None for a model that cannot decode its latents.
