@@ -51,24 +51,26 @@ def _check_loss(model: Encoder, frames: Tensor, targets: dict[str, Tensor]) -> N
     _require(model.targets.keys() <= targets.keys(), f"give check_encoder the targets of the model: {', '.join(model.targets)}")
     acted = [_actions(model, frames)] + ([] if model.action_size else [None])
     for actions in acted:
-        terms, readings = model.loss_and_latents(Batch(frames, actions, targets), 0, list(model.latents))
+        batch = Batch(frames, actions, targets)
+        if model.has_own_loss:
+            _check_terms(model, model.loss(batch, 0))
+        terms, readings = model.loss_and_latents(batch, 0, list(model.latents))
         _require(readings.keys() == model.latents.keys(), "loss_and_latents() must give the readings that it is asked for")
-        _check_terms(model, terms)
     if not list(model.parameters()):
         return
     model.zero_grad()
-    # a model that learns from heads alone is trained through its readings
-    (terms["loss"] if model.has_own_loss else torch.stack([one.sum() for one in readings.values()]).sum()).backward()
+    # what only a reading depends on, heads train
+    total = torch.stack([one.sum() for one in readings.values()]).sum()
+    (total + terms["loss"] if model.has_own_loss else total).backward()
     without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
     _require(not without, f"the loss does not depend on {', '.join(without)}")
     model.zero_grad()
 
 
 def _check_terms(model: Encoder, terms: dict[str, Tensor]) -> None:
-    if model.has_own_loss:
-        _require("loss" in terms, "loss() must return a term 'loss'")
-        compared = "negative_elbo" in terms or ("objective" in terms and not isinstance(model, Generates))
-        _require(compared, "loss() must return a term 'negative_elbo', or 'objective' where the model generates no frames")
+    _require("loss" in terms, "loss() must return a term 'loss'")
+    compared = "negative_elbo" in terms or ("objective" in terms and not isinstance(model, Generates))
+    _require(compared, "loss() must return a term 'negative_elbo', or 'objective' where the model generates no frames")
     for name, term in terms.items():
         _require(term.ndim == 0 and bool(torch.isfinite(term)), f"the term '{name}' of loss() must be one finite number, got {term}")
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
+EVIDENCE_OFFSET = 5.0
+"""The log-sum-exp of a reading named "evidence", less this, is the logit of what a head is trained on there: a map starts as none."""
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Encoder(nn.Module):
     heads: nn.Module | None
     """The heads that are trained on its latents (encoders/heads), part of its weights; None without."""
 
-    def __init__(self) -> None:
+    def __init__(self, hyperparameters: Any = None) -> None:
         super().__init__()
         self.register_module("heads", None)
 

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 GROUP = "minerl_perception.encoders"
 BUILT_IN = {
-    "conv_vae": EntryPoint("conv_vae", "encoders.conv_vae:ConvVAE", GROUP),
+    "conv_vae": EntryPoint("conv_vae", "encoders.conv.vae:ConvVAE", GROUP),
     "cwvae": EntryPoint("cwvae", "encoders.cwvae.model:ClockworkVAE", GROUP),
+    "evidence": EntryPoint("evidence", "encoders.conv.points:Evidence", GROUP),
     "nvae": EntryPoint("nvae", "encoders.nvae.model:NVAE", GROUP),
     "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
+    "points": EntryPoint("points", "encoders.conv.points:Points", GROUP),
 }
 
 

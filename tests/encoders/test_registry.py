@@ -7,7 +7,7 @@ import pytest
 
 import encoders.registry
 from encoders import check_encoder, encoder_names, load_encoder, make_encoder
-from encoders.conv_vae import ConvVAE
+from encoders.conv.vae import ConvVAE
 from foundation.errors import UserError
 from foundation.presets import preset_names, to_dict
 
