@@ -52,6 +52,6 @@ def points_of(maps_NMHW: Tensor) -> Tensor:
     height, width = maps_NMHW.shape[2:]
     flat = maps_NMHW.flatten(2)
     mass = flat.softmax(2)
-    x = torch.linspace(-1, 1, width, device=flat.device).repeat(height)
-    y = torch.linspace(-1, 1, height, device=flat.device).repeat_interleave(width)
+    x = torch.linspace(-1, 1, width, device=flat.device, dtype=flat.dtype).repeat(height)
+    y = torch.linspace(-1, 1, height, device=flat.device, dtype=flat.dtype).repeat_interleave(width)
     return torch.cat([mass @ x, mass @ y, flat.logsumexp(2)], 1)

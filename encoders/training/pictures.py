@@ -14,6 +14,7 @@ from torch import Tensor
 
 from encoders.encoder import Decodes, DrawsReconstructions, Encoder, Generates, to_float
 from encoders.heads.attached import own_is_trained
+from encoders.heads.pictures import heads_picture
 from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
 
@@ -97,15 +98,18 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Te
 def write_pictures(
     folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
 ) -> list[Path]:
-    """Write all pictures of a model as PNG into `folder` and return their paths: none of a model that does not generate frames."""
-    if not (own_is_trained(model) and isinstance(model, Generates)):
-        return []
-    frame = clips.frames[len(clips.frames) // 2, clips.frames.shape[1] // 2]
-    pictures = {
-        "reconstructions": reconstructions(model, clips, device),
-        "samples": samples(model),
-        "traversals": traversals(model, frame, statistics, device),
-    }
+    """Write all pictures of a model as PNG into `folder` and return their paths: those of frames given back where it learned to, of heads.
+
+    Heads are drawn where the clips have the labels that they are trained on.
+    """
+    pictures: dict[str, np.ndarray | None] = {}
+    if own_is_trained(model) and isinstance(model, Generates):
+        frame = clips.frames[len(clips.frames) // 2, clips.frames.shape[1] // 2]
+        pictures["reconstructions"] = reconstructions(model, clips, device)
+        pictures["samples"] = samples(model)
+        pictures["traversals"] = traversals(model, frame, statistics, device)
+    if model.heads is not None and clips.targets:
+        pictures["heads"] = heads_picture(model, to_batch(clips, device))
     shown = {folder / f"{name}.png": picture for name, picture in pictures.items() if picture is not None}
     for path, picture in shown.items():
         write_png(path, picture)
