@@ -58,6 +58,8 @@ class EncoderFacts:
     collapsed: bool | None = None
     """None where nothing was validated."""
     speed: Speed | None = None
+    learned_from: str | None = None
+    """In words, where the encoder says so: "frames, rewards of VoxelTreechop-v0"."""
 
 
 class SpeedCache:
@@ -97,7 +99,8 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache) -> Enc
     except UserError:
         return named
     sha256, validation = info.weights_sha256, info.validation or None
-    return replace(named, weights_sha256=sha256, trained_steps=info.steps, validation=validation, collapsed=collapsed, speed=speed)
+    known = replace(named, weights_sha256=sha256, trained_steps=info.steps, validation=validation, learned_from=info.card)
+    return replace(known, collapsed=collapsed, speed=speed)
 
 
 def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
@@ -167,10 +170,14 @@ def validation_line(facts: EncoderFacts) -> str:
     parts = []
     if "bits_per_dim" in found and math.isfinite(found["bits_per_dim"]):
         parts.append(f"{found['bits_per_dim']:.2f} bits/dim")
+    if "heads_value_auc" in found:
+        parts.append(f"value AUC {found['heads_value_auc']:.2f}")
     if "kl" in found:
         parts.append(f"KL {found['kl']:.1f} nats")
     own = f"active_units_{facts.reading}"
     active = [f"{count:.0f}" for name, count in found.items() if name == own or (own not in found and name.startswith("active_units_"))]
     if active:
         parts.append(f"{' + '.join(active)} units active")
+    if facts.learned_from:
+        parts.append(f"learned from {facts.learned_from}")
     return ", ".join(parts)

@@ -89,6 +89,13 @@ class EncoderInfo:
     def actions(self) -> Actions | None:
         return self.store.actions
 
+    @property
+    def card(self) -> str | None:
+        """What it learned from, in words; None where that was not written down."""
+        if not self.store.tasks and not self.store.saw:
+            return None
+        return f"{', '.join(('frames', *self.store.saw))} of {', '.join(self.store.tasks) or 'recordings without a task'}"
+
 
 @dataclass(frozen=True)
 class EncoderArtifact:

@@ -34,6 +34,8 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         raise UserError(f"no judge applies: {reasons}")
     for name, judge in applying.items():
         judge.check(artifact, store, settings[name], out)
+    if artifact.info.card is not None:
+        say(f"{options.run}: learned from {artifact.info.card}")
     if left_out:
         say(f"left out: {reasons}")
     artifact.model.to(out.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

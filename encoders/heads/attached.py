@@ -121,9 +121,12 @@ def training_terms(model: Encoder, batch: Batch, step: int) -> dict[str, Tensor]
 
 
 def terms_and_scores(model: Encoder, batch: Batch, step: int) -> tuple[dict[str, Tensor], Compared]:
-    """Return the terms of training, and what of the heads' predictions is compared with the truth."""
+    """Return the terms of training, and what of the heads' predictions is compared with the truth.
+
+    Outside of training, a batch without the heads' labels has the terms of the model's own loss only.
+    """
     heads = heads_of(model)
-    if heads is None:
+    if heads is None or not (model.training or heads.config.labels(model.clip_length).keys() <= batch.targets.keys()):
         return model.loss(batch, step), {}
     if own_is_trained(model):
         own, latents = model.loss_and_latents(batch, step, heads.readings)

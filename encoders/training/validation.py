@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from encoders.encoder import Batch, Encoder, Generates, estimated_anew, to_float
-from encoders.heads.attached import held_out_scores, own_is_trained, terms_and_scores
+from encoders.heads.attached import held_out_scores, terms_and_scores
 from encoders.heads.networks import Compared
 
 COLLAPSED_SHARE = 0.1
@@ -90,7 +90,8 @@ def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.de
         scored.append(compared)
         for name, value in found.items():
             terms[name] = terms.get(name, 0.0) + float(value) * size
-        units = model.kl_per_unit(batch.frames, batch.actions) if own_is_trained(model) and isinstance(model, Generates) else {}
+        # a model whose own loss has no part in its training has latents without a KL to speak of
+        units = model.kl_per_unit(batch.frames, batch.actions) if isinstance(model, Generates) and "negative_elbo" in found else {}
         for name, kl in units.items():
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
