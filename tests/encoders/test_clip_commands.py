@@ -17,8 +17,6 @@ from encoders.cwvae.scan import can_compile
 from frames.batches import FrameBatches
 
 Command = Callable[..., int]
-
-
 def training(store: Path, run: Path, *more: object) -> list[object]:
     sizes = ["--model.frame-shape", 16, 16, 3, "--model.encoder-kernels", 4, 4, "--model.decoder-kernels", 6, 6]
     return ["train_encoder.py", "cwvae_debug", "--store", store, "--run", run, "--threads", 1, "--device", "cpu", *sizes, *more]

@@ -68,7 +68,9 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
 
 
-def test_every_shipped_judge_keeps_the_contract(made: tuple[str, EncoderArtifact], opened: FrameStore, options: dict[str, Any]) -> None:
+def test_every_shipped_judge_keeps_the_contract(
+    made: tuple[str, EncoderArtifact], opened: FrameStore, options: dict[str, Any]
+) -> None:
     preset, artifact = made
     judges = registered_judges()
     found = {name: check_judge(judge, artifact, opened, options.get(name)) for name, judge in judges.items()}

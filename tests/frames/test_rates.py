@@ -60,7 +60,9 @@ def test_a_stores_rate_is_the_slowest_that_the_others_are_multiples_of(mixed, na
     assert mixed(*names).frames_per_second == rate
 
 
-@pytest.mark.parametrize(("stride", "steps"), [(1, {"fast": 2, "ntsc": 2, "slow": 1}), (2, {"fast": 4, "ntsc": 4, "slow": 2})])
+@pytest.mark.parametrize(
+    ("stride", "steps"), [(1, {"fast": 2, "ntsc": 2, "slow": 1}), (2, {"fast": 4, "ntsc": 4, "slow": 2})]
+)
 def test_clips_of_all_recordings_have_one_rate(mixed, stride, steps, capsys):
     store = mixed("fast", "ntsc", "odd", "slow")
     batches = FrameBatches(store, "train", 4, clip_length=3, seed=2, stride=stride)

@@ -114,7 +114,9 @@ def test_windows_never_cross_an_episode_and_none_is_missing(episodes, write_stor
     store = write_store(episodes, split="train")
     starts = store.starts("train", length, stride)
     possible = [
-        clip[at : at + (length - 1) * stride + 1 : stride] for clip in episodes.values() for at in range(len(clip) - (length - 1) * stride)
+        clip[at : at + (length - 1) * stride + 1 : stride]
+        for clip in episodes.values()
+        for at in range(len(clip) - (length - 1) * stride)
     ]
     assert np.array_equal(store.windows(starts, length, stride), np.array(possible))
 

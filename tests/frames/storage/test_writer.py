@@ -90,10 +90,9 @@ def test_memory_does_not_grow_with_the_length_of_an_episode(tmp_path, monkeypatc
 
 
 def test_many_threads_hold_no_more_in_memory_than_a_few(tmp_path):
-    with (
-        store_writer(tmp_path / "few", PLAN, (16, 16, 3), threads=2) as few,
-        store_writer(tmp_path / "many", PLAN, (16, 16, 3), threads=64) as many,
-    ):
+    with store_writer(tmp_path / "few", PLAN, (16, 16, 3), threads=2) as few, store_writer(
+        tmp_path / "many", PLAN, (16, 16, 3), threads=64
+    ) as many:
         assert 64 * many._flush_bytes <= 128 << 20
         assert few._flush_bytes == 16 << 20
 
