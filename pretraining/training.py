@@ -9,7 +9,7 @@ import frames
 from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
 from encoders.actions import difference, stored_actions
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
-from encoders.heads.attached import attach_heads, wanted_labels
+from encoders.heads.attached import attach_heads, heads_of, wanted_labels
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
@@ -111,7 +111,7 @@ def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, plac
 
 def _compute(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> None:
     """Fit a model that has nothing to train, such as principal components."""
-    if model.heads:
+    if heads_of(model) is not None:
         raise UserError(f"--heads: a '{options.encoder}' is computed, and no head changes it; leave them out")
     for option in ("weights", "compile"):
         if getattr(options, option):

@@ -7,9 +7,9 @@ Shapes: B batch, T frames of a clip, N = B*T, C channels, H height, W width, E =
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from encoders.conv.stack import convolutions, finest_first, initialise_as_keras, parse_stack, shrinks, stack
+from encoders.conv.stack import Layer, finest_first, initialise_as_keras, is_uneven, margins, parse_stack, shrinks
 from encoders.conv.where import Where
 from encoders.encoder import Batch, Encoder, State
 
@@ -39,7 +39,7 @@ class Points(Encoder):
         size = shrinks(layers, h.frame_shape)
         if h.maps < (0 if evidence else 1):
             raise ValueError(f"maps must be {'0' if evidence else '1'} or more, got {h.maps}")
-        self.encoder = stack(layers, convolutions(layers, linear_stem=False))
+        self.encoder = _trunk(layers)
         self.where = Where(layers[-1].out_channels, size, h.maps, evidence)
         self.latents = dict(sorted(self.where.latents.items(), key=lambda one: one[0] != "both"))
         self.apply(initialise_as_keras)
@@ -83,3 +83,14 @@ class Evidence(Points):
         """Return (B, T, H, W) in [0, 1]: what the evidence of a place alone would come to as a value."""
         evidence_NE = self.some_readings(frames, None, ["evidence"])["evidence"].flatten(0, 1)
         return self.where.mask(evidence_NE, *frames.shape[-2:]).unflatten(0, frames.shape[:2])
+
+
+def _trunk(layers: Sequence[Layer]) -> nn.Sequential:
+    """Return the convolutions, padded alike on all sides: of an odd margin PyTorch leaves out what is too much at the bottom and right."""
+    modules: list[nn.Module] = []
+    for layer in layers:
+        if layer.stride == 1 and is_uneven(layer):
+            raise ValueError(f"a layer of stride 1 needs an odd kernel, not {layer.kernel}")
+        convolution = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel, layer.stride, padding=margins(layer)[1])
+        modules += [convolution, nn.ReLU(inplace=True)]
+    return nn.Sequential(*modules)

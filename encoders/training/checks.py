@@ -10,7 +10,7 @@ import torch
 
 from encoders.artifact import INFO_FILE
 from encoders.encoder import Encoder
-from encoders.heads.attached import own_is_trained, training_terms
+from encoders.heads.attached import heads_of, own_is_trained, training_terms
 from encoders.registry import registered_name
 from encoders.training.devices import Placement, check_threads
 from encoders.training.pictures import spread_clips
@@ -24,7 +24,7 @@ def check_request(model: Encoder, folder: Path, steps: int, placement: Placement
     name = registered_name(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"a '{name}' is computed, not trained: use encoders.prepare")
-    if not (own_is_trained(model) or model.heads):
+    if not (own_is_trained(model) or heads_of(model)):
         raise UserError(f"a '{name}' learns from heads alone: give one a weight, such as --heads.actions.weight 1 --heads.value.weight 1")
     if steps < 1:
         raise UserError(f"--steps {steps}: must be 1 or more")

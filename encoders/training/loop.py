@@ -113,7 +113,7 @@ def _asked_for(**settings: Any) -> dict[str, Any]:
 def _defaults(model: Encoder) -> dict[str, Any]:
     """Return what was meant by a run of before there was an option."""
     defaults = {"training": to_dict(TrainingConfig()), "model": to_dict(model.Hyperparameters())}
-    return defaults | ({} if model.heads is None else {"heads": to_dict(HeadsConfig())})
+    return defaults | ({} if heads_of(model) is None else {"heads": to_dict(HeadsConfig())})
 
 
 def _started_from(weights: Path, model: Encoder, folder: Path, store: StoreReference) -> dict[str, Any]:

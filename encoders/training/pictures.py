@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Decodes, DrawsReconstructions, Encoder, Generates, to_float
-from encoders.heads.attached import own_is_trained
+from encoders.heads.attached import heads_of, own_is_trained
 from encoders.heads.pictures import heads_picture
 from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
@@ -108,7 +108,7 @@ def write_pictures(
         pictures["reconstructions"] = reconstructions(model, clips, device)
         pictures["samples"] = samples(model)
         pictures["traversals"] = traversals(model, frame, statistics, device)
-    if model.heads is not None and clips.targets:
+    if heads_of(model) is not None and clips.targets:
         pictures["heads"] = heads_picture(model, to_batch(clips, device))
     shown = {folder / f"{name}.png": picture for name, picture in pictures.items() if picture is not None}
     for path, picture in shown.items():
