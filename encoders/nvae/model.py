@@ -285,7 +285,8 @@ class NVAE(Encoder):
             return self
         if self._folded is None or not self._folded.is_current():
             self._folded = None
-            self._folded = FoldedCopy(self, [self.postprocess, self.image_head])
+            needless = [self.postprocess, self.image_head, *([] if self.heads is None else [self.heads])]
+            self._folded = FoldedCopy(self, needless)
         return self._folded.network
 
     def _read(self, name: str, inferred: list[Inferred]) -> Tensor:

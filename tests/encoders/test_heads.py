@@ -145,7 +145,7 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing_and_has_a_gradient() ->
     batch.targets["next_actions"][:] = math.nan
     terms = training_terms(model.train(), batch, 0)
     terms["loss"].backward()
-    assert float(terms["loss"]) == 0
+    assert float(terms["loss"].detach()) == 0
     assert all(one.grad is None or not one.grad.any() for one in model.parameters())
 
 
@@ -153,14 +153,14 @@ def test_the_loss_is_what_the_weights_say() -> None:
     model, heads = with_heads("debug", dataclasses.replace(ALL, own_weight=0.25, noise=0.0, square=0.5))
     batch = batch_of(model)
     torch.manual_seed(5)
-    terms = {name: float(value) for name, value in training_terms(model.train(), batch, 7).items()}
+    terms = {name: float(value.detach()) for name, value in training_terms(model.train(), batch, 7).items()}
     torch.manual_seed(5)
-    own = {name: float(value) for name, value in model.loss(batch, 7).items()}
+    own = {name: float(value.detach()) for name, value in model.loss(batch, 7).items()}
     weighted = sum(head.weight * terms[f"heads_{name}"] for name, head in heads.by_name.items())
     assert heads.by_name.keys() == {"actions", "value", "inverse", "future", "state"}
     assert terms["loss"] == pytest.approx(0.25 * own["loss"] + weighted + 0.5 * terms["heads_square"], rel=1e-5)
     assert terms["objective"] == pytest.approx(0.25 * own["negative_elbo"] + weighted, rel=1e-5)
-    assert terms["heads_square"] == pytest.approx(float(model.encode_clip(batch.frames).square().mean()), rel=1e-5)
+    assert terms["heads_square"] == pytest.approx(float(model.encode_clip(batch.frames).square().mean().detach()), rel=1e-5)
     assert {name: terms[name] for name in own if name != "loss"} == pytest.approx({name: own[name] for name in own if name != "loss"})
 
 
@@ -174,7 +174,7 @@ def test_a_conv_vae_is_not_encoded_twice_and_says_the_same() -> None:
     assert len(passes) == 1
     torch.manual_seed(5)
     slow, slow_latents = Encoder.loss_and_latents(model, batch, 3, ["mean", "points", "both"])
-    assert {name: float(value) for name, value in terms.items()} == {name: float(value) for name, value in slow.items()}
+    assert {name: float(value.detach()) for name, value in terms.items()} == {name: float(value.detach()) for name, value in slow.items()}
     assert all(torch.equal(latents[name], slow_latents[name]) for name in ("mean", "points", "both"))
 
 
@@ -195,6 +195,16 @@ def test_every_head_teaches_every_family(preset: str, own_weight: float) -> None
         taught = [one for one, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.abs().max() > 0]
         assert any(one.startswith(("encoder.", "stem.")) for one in taught), name
         assert {one for one, _ in model.named_parameters() if one.startswith("heads.")} <= set(taught), name
+
+
+def test_a_frozen_nvae_gives_the_same_latents_with_heads_and_without() -> None:
+    model, _ = with_heads("nvae_debug")
+    frames = batch_of(model).frames
+    with torch.no_grad():
+        found = model.eval().encode_clip(frames)
+        model.heads = None
+        model.load_state_dict(model.state_dict())
+        assert torch.equal(found, model.encode_clip(frames))
 
 
 def test_noise_is_for_training_only() -> None:
