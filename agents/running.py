@@ -27,7 +27,7 @@ def run_agent(config: AgentRun) -> int:
     # what cannot work is said before Ray starts and before the run's folder is made
     if config.ray.address is None:
         available_device(config.device)
-    check_environment(config.environment, config.algorithm)
+    check_environment(config.environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
         say(reading_line(config.encoder, config.latents))
     outcomes: list[Outcome] = []

@@ -8,15 +8,16 @@ from gymnasium import spaces
 
 from agents.learning.algorithms import refuse_misfit
 from agents.run.environment import agent_environment, refuse_other_resize
-from agents.run.representation import opened_store
 from comparison.grid import Part
 from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
+from pretraining.controls import opened_store
 from wrappers import FrozenEncoder
 from wrappers.action_vectors import check_actions
 from wrappers.flat_observation import PICTURE
 from wrappers.latents import check_rate
+from wrappers.state_observation import state_space
 
 
 def refuse_misfits(parts: Sequence[Part]) -> None:
@@ -39,6 +40,8 @@ def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> No
     try:
         tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
         refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
+        if "oracle" in part.config.controls:
+            state_space(env, part.config.environment.name)
         for folder in part.config.encoders:
             _refuse_misfit(folder, encoders[folder], part, env)
     finally:

@@ -9,13 +9,13 @@ from agents.cluster.workers import run_jobs
 from agents.run.devices import available_device
 from agents.run.identity import refuse_encoders_folder
 from agents.run.needs import local_cpus, run_needs
-from agents.run.representation import control_artifact
 from agents.run.training import train_agent
 from comparison.checks import refuse_misfits
 from comparison.config import PartConfig
 from comparison.grid import Cell, Part, not_asked, refuse_other_layout, remember_layout
 from comparison.players import PlayerRun, play_player
 from foundation.files import exclusive_lock
+from pretraining.controls import control_artifact
 
 _PLURALS = {"row that learns": "rows that learn"}
 

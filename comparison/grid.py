@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from agents.learning.algorithms import build_algorithm
-from agents.run.config import CONTROLS, AgentRun, TrainingConfig, completed, plain
+from agents.run.config import CONTROLS, SEEING_NO_ENCODER, AgentRun, Control, TrainingConfig, completed, plain
 from agents.run.environment import resolved
 from agents.run.evaluation import has_scripted_player
 from agents.run.identity import refuse_differences
@@ -52,7 +52,7 @@ class Row:
     label: str
     kind: Literal["encoder", "control", "player"]
     encoder: Path | None = None
-    control: Literal["pixels", "untrained", "pca"] | None = None
+    control: Control | None = None
     player: Player | None = None
 
 
@@ -178,7 +178,7 @@ class Part:
         return AgentRun(run=folder, encoder=encoder, control=control, seed=seed, **shared)
 
 
-def learner_rows(encoders: Sequence[Path], controls: Sequence[Literal["pixels", "untrained", "pca"]]) -> list[Row]:
+def learner_rows(encoders: Sequence[Path], controls: Sequence[Control]) -> list[Row]:
     """Return the rows that learn: encoders, then controls. Raises `UserError` for an encoder that is damaged or named twice."""
     infos = [read_info(folder) for folder in encoders]
     rows = []
@@ -186,7 +186,7 @@ def learner_rows(encoders: Sequence[Path], controls: Sequence[Literal["pixels", 
         key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', folder.resolve().name)}-{info.weights_sha256[:_DIGITS]}"
         rows.append(Row(key, label, "encoder", folder))
     for control in dict.fromkeys(controls):
-        mirrored = None if control == "pixels" else encoders[0]
+        mirrored = None if control in SEEING_NO_ENCODER else encoders[0]
         suffix = "" if mirrored is None else f"-{infos[0].weights_sha256[:_DIGITS]}"
         rows.append(Row(f"{control}{suffix}", control, "control", mirrored, control))
     keys = [row.key for row in rows]

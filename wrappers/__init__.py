@@ -1,4 +1,4 @@
-"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, discrete, continuous and plain actions, frame skip, flat observations."""
+"""Gymnasium and Stable-Baselines3 wrappers: latents or the state in place of pixels, kinds of actions, frame skip, flat observations."""
 
 from wrappers.continuous_actions import ContinuousActions
 from wrappers.discrete_actions import DiscreteActions
@@ -7,6 +7,7 @@ from wrappers.frame_skip import FrameSkip
 from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latent_observation import LatentObservation
 from wrappers.plain_actions import PlainActions
+from wrappers.state_observation import StateObservation
 from wrappers.vec_latent import VecLatent
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "FrozenEncoder",
     "LatentObservation",
     "PlainActions",
+    "StateObservation",
     "VecLatent",
 ]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents.run.representation import control_artifact, reading_line
+from agents.run.representation import reading_line
 from agents.run.training import train_agent
 from encoders import StoreReference, load_encoder, make_encoder, prepare
 from foundation.errors import UserError
+from pretraining.controls import control_artifact
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from agents.jobs import Stopped
-from agents.run.representation import control_artifact
 from agents.run.training import train_agent
 from encoders import StoreReference, load_encoder, make_encoder, prepare
 from foundation.errors import UserError
+from pretraining.controls import control_artifact
 
 
 class Store:
