@@ -119,7 +119,7 @@ def _environments(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int
     frozen = seen if isinstance(seen, FrozenEncoder) else None
     refuse_other_resize(config, frozen)
     reported = None if frozen is None else frozen.actions
-    made = [partial(_acted_in, config, reported, seed_of, receiver(), seen == "state") for seed_of in seeds]
+    made = [partial(_with_episodes, config, reported, seed_of, receiver(), seen == "state") for seed_of in seeds]
     if remote is not None and remote.actors:
         return _remote(made, frozen, remote)
     venv = DummyVecEnv([partial(one, {}) for one in made])
@@ -153,7 +153,7 @@ def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None)
         )
 
 
-def _acted_in(
+def _with_episodes(
     config: EnvironmentConfig, reported: Actions | None, seed_of: Callable[[int], int], told: Tell, oracle: bool, counts: Counts
 ) -> gymnasium.Env:
     # in an actor: what there is to tell goes to the command that the actor works for
