@@ -323,7 +323,8 @@ def test_collapse_is_judged_by_the_share_of_active_units(tmp_path: Path) -> None
     made = prepare(make_encoder("debug", frame_shape=[64, 64, 3]), frames, tmp_path, store=store)
     for active, collapsed in ((1, True), (2, False)):
         info = replace(made.info, validation={"active_units_mean": active, "bits_per_dim": 1.0})
-        assert facts_module.has_collapsed(tmp_path, info) is collapsed
+        assert facts_module.has_collapsed(made.model, info) is collapsed
+    assert facts_module.has_collapsed(made.model, replace(made.info, validation={"objective": 1.0})) is None
 
 
 def test_a_film_plays_an_episode_in_few_bytes(tmp_path: Path) -> None:
