@@ -51,7 +51,14 @@ def test_several_encoders_are_pretrained_evaluated_and_compared():
     assert stages["Collect frames"][-4:] == ["--record", "state", "--store", "out/frames"]
     trained = stages["Pretrain mine/points.yaml"]
     assert trained == ["train_encoder.py", "mine/points.yaml", "--store", "out/frames", "--run", "out/encoders/points", "--steps", "300"]
-    assert stages["Evaluate mine/points.yaml"] == ["evaluate_encoder.py", "out/encoders/points", "--store", "out/frames", "--judges", "probes"]
+    assert stages["Evaluate mine/points.yaml"] == [
+        "evaluate_encoder.py",
+        "out/encoders/points",
+        "--store",
+        "out/frames",
+        "--judges",
+        "probes",
+    ]
     compared = read_command(ComparisonConfig, "", stages["Train agents and compare"][1:])
     assert [str(folder) for folder in compared.encoders] == ["out/encoders/conv_vae_tiny", "out/encoders/points"]
 
