@@ -8,11 +8,12 @@ from gymnasium import spaces
 
 from agents.learning.algorithms import refuse_misfit
 from agents.run.environment import agent_environment, refuse_other_resize
-from comparison.grid import Part
+from comparison.grid import MADE_ONCE, Part
 from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
 from pretraining.controls import opened_store
+from pretraining.supervised import supervised_options
 from wrappers import FrozenEncoder
 from wrappers.action_vectors import check_actions
 from wrappers.flat_observation import PICTURE
@@ -68,7 +69,9 @@ def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasi
 def _refuse_missing_store(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
     """Raise `UserError` where a control is yet to be made, and its frames are gone or mean something else than the encoder's."""
     missing = {cell.row.control for cell in part.missing()}
-    made = (part.pca_folder / INFO_FILE).is_file() if "pca" in missing else True
-    if "untrained" in missing or not made:
+    to_make = {control for control in MADE_ONCE if control in missing and not (part.made_folder(control) / INFO_FILE).is_file()}
+    if "untrained" in missing or to_make:
         mirrored = encoders[part.config.encoders[0]]
         opened_store(mirrored.info, mirrored.model, part.config.store)
+    if "supervised" in to_make:
+        supervised_options(part.config.encoders[0], part.made_folder("supervised"), 0, part.config.store)

@@ -4,7 +4,7 @@ RUN/grid.yaml                          the layout's version
 RUN/runs/TASK/ALGORITHM/settings.yaml  what the runs below share
 RUN/runs/TASK/ALGORITHM/ROW/seedN/     a run, as train_agent.py writes it
 RUN/players/TASK/PLAYER/seedN/         a player that does not learn, the same for all algorithms that act in the same way
-RUN/encoders/                          what is made once for all tasks: principal components, measured speeds
+RUN/encoders/                          what is made once for all tasks: principal components, the supervised encoder, measured speeds
 """
 
 import hashlib
@@ -36,6 +36,9 @@ FORMAT = 2
 """Of the layout. 1 had no grid.yaml: one task, one algorithm, runs/ROW/seedN."""
 FORMAT_FILE, SETTINGS_FILE = "grid.yaml", "settings.yaml"
 RUNS, PLAYERS = "runs", "players"
+
+MADE_ONCE: tuple[Control, ...] = ("pca", "supervised")
+"""Controls that see an encoder of the comparison's own, the same for every seed."""
 
 _FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads")
 """What must be the same whenever runs are added to a part."""
@@ -118,10 +121,9 @@ class Part:
     def rows(self) -> list[Row]:
         return [*self.learners, *self.players]
 
-    @property
-    def pca_folder(self) -> Path:
-        """Where the principal components are kept: the same for every seed, algorithm and task."""
-        return self.config.run / "encoders" / f"pca-{fingerprint(self.config.encoders[0])[:_DIGITS]}"
+    def made_folder(self, control: Control) -> Path:
+        """Where what a control of `MADE_ONCE` sees is kept: the same for every seed, algorithm and task."""
+        return self.config.run / "encoders" / f"{control}-{fingerprint(self.config.encoders[0])[:_DIGITS]}"
 
     def cells_of(self, row: Row) -> list[Cell]:
         """Return the row's cells, by seed."""
@@ -172,10 +174,10 @@ class Part:
         shared = {name: getattr(self.config, name) for name in TrainingConfig.__dataclass_fields__}
         if row.control == "pixels":
             shared["algorithm"] = self.pixels
-        # the components are made once, then an encoder like any other
-        control = None if row.control == "pca" else row.control
-        encoder = self.pca_folder if row.control == "pca" else row.encoder
-        return AgentRun(run=folder, encoder=encoder, control=control, seed=seed, **shared)
+        if row.control in MADE_ONCE:
+            # then an encoder like any other
+            return AgentRun(run=folder, encoder=self.made_folder(row.control), seed=seed, **shared)
+        return AgentRun(run=folder, encoder=row.encoder, control=row.control, seed=seed, **shared)
 
 
 def learner_rows(encoders: Sequence[Path], controls: Sequence[Control]) -> list[Row]:

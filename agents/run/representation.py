@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from agents.run.config import SEEING_NO_ENCODER, AgentRun
-from encoders import EncoderArtifact
+from encoders import EncoderArtifact, load_encoder
 from encoders.artifact import read_info
 from pretraining.controls import chosen_encoder, control_artifact
+from pretraining.supervised import supervised_artifact, supervised_options
 
 
 def reading_line(folder: str | Path, latents: str | None = None) -> str:
@@ -26,11 +27,15 @@ def seen_artifact(config: AgentRun) -> EncoderArtifact | None:
     assert config.encoder is not None
     if config.control is None:
         return chosen_encoder(config.encoder, config.latents)
-    folder = config.run / "encoder"
-    if not (config.run / "resume.pt").is_file():
+    folder, mirrored = config.run / "encoder", (config.encoder, config.run / "encoder", config.seed, config.store, config.latents)
+    begun = (config.run / "resume.pt").is_file()
+    if config.control == "supervised":
+        kept = begun and (folder / "encoder.json").is_file()
+        return load_encoder(folder) if kept else supervised_artifact(supervised_options(*mirrored, config.device, config.threads))
+    if not begun:
         # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
         (folder / "encoder.json").unlink(missing_ok=True)
-    return control_artifact(config.control, config.encoder, folder, config.seed, config.store, config.latents)
+    return control_artifact(config.control, *mirrored)
 
 
 def fingerprint(encoder: str | Path) -> str:
