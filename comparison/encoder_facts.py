@@ -21,6 +21,8 @@ from foundation.files import write_atomically
 from foundation.presets import build, to_dict
 from wrappers import FrozenEncoder
 
+_SCORES_IN_WORDS = {"_auc": "AUC", "_r2": "R²", "_accuracy": "accuracy"}
+_SCORES = tuple(_SCORES_IN_WORDS)
 EVALUATION_FILE = "evaluation.json"
 _WARM_UP, _REPEATS = 3, 15
 
@@ -206,20 +208,24 @@ def _processor() -> str:
     return names[0] if names else "CPU"
 
 
+def _score_name(name: str) -> str:
+    *words, score = name.removeprefix("heads_").split("_")
+    return " ".join([*words, _SCORES_IN_WORDS[f"_{score}"]])
+
+
 def validation_line(facts: EncoderFacts) -> str:
     """Return the validation metrics worth a cell of a table."""
     found = facts.validation or {}
     parts = []
     if "bits_per_dim" in found and math.isfinite(found["bits_per_dim"]):
         parts.append(f"{found['bits_per_dim']:.2f} bits/dim")
-    if "heads_value_auc" in found:
-        parts.append(f"value AUC {found['heads_value_auc']:.2f}")
     if "kl" in found:
         parts.append(f"KL {found['kl']:.1f} nats")
+    parts += [f"{_score_name(name)} {score:.2f}" for name, score in found.items() if name.endswith(_SCORES)]
+    if not parts and "objective" in found:
+        parts.append(f"objective {found['objective']:.3g}")
     own = f"active_units_{facts.reading}"
     active = [f"{count:.0f}" for name, count in found.items() if name == own or (own not in found and name.startswith("active_units_"))]
     if active:
         parts.append(f"{' + '.join(active)} units active")
-    if facts.learned_from:
-        parts.append(f"learned from {facts.learned_from}")
     return ", ".join(parts)

@@ -180,17 +180,17 @@ def _probes_table(summary: Summary) -> str:
 
 def _encoders(tasks: list[TaskResults]) -> str:
     heads = ["row", "latents", "encoder weights", "policy weights", "ms a frame", "frames/s", "seconds a run"]
-    heads += ["started again", "validation"]
+    heads += ["started again", "learned from", "validation"]
     heads = ["task", *heads] if len(tasks) > 1 else heads
     lines, speeds = [], []
     for task in tasks:
         for row in task.rows:
             if row.player or not row.runs:
                 continue
-            latents, weights, milliseconds, rate, validation = _encoder_cells(row.encoder)
+            latents, weights, milliseconds, rate, seen, validation = _encoder_cells(row.encoder)
             policy = f"{row.policy_parameters:,}" if row.policy_parameters else "–"
             seconds = "–" if row.seconds is None else f"{row.seconds:,.0f}"
-            cells = [latents, weights, policy, milliseconds, rate, seconds, restarts_cell(row), validation]
+            cells = [latents, weights, policy, milliseconds, rate, seconds, restarts_cell(row), seen, validation]
             lines.append(
                 f"<tr>{f'<td class=left>{_text(task.name)}</td>' if len(tasks) > 1 else ''}<th scope=row>{_text(row.label)}</th>"
                 + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
@@ -211,12 +211,12 @@ def _encoders(tasks: list[TaskResults]) -> str:
 
 
 def _encoder_cells(facts: EncoderFacts | None) -> list[str]:
-    """Return latents, weights, ms a frame, frames/s, validation."""
+    """Return latents, weights, ms a frame, frames/s, what it learned from, validation."""
     if facts is None:
-        return ["–"] * 5
+        return ["–"] * 6
     speed = [f"{facts.speed.milliseconds:.3f}", f"{facts.speed.frames_per_second:,.0f}"] if facts.speed else ["not measured"] * 2
-    verdict = "COLLAPSED: " if facts.collapsed else ""
-    return [f"{int(np.prod(facts.latents))}", f"{facts.parameters:,}", *speed, verdict + validation_line(facts) or "–"]
+    found = ("COLLAPSED: " if facts.collapsed else "") + validation_line(facts) or "–"
+    return [f"{int(np.prod(facts.latents))}", f"{facts.parameters:,}", *speed, facts.learned_from or "–", found]
 
 
 def _films(tasks: list[TaskResults]) -> str:

@@ -217,6 +217,7 @@ def _table_line(summary: Summary, one: RowSummary, targets: list[str]) -> dict[s
         "encode_batch": speed.batch if speed else None,
         "encode_device": speed.device if speed else None,
         "encoder_collapsed": encoder.collapsed if encoder else None,
+        "learned_from": encoder.learned_from if encoder else None,
         "told": one.row.told,
         **probe_columns(one, targets),
     }
