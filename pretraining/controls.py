@@ -12,6 +12,7 @@ from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, check_mea
 from encoders.encoder import Encoder
 from encoders.registry import make_architecture
 from foundation.errors import UserError
+from pretraining.recorded import tasks_of
 
 # Statistics need fewer frames than components do
 _FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
@@ -84,7 +85,8 @@ def _training_frames(
     opened = opened_store(mirror.info, model, store)
     rate = mirror.info.frames_per_second
     actions = stored_actions(opened) if model.action_size else None
-    reference = StoreReference(str(opened.path), opened.fingerprint, rate, mirror.info.resize, actions)
+    learned_from = () if type(model).fit is Encoder.fit else tasks_of(opened)
+    reference = StoreReference(str(opened.path), opened.fingerprint, rate, mirror.info.resize, actions, learned_from)
     if model.initial_state(1):
         return frames.sample_sequences(opened, "train", count, seed, opened.nearest_strides(rate)), reference
     return frames.FrameBatch(frames.sample_frames(opened, "train", count, seed)[:, None]), reference

@@ -19,6 +19,7 @@ class Store:
 
     fingerprint, frames_per_second, frame_shape, action_size = "f", 20.0, (64, 64, 3), 0
     meta: ClassVar = {"resize": "squash"}
+    episodes: ClassVar = []
 
     def __init__(self, path: Path) -> None:
         self.path = path
