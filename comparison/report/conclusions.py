@@ -65,9 +65,11 @@ def _share_of(summary: Summary, gap: Gap) -> str:
 
 
 def share_cell(share: Estimate | None) -> str:
-    """Return a share of a gap with its interval, in percent, or a dash."""
+    """Return a share of a gap with its interval, in percent, or a dash; the gap's ends are what they are, without one."""
     if share is None:
         return "–"
+    if share.low == share.high:
+        return f"{100 * share.value:z.0f} %"
     return f"{100 * share.value:z.0f} % ({100 * share.low:z.0f} to {100 * share.high:z.0f})"
 
 
