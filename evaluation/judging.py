@@ -19,6 +19,7 @@ from foundation.progress import say
 from frames.looking.next_steps import agent_command
 
 REPORT_FILE = "evaluation.json"
+_NO_VERDICT = "No judge of these gives a verdict: look at the pictures; a store with rewards, actions or state lets probes say more."
 
 
 def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str, Any]) -> None:
@@ -46,8 +47,7 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         report.pop(name, None)
         report |= {name: numbers} if numbers else {}
         write_atomically(path, json.dumps(report, indent=2) + "\n")
-    if out.verdicts:
-        print("\n".join(["", *out.verdicts]))
+    print("\n".join(["", *(out.verdicts or [_NO_VERDICT])]))
     pictures = f", and in {out.pictures}: {', '.join(file.name for file in out.files)}" if out.files else ""
     say(f"wrote {path}{pictures}")
     say(f"next: {agent_command(store, str(options.run)) or f'python train_agent.py voxel_treechop --encoder {options.run} --run RUN2'}")

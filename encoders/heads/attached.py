@@ -143,10 +143,10 @@ def held_out_scores(found: list[Compared]) -> dict[str, float]:
 
 
 class HeadValue:
-    """The value that a head gives, as `GivesValue` has it."""
+    """The value that a head gives, as `GivesValue` has it: where `above` is a number, the probability that the reward is above it."""
 
     def __init__(self, model: Encoder, head: Value) -> None:
-        self.model, self.head = model, head
+        self.model, self.head, self.above = model, head, head.above
 
     def value(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
         """Return (B, T) in [0, 1] of frames (B, T, C, H, W): the reward to come, or the probability that it is above the head's number."""
