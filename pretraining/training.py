@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 import frames
-from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
+from encoders import Encoder, Placement, StoreReference, TrainingData, prepare, train
 from encoders.actions import difference, stored_actions
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
 from encoders.heads.attached import attach_heads, heads_of, wanted_labels
+from encoders.parts import make_on_top
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
@@ -51,7 +52,7 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     """Return the store and a new model that fits it."""
     store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
     torch.manual_seed(options.training.seed)
-    model = make_encoder(options.encoder, **to_dict(options.model))
+    model = make_on_top(options.encoder, store.meta["resize"], **to_dict(options.model))
     _check_fit(model, store, options.stride)
     # the store is asked for every label before heads are made of what it has
     frames.Labels(store, labels_of(model, options.heads))
