@@ -59,6 +59,8 @@ class Encoder(nn.Module):
     """Names of parameters of two axes or more that weight decay is to leave alone, such as learned constants."""
     targets: dict[str, dict[str, Any]] = {}
     """The labels that its own loss needs in `Batch.targets`: their names, each with its options (frames/labels.py)."""
+    needed_values: tuple[float, float, int] | None = None
+    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is below the one, and as many above the other."""
     parts: ClassVar[tuple[str, ...]] = ()
     """Hyperparameters that name a trained encoder it stands on: each is handed to the constructor as a module, kept under that name."""
     has_own_loss: bool = True

@@ -20,6 +20,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.presets import to_dict
 from foundation.progress import say
+from frames.labels import check_values
 from frames.loading import hold, prefetch
 from pretraining.options import TrainOptions
 from pretraining.recorded import labels_of, tasks_of, what_is_recorded, what_was_seen
@@ -56,6 +57,9 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     _check_fit(model, store, options.stride)
     # the store is asked for every label before heads are made of what it has
     frames.Labels(store, labels_of(model, options.heads))
+    if model.needed_values is not None:
+        low, high, least = model.needed_values
+        check_values(store, options=model.targets["reward_to_come"], low=low, high=high, least=least)
     _number_texts(model, store, options)
     attach_heads(model, options.heads, what_is_recorded(store, options.heads))
     return store, model

@@ -36,6 +36,8 @@ class CriticHyperparameters:
     """Frames A of a step whose masked pixels are swapped: half of high value, half of low, drawn from the batch; as many low ones are B."""
     high_above: float = 0.7
     low_below: float = 0.3
+    least_frames: int = 500
+    """Frames of high value, and as many of low value, that a store must have."""
     critic: Literal["live", "frozen"] = "live"
     """Whether the critic goes on learning while the mask does."""
     critic_weight: float = 5.0

@@ -40,6 +40,7 @@ class Critic(Encoder):
         self.hyperparameters = h = hyperparameters or CriticHyperparameters()
         self.frame_shape = h.frame_shape
         self.targets = {LABEL: h.label_options}
+        self.needed_values = (h.low_below, h.high_above, h.least_frames)
         height, width, channels = h.frame_shape
         self.features = features
         if features is None:
