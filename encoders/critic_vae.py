@@ -52,7 +52,7 @@ class CriticVAEHyperparameters:
             raise ValueError("kl_weight must be greater than 0")
         if not 0 < self.low_to < self.middle[0] < self.middle[1] < self.high_from < 1:
             raise ValueError("low_to, middle and high_from must rise from 0 to 1")
-        shrink = 2 ** len(self.channels)
+        shrink = 2 ** max(len(self.channels), len(LEVEL_WEIGHTS) - 1)
         if any(size < shrink or size % shrink for size in self.frame_shape[:2]):
             raise ValueError(f"frame_shape {tuple(self.frame_shape)}: height and width must be multiples of {shrink}")
 
@@ -185,14 +185,14 @@ def ms_ssim(x_NCHW: Tensor, y_NCHW: Tensor) -> Tensor:
     Five scales, a Gaussian window of 11 taps and deviation 1.5 with zeros beyond the border, and the means over all pictures raised to the
     scales' weights; those below 0 count as 0.
     """
+    similarity, contrast = _ssim(x_NCHW, y_NCHW)
     product = x_NCHW.new_ones(())
-    for level, weight in enumerate(LEVEL_WEIGHTS):
-        similarity, contrast = _ssim(x_NCHW, y_NCHW)
-        last = level == len(LEVEL_WEIGHTS) - 1
+    for weight in LEVEL_WEIGHTS[:-1]:
         # a power below 1 has no finite slope at 0
-        product = product * (similarity if last else contrast).clamp(min=1e-6) ** weight
+        product = product * contrast.clamp(min=1e-6) ** weight
         x_NCHW, y_NCHW = F.avg_pool2d(x_NCHW, 2), F.avg_pool2d(y_NCHW, 2)
-    return product
+        similarity, contrast = _ssim(x_NCHW, y_NCHW)
+    return product * similarity.clamp(min=1e-6) ** LEVEL_WEIGHTS[-1]
 
 
 def _ssim(x_NCHW: Tensor, y_NCHW: Tensor) -> tuple[Tensor, Tensor]:
