@@ -102,21 +102,22 @@ def test_frames_that_were_resized_in_another_way_are_refused(runs: dict[str, Pat
 def rewarded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which a bright square in the frame is worth a reward at the recording's end."""
     path = tmp_path_factory.mktemp("rewarded") / "store"
-    with store_writer(path, {"source": "a test"}, (64, 64, 3)) as writer:
+    with store_writer(path, {"source": "a test"}, (32, 32, 3)) as writer:
         for number in range(4):
-            pictures = np.random.default_rng(number).integers(0, 90, (60, 64, 64, 3), np.uint8)
-            pictures[40:, 20:40, 20:40] = 255
+            pictures = np.random.default_rng(number).integers(0, 90, (60, 32, 32, 3), np.uint8)
+            pictures[40:, 8:20, 8:20] = 255
             rewards = np.zeros(59, np.float32)
             rewards[-1] = 1
             arrays = {"reward": rewards}
             writer.add(f"recording {number}", pictures, source="a test", frames_per_second=20.0, arrays=lambda arrays=arrays: arrays)
         names = [f"recording {number}" for number in range(4)]
-        writer.finish(lambda _: assign_splits(names, given={names[0]: "val", **dict.fromkeys(names[1:], "train")}), {"resize": "squash", "left_out": []})
+        splits = {name: "train" if number else "val" for number, name in enumerate(names)}
+        writer.finish(lambda names: assign_splits(names, given=splits), {"resize": "squash", "left_out": []})
     return path
 
 
 def test_the_commands_train_a_critic_and_then_a_vae_on_it(command: Callable[..., int], rewarded: Path, tmp_path: Path) -> None:
-    always = ("--store", rewarded, "--threads", 1, "--device", "cpu")
+    always = ("--store", rewarded, "--threads", 1, "--device", "cpu", "--model.frame-shape", 32, 32, 3)
     assert command("train_encoder.py", "critic_debug", *always, "--run", tmp_path / "critic", "--steps", 24, "--model.gamma", 0.9) == 0
     trained = load_encoder(tmp_path / "critic")
     assert trained.info.validation["objective"] > 0
@@ -133,6 +134,6 @@ def test_the_commands_train_a_critic_and_then_a_vae_on_it(command: Callable[...,
 def test_a_store_with_too_few_frames_of_high_value_is_refused(
     command: Callable[..., int], rewarded: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert command("train_encoder.py", "critic", "--store", rewarded, "--run", tmp_path / "run", "--device", "cpu") == 2
+    assert command("train_encoder.py", "critic", "--store", rewarded, "--run", tmp_path / "run", "--model.frame-shape", 32, 32, 3) == 2
     assert "500 of each are needed" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
