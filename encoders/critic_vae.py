@@ -8,6 +8,7 @@ The likelihood is exp(-(1 - MS-SSIM) / w), not normalised, with w the KL's weigh
 Shapes: B batch, T frames of a clip, N = B*T, C channels, H height, W width, D latents.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -246,6 +247,6 @@ def _halving(colours: int, channels: tuple[int, ...]) -> list[nn.Module]:
 def _doubling(colours: int, channels: tuple[int, ...]) -> list[nn.Module]:
     back = [*reversed(channels), channels[0]]
     layers: list[nn.Module] = []
-    for inner, outer in zip(back, back[1:], strict=False):
+    for inner, outer in itertools.pairwise(back):
         layers += [nn.Conv2d(inner, outer, 5, padding=2), nn.ReLU(), nn.Upsample(scale_factor=2)]
     return [*layers, nn.Conv2d(channels[0], colours, 5, padding=2)]

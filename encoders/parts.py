@@ -11,8 +11,8 @@ from foundation.errors import UserError
 def make_on_top(name: str, resize: str | None = None, **hyperparameters: Any) -> Encoder:
     """Make a new encoder as `make_encoder` does; where a hyperparameter names the folder of a trained encoder, on top of that one.
 
-    The trained encoder's architecture becomes part of the hyperparameters and its weights part of the new one's, which then needs the folder
-    no more. Raises `UserError` for a folder without an encoder, and for one whose frames were not resized by `resize` (None: any will do).
+    The trained encoder's architecture becomes part of the hyperparameters and its weights part of the new one's: the folder is needed no
+    more. Raises `UserError` for a folder without an encoder, and for one whose frames were not resized by `resize` (None: any will do).
     """
     architecture, values = architecture_of(name, hyperparameters)
     texts = {part: text for part in encoder_class(architecture).parts if (text := values.get(part)) and not is_described(text)}

@@ -1,4 +1,4 @@
-"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, masks, discrete, continuous and plain actions, frame skip, flat observations."""
+"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, masks, discrete, continuous, plain actions, frame skip, flat observations."""
 
 from wrappers.continuous_actions import ContinuousActions
 from wrappers.discrete_actions import DiscreteActions

@@ -25,8 +25,8 @@ class Critic(Encoder):
     """Encode a frame into its value and where it comes from.
 
     The readings: `value` (1,) in [0, 1]; `bottleneck` (32 f,), what the value is read from; `mask` (64,), its means over 8 x 8 areas;
-    `objects` (6,): centroid x and y, area, spread and peak of the mask, and the value; `all`, the value, the bottleneck, the coarse mask and
-    the mask's five numbers. `value` and `bottleneck` cost no mask.
+    `objects` (6,): centroid x and y, area, spread and peak of the mask, and the value; `all`, the value, the bottleneck, the coarse mask
+    and the mask's five numbers. `value` and `bottleneck` cost no mask.
 
     `features`, a frozen encoder with feature maps, takes the place of the convolutions. Raises `ValueError` where its maps do not fit.
     """
@@ -143,6 +143,12 @@ class Critic(Encoder):
         """Return masks (B, T, H, W) in [0, 1] of frames (B, T, C, H, W)."""
         return self._masks(self._laid_out(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
 
+    def value_and_masks(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values (N,) and masks (N, H, W) of frames (N, C, H, W), for less than both alone."""
+        _, values_N, masks_NHW = self._passed(frames, with_masks=True)
+        assert masks_NHW is not None
+        return values_N, masks_NHW
+
     def feature_maps(self, frames: Tensor) -> list[Tensor]:
         """Return the critic's maps of frames (N, C, H, W), finest first, or those of the features that it stands on."""
         maps = self._lower(self.trunk, self._laid_out(frames))
@@ -193,13 +199,20 @@ class Critic(Encoder):
         trunk = self.mask_trunk or self.trunk
         return self.mask_decoder(*trunk.upper(self._lower(trunk, x_NCHW), noisy=False), x_NCHW)
 
-    def _readings(self, frames: Tensor, names: list[str]) -> dict[str, Tensor]:
+    def _passed(self, frames: Tensor, with_masks: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the bottleneck, the values and, if asked for, the masks of one pass through the trunk."""
         x_NCHW = self._laid_out(frames)
         maps, bottleneck = self.trunk.upper(self._lower(self.trunk, x_NCHW), noisy=False)
-        found = {"bottleneck": at_least_float32(bottleneck.flatten(1)), "value": self.value_head(bottleneck).sigmoid().unsqueeze(1)}
-        if set(names) <= found.keys():
+        values_N = self.value_head(bottleneck).sigmoid()
+        if not with_masks:
+            return bottleneck, values_N, None
+        return bottleneck, values_N, self._masks(x_NCHW) if self.mask_trunk else self.mask_decoder(maps, bottleneck, x_NCHW)
+
+    def _readings(self, frames: Tensor, names: list[str]) -> dict[str, Tensor]:
+        bottleneck, values_N, masks_NHW = self._passed(frames, with_masks=not set(names) <= {"bottleneck", "value"})
+        found = {"bottleneck": at_least_float32(bottleneck.flatten(1)), "value": values_N.unsqueeze(1)}
+        if masks_NHW is None:
             return {name: found[name] for name in names}
-        masks_NHW = self._masks(x_NCHW) if self.mask_trunk else self.mask_decoder(maps, bottleneck, x_NCHW)
         found["mask"] = coarse(masks_NHW)
         marked = objects(masks_NHW)
         found["objects"] = torch.cat([marked, found["value"]], 1)

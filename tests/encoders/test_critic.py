@@ -70,7 +70,9 @@ def test_all_is_the_other_readings_side_by_side() -> None:
     assert torch.equal(found["objects"][..., -1:], found["value"])
     assert torch.allclose(found["value"][..., 0], model.value(frames))
     masks = model.masks(frames)[:, 0]
-    tiles = torch.stack([masks[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean((1, 2)) for row in range(8) for column in range(8)], 1)
+    tiles = torch.stack(
+        [masks[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].mean((1, 2)) for row in range(8) for column in range(8)], 1
+    )
     assert torch.allclose(found["mask"][:, 0], tiles, atol=1e-6)
 
 
@@ -141,7 +143,9 @@ def test_a_frozen_critic_learns_nothing_while_the_mask_does() -> None:
     terms = model.loss(bright_and_dark(), 10)
     terms["loss"].backward()
     assert "value_loss" not in terms
-    learning = {name.partition(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    learning = {
+        name.partition(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()
+    }
     assert learning == {"mask_decoder"}
 
 
