@@ -69,6 +69,7 @@ class CriticVAE(Encoder):
     collapse_remedy = "lower model.kl-weight, or train longer"
     hyperparameters: CriticVAEHyperparameters
     largest_difference: Tensor
+    differences_seen: Tensor
 
     def __init__(self, hyperparameters: CriticVAEHyperparameters | None = None, critic: Encoder | None = None) -> None:
         super().__init__()

@@ -40,6 +40,9 @@ class CriticHyperparameters:
     """Frames of high value, and as many of low value, that a store must have."""
     critic: Literal["live", "frozen"] = "live"
     """Whether the critic goes on learning while the mask does."""
+    value_frames: Literal["batch", "swapped"] = "batch"
+    """What a live critic goes on learning values from: all frames of the batch, or only frames A, as published, which lets it become
+    indifferent where swapping is dear."""
     critic_weight: float = 5.0
     """Of the value's error beside the swapping."""
     inject: bool = True

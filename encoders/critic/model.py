@@ -44,7 +44,8 @@ class Critic(Encoder):
         height, width, channels = h.frame_shape
         self.features = features
         if features is None:
-            sizes, given = [(height >> halved, width >> halved) for halved in range(1, 5)], []
+            sizes = [(height >> halved, width >> halved) for halved in range(1, 5)]
+            given: list[int] = []
         else:
             features.eval().requires_grad_(False)
             sizes, given = _given_maps(features, h.frame_shape)
@@ -161,7 +162,7 @@ class Critic(Encoder):
             scores_N = self._logits(x_NCHW).sigmoid().masked_fill(~to_come_N.isfinite(), torch.nan)
         a, b = draw_pairs(scores_N, h.low_below, h.high_above, h.swapped_frames)
         live = h.critic == "live"
-        learned_from = a if len(a) else slice(None)
+        learned_from = a if len(a) and h.value_frames == "swapped" else slice(None)
         terms = {}
         if live:
             terms["value_loss"] = self.value_loss(self._logits(x_NCHW[learned_from], noisy=True), to_come_N[learned_from])
@@ -174,7 +175,7 @@ class Critic(Encoder):
     def _no_swap(self, x_NCHW: Tensor) -> dict[str, Tensor]:
         nothing = 0 * sum(parameter.sum() for parameter in self._mask_parameters())
         names = ("replace", "inject", "l1", "l2") if self.hyperparameters.inject else ("replace", "l1", "l2")
-        return dict.fromkeys(names, nothing + x_NCHW.new_zeros(()))  # type: ignore[arg-type]
+        return dict.fromkeys(names, nothing + x_NCHW.new_zeros(()))
 
     def _mask_parameters(self) -> list[nn.Parameter]:
         return [*self.mask_decoder.parameters(), *(self.mask_trunk.parameters() if self.mask_trunk else ())]

@@ -35,7 +35,7 @@ class Trunk(nn.Module):
         widths = list(given) or [8 * factor, 8 * factor, 8 * factor, 16 * factor]
         inputs = [] if given else [channels, *widths[:-1]]
         self.convolutions = nn.ModuleList(nn.Conv2d(inner, outer, 3, padding=1) for inner, outer in zip(inputs, widths, strict=False))
-        self.pooled = tuple(min(side, _MOST_POSITIONS) for side in size) if given else size
+        self.pooled = (min(size[0], _MOST_POSITIONS), min(size[1], _MOST_POSITIONS)) if given else size
         self.to_bottleneck = nn.Conv2d(widths[-1], 32 * factor, self.pooled)
         self.widths, self.dropout = widths, dropout
 
