@@ -43,7 +43,7 @@ def certain(model: Critic) -> Critic:
 
 def bright_and_dark() -> Batch:
     levels = torch.tensor([0.9] * 3 + [0.1] * 9)
-    return Batch(levels.view(-1, 1, 1, 1, 1).expand(-1, 1, 3, 32, 32), None, {LABEL: levels[:, None]})
+    return Batch(levels.view(-1, 1, 1, 1, 1).expand(-1, 1, 3, 32, 32), None, {LABEL: levels[:, None].clone()})
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,17 @@ def test_drop_out_reaches_the_value_s_error_only() -> None:
     assert not torch.equal(noisy, again)
     once, twice = (model.swap_terms(frames[:3], frames[3:6]) for _ in range(2))
     assert {name: float(term.detach()) for name, term in once.items()} == {name: float(term.detach()) for name, term in twice.items()}
+
+
+@pytest.mark.parametrize(("value_frames", "learned"), [("batch", slice(None)), ("swapped", slice(3))])
+def test_a_live_critic_goes_on_learning_from_the_whole_batch_or_from_what_is_swapped(value_frames: str, learned: slice) -> None:
+    model, some = certain(critic(value_frames=value_frames, shift=0, dropout=0, swapped_frames=6)).train(), bright_and_dark()
+    some.targets[LABEL][:3] = 0.5
+    errors = (model.value(some.frames) - some.targets[LABEL]).square().detach()
+    found = float(model.loss(some, 10)["value_loss"])
+    # among the frames A, half are bright ones
+    expected = errors.mean() if value_frames == "batch" else (errors[learned].mean() + errors[3:].mean()) / 2
+    assert found == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_a_frozen_critic_learns_nothing_while_the_mask_does() -> None:
