@@ -280,7 +280,8 @@ def _printed(options: argparse.Namespace) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    known = preset_names("encoder")
+    # a Critic-VAE stands on a trained critic
+    known = [name for name in preset_names("encoder") if not name.startswith("critic_vae")]
     parser = argparse.ArgumentParser(description="How fast every preset trains and encodes.")
     parser.add_argument("--presets", nargs="+", choices=known, default=known, metavar="PRESET", help=", ".join(known))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

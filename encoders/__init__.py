@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from encoders.encoder import HasFeatureMaps as HasFeatureMaps
     from encoders.encoder import HasGroups as HasGroups
     from encoders.encoder import Predicts as Predicts
+    from encoders.parts import make_on_top as make_on_top
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
     from encoders.training.data import TrainingData as TrainingData
@@ -46,6 +47,7 @@ _HOME = {
     "encoder_names": "registry",
     "load_encoder": "artifact",
     "make_encoder": "registry",
+    "make_on_top": "parts",
     "prepare": "artifact",
     "save_encoder": "artifact",
     "train": "training.loop",

@@ -6,6 +6,7 @@ Shapes: B batch, T frames of a clip, C channels, H height, W width.
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -139,7 +140,8 @@ def _check_picture(method: str, pictures: Tensor, shape: Sequence[int]) -> None:
 
 
 def _check_weights(model: Encoder, x_BCHW: Tensor) -> None:
-    copy = type(model)(model.hyperparameters).eval()
+    given = {part: deepcopy(module) for part in model.parts if (module := getattr(model, part)) is not None}
+    copy = type(model)(model.hyperparameters, **given).eval()
     copy.load_state_dict(model.state_dict())
     latent, same = (encoder.encode(x_BCHW, encoder.initial_state(_BATCH))[0] for encoder in (model, copy))
     _require(torch.equal(latent, same), "the state_dict must hold all that encode() depends on")

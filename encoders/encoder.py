@@ -59,6 +59,10 @@ class Encoder(nn.Module):
     """Names of parameters of two axes or more that weight decay is to leave alone, such as learned constants."""
     targets: dict[str, dict[str, Any]] = {}
     """The labels that its own loss needs in `Batch.targets`: their names, each with its options (frames/labels.py)."""
+    needed_values: tuple[float, float, int] | None = None
+    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is below the one, and as many above the other."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters that name a trained encoder it stands on: each is handed to the constructor as a module, kept under that name."""
     has_own_loss: bool = True
     """False for a model that learns from heads alone: its `loss` raises ValueError."""
     hyperparameters: Any
@@ -306,14 +310,15 @@ def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 def estimated_anew(module: nn.Module) -> Iterator[None]:
     """Set the statistics of all batch normalisations to the plain mean over what passes through `module` meanwhile.
 
-    A layer that nothing passes through keeps its own. The module is in training mode inside, and as it was after.
+    A layer that nothing passes through keeps its own, and so does one that the module keeps in evaluation mode. The module is in training
+    mode inside, and as it was after.
     """
-    layers, training = batch_norms(module), module.training
+    training = module.training
+    layers = [layer for layer in batch_norms(module.train()) if layer.training]
     before = [(layer.momentum, layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]  # type: ignore[union-attr]
     for layer in layers:
         layer.momentum = None
         layer.reset_running_stats()
-    module.train()
     try:
         yield
     finally:

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 import frames
-from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
+from encoders import Encoder, Placement, StoreReference, TrainingData, prepare, train
 from encoders.actions import difference, stored_actions
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
 from encoders.heads.attached import attach_heads, heads_of, wanted_labels
+from encoders.parts import make_on_top
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
@@ -19,6 +20,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.presets import to_dict
 from foundation.progress import say
+from frames.labels import check_values
 from frames.loading import hold, prefetch
 from pretraining.options import TrainOptions
 from pretraining.recorded import labels_of, tasks_of, what_is_recorded, what_was_seen
@@ -51,10 +53,13 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     """Return the store and a new model that fits it."""
     store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
     torch.manual_seed(options.training.seed)
-    model = make_encoder(options.encoder, **to_dict(options.model))
+    model = make_on_top(options.encoder, store.meta["resize"], **to_dict(options.model))
     _check_fit(model, store, options.stride)
     # the store is asked for every label before heads are made of what it has
     frames.Labels(store, labels_of(model, options.heads))
+    if model.needed_values is not None:
+        low, high, least = model.needed_values
+        check_values(store, options=model.targets["reward_to_come"], low=low, high=high, least=least)
     _number_texts(model, store, options)
     attach_heads(model, options.heads, what_is_recorded(store, options.heads))
     return store, model

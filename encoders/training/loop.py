@@ -289,7 +289,9 @@ class _Run:
 
     def _match_statistics(self) -> None:
         """Give averaged weights with batch normalisation the statistics of a fixed sample of training frames."""
-        if not self.config.ema_decay or not batch_norms(self.state.averaged):
+        # those of an encoder that the model stands on are frozen with it
+        trained = [layer for layer in batch_norms(self.state.model) if layer.weight is None or layer.weight.requires_grad]
+        if not self.config.ema_decay or not trained:
             return
         if self.matching is None:
             clips = self.data.sample().frames[:, : self.state.model.clip_length]
