@@ -17,6 +17,8 @@ from encoders.heads.config import ActionsConfig, Column, FutureConfig, InverseCo
 from encoders.heads.networks import Actions, Future, StateOf, Value
 from encoders.heads.pictures import heads_picture
 from encoders.heads.scores import area_under_curve, explained
+from encoders.training.pictures import ShownClips
+from encoders.training.validation import validate
 from foundation.errors import UserError
 
 COLUMNS = (
@@ -240,6 +242,20 @@ def test_held_out_scores_are_of_all_batches_together() -> None:
         *("heads_actions_keys_auc", "heads_actions_numbers_r2", "heads_inverse_keys_auc", "heads_inverse_numbers_r2"),
         *("heads_value_auc", "heads_future_accuracy", "heads_state_r2"),
     }
+
+
+def test_an_evaluation_without_labels_is_of_the_models_own_loss() -> None:
+    model, _ = with_heads("debug", dataclasses.replace(ALL, own_weight=0.0))
+    shown = ShownClips(np.random.default_rng(0).integers(0, 256, (3, 1, 64, 64, 3), np.uint8))
+    found = validate(model.eval(), [shown], 0, torch.device("cpu"))
+    assert found.terms == validate(make_plain(model), [shown], 0, torch.device("cpu")).terms
+    assert (found.scores, found.compared) == ({}, "negative_elbo")
+
+
+def make_plain(model: Encoder) -> Encoder:
+    plain = make_encoder("debug").eval()
+    plain.load_state_dict({name: one for name, one in model.state_dict().items() if not name.startswith("heads.")})
+    return plain
 
 
 def test_an_artifact_keeps_the_heads_for_judges(tmp_path: Path) -> None:
