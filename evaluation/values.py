@@ -12,6 +12,7 @@ from encoders.encoder import Encoder, GivesValue
 from encoders.heads.attached import wanted_labels
 from evaluation.evaluation import Evaluation
 from evaluation.sampled import Sampled
+from foundation.errors import UserError
 from frames import FrameStore
 from frames.labels import Labels
 
@@ -27,6 +28,15 @@ def values_of(giver: GivesValue, frames: Sampled, out: Evaluation) -> np.ndarray
             parts.append(giver.value(batch.frames, batch.actions).flatten().cpu())
             advance(len(parts[-1]))
     return torch.cat(parts).double().numpy()
+
+
+def says_value(model: Encoder, store: FrameStore) -> bool:
+    """Whether a store's rewards tell frames apart, by the label that the value was trained on."""
+    try:
+        Labels(store, {LABEL: label_options(model), "rewarded_within": {}})
+    except UserError:
+        return False
+    return True
 
 
 def label_options(model: Encoder) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class Probes(Judge):
         if left_out:
             out.say(f"probes: left out, since too few of these frames differ in it: {', '.join(left_out)}")
         if not targets:
-            raise UserError(f"{store.path}: too few frames in split '{out.split}' for any probe; name another with --split")
+            out.verdict(f"Split '{out.split}' is too small, or too much alike, for probes: build a store of more recordings.")
+            return {}
         ways = [first_half] if shared.note else [first_half, ~first_half]
         # numbered as they were shared out, by player
         numbers = {episode.first: number for number, episode in enumerate([*shared.first, *shared.second])}

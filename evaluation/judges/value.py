@@ -40,11 +40,11 @@ class Value(Judge):
 
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
         from encoders.heads import value_giver
-        from frames.rewards import reward_counts
+        from evaluation.values import says_value
 
         if value_giver(model) is None:
             return "it gives no value"
-        return None if reward_counts(store).rewarded else "the store holds no rewards"
+        return None if says_value(model, store) else "the store holds no rewards, or nothing else"
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: ValueOptions, out: Evaluation) -> Numbers:
         import numpy as np
@@ -64,7 +64,8 @@ class Value(Judge):
         soon = Labels(store, {"rewarded_within": {"seconds": options.seconds}}).at(seen.indices)["rewarded_within"][:, 0]
         known, told = ~np.isnan(truth), ~np.isnan(soon)
         if not known.any():
-            raise UserError(f"{store.path}: no frame of split '{out.split}' has a reward to come; name another with --split")
+            out.verdict(f"No frame of split '{out.split}' has a reward to come: its values are not judged.")
+            return {}
         calibrated = calibration(truth[known], value[known])
         score = auc(soon[told], value[told])
         out.picture("values", _picture(seen.store.frames(seen.indices), value, truth))

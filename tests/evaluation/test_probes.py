@@ -10,6 +10,7 @@ import torch
 from encoders import EncoderArtifact, StoreReference, make_encoder, prepare
 from encoders.registry import make_architecture
 from evaluation import check_judge
+from evaluation.evaluation import Evaluation
 from evaluation.judges.probes import Probes as Judge
 from evaluation.judges.probes import ProbesOptions
 from evaluation.probing import Probes, Target, kept_to_choose, logistic, ridge
@@ -176,3 +177,16 @@ def test_a_model_with_memory_is_probed_along_its_recordings(action_store: Path, 
     assert found["recordings"] == [5, 1]
     assert found["probes"]["action"]["parts"].keys() == {"camera[0]", "camera[1]"}
     assert abs(found["probes"]["action"]["encoder"]["linear"] - 0.5) < 0.3
+
+
+def test_recordings_that_are_too_short_for_a_probe_are_told_in_words(reads_pixels: EncoderArtifact, judged: Any, tmp_path: Path) -> None:
+    short = judged.store(tmp_path / "short", 3, lambda number: tuple(_first(part, 12) for part in states_of(number)))
+    out = Evaluation(reads_pixels, short, "val", short, tmp_path / "pictures", torch.device("cpu"))
+    assert Judge().judge(reads_pixels, short, ProbesOptions(), out) == {}
+    assert "build a store of more recordings" in out.verdicts[0]
+
+
+def _first(part: Any, count: int) -> Any:
+    if isinstance(part, dict):
+        return {name: array[: count if name.startswith("observation") else count - 1] for name, array in part.items()}
+    return part[:count]
