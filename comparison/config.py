@@ -28,12 +28,15 @@ class ComparisonConfig(TrainingConfig):
     controls: tuple[Control, ...] = ()
     """Rows beside the encoders; untrained, pca and supervised mirror the first encoder."""
     seeds: int = 5
-    """Agents per row, with seeds 0, 1, ..."""
+    """Agents per row, each with a seed of its own."""
+    first_seed: int = 0
+    """Seed of the first agent; the others have those that follow."""
     workers: int | None = None
     """Runs at the same time; default: one per CPU core on this machine, as many as fit on a cluster."""
 
     def check(self) -> None:
         """Raise `UserError` where there is nothing to compare, or nothing for a control to mirror."""
+        at_least(0, first_seed=self.first_seed)
         at_least(1, seeds=self.seeds, **({} if self.workers is None else {"workers": self.workers}))
         if not self.encoders and not self.controls:
             raise UserError("nothing to compare: add --encoders FOLDER ... or --controls pixels")

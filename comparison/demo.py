@@ -40,6 +40,8 @@ class Demo:
     agent_steps: int
     seeds: int
     controls: list[str] = field(default_factory=lambda: ["pixels", "untrained", "pca"])
+    seed: int = 0
+    """Of the frames, the encoders and the agents: another one gives another demo from beginning to end."""
     evaluation_every: int = 3000
     """Agent steps between two points of a learning curve."""
     final_episodes: int = 16
@@ -68,13 +70,14 @@ class Demo:
         folders = {preset: str(self.run / "encoders" / Path(preset).stem) for preset in self.pretrained()}
         stages = {"Collect frames": ["make_frames.py", "build", *self._source(), "--store", store]}
         for preset, steps in self.pretrained().items():
-            asked = [] if steps is None else ["--steps", str(steps)]
+            asked = ["--seed", str(self.seed), *([] if steps is None else ["--steps", str(steps)])]
             stages[f"Pretrain {preset}"] = ["train_encoder.py", preset, "--store", store, "--run", folders[preset], *asked]
         judges = ["--judges", *self.judges] if self.judges else []
         for preset in folders:
             stages[f"Evaluate {preset}"] = ["evaluate_encoder.py", folders[preset], "--store", store, *judges]
         comparison = [self.task, "--agent", self.agent, "--encoders", *folders.values(), "--controls", *self.controls]
-        comparison += ["--seeds", str(self.seeds), "--steps", str(self.agent_steps), "--evaluation.every", str(self.evaluation_every)]
+        comparison += ["--seeds", str(self.seeds), "--first-seed", str(self.seed * self.seeds)]
+        comparison += ["--steps", str(self.agent_steps), "--evaluation.every", str(self.evaluation_every)]
         comparison += ["--evaluation.final-episodes", str(self.final_episodes), "--run", str(self.run / "comparison")]
         return {**stages, "Train agents and compare": ["compare_encoders.py", *comparison]}
 
@@ -82,7 +85,7 @@ class Demo:
         if self.recordings:
             return ["--source", str(self.recordings)]
         record = ["--record", *self.record] if self.record else []
-        return ["--source", self.environment, "--frames", str(self.frames), *record]
+        return ["--source", self.environment, "--frames", str(self.frames), "--seed", str(self.seed), *record]
 
 
 def demonstrate(argv: Sequence[str]) -> int:

@@ -111,7 +111,8 @@ class Part:
         self.folder = self.config.run / RUNS / self.task / self.agent
         self.learners = learner_rows(self.config.encoders, self.config.controls)
         self.players = self._player_rows()
-        self.cells = [self._cell(row, seed) for row in self.rows for seed in range(self.config.seeds)]
+        seeds = range(self.config.first_seed, self.config.first_seed + self.config.seeds)
+        self.cells = [self._cell(row, seed) for row in self.rows for seed in seeds]
 
     @property
     def name(self) -> str:

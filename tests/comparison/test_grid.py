@@ -61,6 +61,13 @@ def test_every_task_is_asked_for_with_every_agent_and_keeps_what_its_preset_says
     assert (parts[0].shared.algorithm.n_epochs, parts[0].pixels.n_epochs) == (8, 4)
 
 
+def test_seeds_follow_the_first(presets) -> None:
+    (part,) = [Part(one) for one in grid(presets[0], "--controls", "pixels", "--seeds", "2", "--first-seed", "6")]
+    assert [(cell.seed, cell.run.seed, cell.folder.name) for cell in part.cells_of(part.rows[0])] == [(6, 6, "seed6"), (7, 7, "seed7")]
+    with pytest.raises(UserError, match="first.seed"):
+        grid(presets[0], "--controls", "pixels", "--first-seed", "-1")
+
+
 def test_an_option_holds_for_all_parts_and_a_task_without_agents_has_its_own(presets) -> None:
     parts = grid(*presets[:2], "--controls", "pixels", "--steps", "70", "--evaluation.final-episodes", "5")
     assert [(one.agent, one.shared.steps, one.shared.evaluation.final_episodes) for one in parts] == [("debug", 70, 5)] * 2
