@@ -64,7 +64,7 @@ def test_every_task_is_asked_for_with_every_agent_and_keeps_what_its_preset_says
 def test_seeds_follow_the_first(presets) -> None:
     (part,) = [Part(one) for one in grid(presets[0], "--controls", "pixels", "--seeds", "2", "--first-seed", "6")]
     assert [(cell.seed, cell.run.seed, cell.folder.name) for cell in part.cells_of(part.rows[0])] == [(6, 6, "seed6"), (7, 7, "seed7")]
-    with pytest.raises(UserError, match="first.seed"):
+    with pytest.raises(UserError, match=r"first.seed"):
         grid(presets[0], "--controls", "pixels", "--first-seed", "-1")
 
 
