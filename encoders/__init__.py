@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from encoders.encoder import Encoder as Encoder
     from encoders.encoder import Generates as Generates
     from encoders.encoder import HasGroups as HasGroups
+    from encoders.encoder import HasSlots as HasSlots
     from encoders.encoder import Predicts as Predicts
+    from encoders.encoder import SlotsFound as SlotsFound
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
     from encoders.training.data import TrainingData as TrainingData
@@ -32,8 +34,10 @@ _HOME = {
     "EncoderArtifact": "artifact",
     "Generates": "encoder",
     "HasGroups": "encoder",
+    "HasSlots": "encoder",
     "Predicts": "encoder",
     "Placement": "training.devices",
+    "SlotsFound": "encoder",
     "StoreReference": "artifact",
     "TrainingData": "training.data",
     "check_encoder": "contract",

@@ -5,7 +5,7 @@ Shapes: B batch, T frames of a clip, C channels, H height, W width.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -237,6 +237,47 @@ class HasGroups(Protocol):
 
     def recommended_reading(self, kl_per_unit: dict[str, Tensor]) -> tuple[str, str]:
         """Return the reading that suits agents best, and why, in words."""
+
+
+@dataclass(frozen=True)
+class SlotsFound:
+    """What a model of K slots makes of N frames. The lists have an entry a level: its layers, then its refinements, the final one last.
+
+    Masks are in [0, 1] and sum to 1 over the slots of a pixel; slots have no order.
+    """
+
+    masks: list[Tensor]
+    """(N, K, H, W)."""
+    pictures: list[Tensor]
+    """The colours of every slot, (N, K, 3, H, W) in [0, 1]."""
+    reconstruction: list[Tensor]
+    """The slots' colours by their masks, (N, 3, H, W) in [0, 1]."""
+    means: Tensor
+    """(N, K, D) of the final posterior."""
+    deviations: Tensor
+    """(N, K, D) of the final posterior."""
+    kl: Tensor
+    """Nats a frame (N,), summed over slots: the last KL that the model's loss has."""
+    attention: list[Tensor | None] = field(default_factory=list)
+    """(N, K, h, w) of the levels that attend, else None."""
+    logits: list[Tensor] = field(default_factory=list)
+    """Mask logits (N, K, H, W) before the soft-max over slots, where the model has them."""
+    levels: list[str] = field(default_factory=list)
+    """The levels in words, such as "layer 1" and "refinement 2"."""
+
+
+@runtime_checkable
+class HasSlots(Protocol):
+    """Describes a frame by K slots that have no order; each decodes by itself to colours and a mask."""
+
+    def slots(self, frames: Tensor, refinements: int | None = None) -> SlotsFound:
+        """Return the slots of frames (N, C, H, W), deterministically; `refinements` None is as many as the preset tests with.
+
+        Works whether gradients are enabled or not.
+        """
+
+    def decode_slots(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the colours (N, K, 3, H, W) in [0, 1] and the masks (N, K, H, W) of slots (N, K, D)."""
 
 
 def to_float(frames: Tensor) -> Tensor:
