@@ -26,7 +26,7 @@ class Decoder(nn.Module):
 
     def forward(self, z_MD: Tensor) -> tuple[Tensor, Tensor]:
         """Return colours (M, 3, H, W) in [0, 1] and mask logits (M, H, W)."""
-        *hidden, last = self.layers[1:]
+        *hidden, last = list(self.layers)[1:]
         x_MCHW = self.first(z_MD)
         for layer in hidden:
             x_MCHW = layer(x_MCHW)
@@ -46,7 +46,7 @@ class Decoder(nn.Module):
 
 
 def _of_constant(layer: nn.Conv2d, z_MD: Tensor, size: torch.Size) -> Tensor:
-    """Return what a convolution without its bias makes of a picture that is z at every place: (M, H, W, C), or (M, 1, 1, C) without padding."""
+    """Return what a convolution without its bias makes of a picture that is z everywhere: (M, H, W, C), or without padding (M, 1, 1, C)."""
     kernel_CDkk, padding = layer.weight, int(layer.padding[0])
     if not padding:
         return F.linear(z_MD, kernel_CDkk.sum((2, 3)))[:, None, None]

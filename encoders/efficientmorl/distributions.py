@@ -44,7 +44,9 @@ class Noise(Protocol):
         """Return standard normal noise of the shape and type of `like`."""
 
 
-drawn: Noise = torch.randn_like
+def drawn(like: Tensor) -> Tensor:
+    """Return fresh noise."""
+    return torch.randn_like(like)
 
 
 def given(noises: Iterable[Tensor]) -> Noise:

@@ -21,7 +21,7 @@ class SlotHyperparameters:
     encoder_strides: tuple[int, ...] = (1, 1, 1, 1)
     """One 5x5 convolution each."""
     decoder: Literal["iodine", "small", "big"] = "iodine"
-    """`iodine`: 3x3 convolutions at full size; `small`: 5x5 ones; `big`: from a sixteenth of the size by transposed ones, the least memory."""
+    """`iodine`: 3x3 convolutions at full size; `small`: 5x5 ones; `big`: transposed ones from a sixteenth of the size, the least memory."""
     decoder_channels: int | None = None
     """None: the paper's, 64, and 32 for `small`."""
     sigma: float = 0.1
@@ -42,7 +42,7 @@ class SlotHyperparameters:
             raise ValueError("decoder_channels must be 1 or more, or null for the paper's")
         if self.decoder == "big" and (height % 16 or width % 16):
             raise ValueError(
-                f"the decoder 'big' draws sizes that 16 divides, and frame_shape is {height}x{width}; take 'iodine' or 'small', or other frames"
+                f"the decoder 'big' draws sizes that 16 divides, frame_shape is {height}x{width}: take 'iodine' or 'small', or other frames"
             )
 
 
@@ -63,7 +63,7 @@ class EfficientMORLHyperparameters(SlotHyperparameters):
     dual_gru_deviation: float = 1.0
     """Of the start values of its weights and biases. The published 1 saturates its gates where D is 64."""
     prior: Literal["reversed++", "reversed", "bottom_up"] = "reversed++"
-    """`reversed++`: top-down, and refined posteriors keep near p(z1 | z2); `reversed`: they keep near N(0, 1); `bottom_up`: p(z_l | z_(l-1))."""
+    """`reversed`: top-down, refined posteriors are compared with N(0, 1), `reversed++`: with p(z1 | z2); `bottom_up`: p(z_l | z_(l-1))."""
     likelihood: Literal["gaussian", "mixture"] = "gaussian"
     """Of a pixel: a Gaussian around the slots' mixed colours, or a mixture of a Gaussian each."""
     beta: float = 1.0

@@ -13,6 +13,7 @@ The order of a training step: what is decoded at step i matters to loss i only, 
 Shapes: B batch, T frames of a clip, N = B*T, K slots, D numbers of a slot, H height, W width, L layers, I steps of refinement.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,8 +28,7 @@ from encoders.efficientmorl.known_gradient import gone_back, locally_differentia
 from encoders.efficientmorl.likelihoods import LIKELIHOODS, LOG_2_PI_HALF, Drawn
 from encoders.efficientmorl.networks import DualGRU, JointGRU, Refinement, Residual, start_small
 from encoders.efficientmorl.priors import PriorNet, layer_priors
-from encoders.efficientmorl.published import weights_of_published
-from encoders.efficientmorl.slots import SlotEncoder, training_bytes
+from encoders.efficientmorl.slots import SlotEncoder
 from encoders.encoder import Batch, SlotsFound
 
 
@@ -103,7 +103,7 @@ class EfficientMORL(SlotEncoder):
         terms["bits_per_dim"] = (terms["negative_elbo"] / math.prod(h.frame_shape) + math.log(255)) / math.log(2)
         terms |= {"nll": nlls[-1], "kl": kls[-1], "mse": (steps[-1].drawn.picture - x_N3HW).square().mean(), "beta": torch.tensor(h.beta)}
         terms |= {f"nll_{index}": nll for index, nll in enumerate(nlls)} | {f"kl_{index}": kl for index, kl in enumerate(kls)}
-        terms |= {f"delta_norm_{index}": _moved(*pair) for index, pair in enumerate(zip(steps[:-1], steps[1:], strict=True), 1)}
+        terms |= {f"delta_norm_{index}": _moved(*pair) for index, pair in enumerate(itertools.pairwise(steps), 1)}
         if h.geco:
             terms |= {"geco_multiplier": self.geco.multiplier(), "geco_distance": self.geco.distance.clone()}
         if self.training:
@@ -187,14 +187,8 @@ class EfficientMORL(SlotEncoder):
             means_NKD = found.posteriors[-1].mean
         return means_NKD, self.on_map(found.shares_NKP[-1]) if found.shares_NKP else None
 
-    def training_bytes(self, clips: int) -> int:
-        return training_bytes(self, clips)
-
-    def published_weights(self, content: object) -> dict[str, Tensor]:
-        return weights_of_published(content, self.state_dict())
-
     def score(self, x_N3HW: Tensor, z_NKD: Tensor, caller: "_Caller", needs_gradient: bool) -> tuple[Tensor, tuple[Tensor, Drawn]]:
-        """Decode z; return the negative log-likelihood as a scalar, whose gradient is known already, that of every frame, and what was drawn."""
+        """Decode z; return the negative log-likelihood, a scalar whose gradient is known, that of every frame, and what was drawn."""
 
         def part(z_NKD: Tensor) -> tuple[Tensor, tuple[Tensor, Drawn]]:
             with caller.autocast():

@@ -12,8 +12,7 @@ from encoders.efficientmorl.distributions import Noise, drawn
 from encoders.efficientmorl.hyperparameters import SlotAttentionHyperparameters
 from encoders.efficientmorl.likelihoods import LOG_2_PI_HALF, gaussian
 from encoders.efficientmorl.networks import Residual, start_small
-from encoders.efficientmorl.published import weights_of_published
-from encoders.efficientmorl.slots import SlotEncoder, training_bytes
+from encoders.efficientmorl.slots import SlotEncoder
 from encoders.encoder import Batch, SlotsFound
 
 HIDDEN = 128
@@ -65,12 +64,6 @@ class SlotAttention(SlotEncoder):
     def final_slots(self, x_N3HW: Tensor, z_NKD: Tensor) -> tuple[Tensor, Tensor | None]:
         means_NKD, share_NKP = self._rounds(x_N3HW, z_NKD)[-1]
         return means_NKD, self.on_map(share_NKP)
-
-    def training_bytes(self, clips: int) -> int:
-        return training_bytes(self, clips)
-
-    def published_weights(self, content: object) -> dict[str, Tensor]:
-        return weights_of_published(content, self.state_dict())
 
     def _rounds(self, x_N3HW: Tensor, z_NKD: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return the slots and their shares of the tokens after every round."""
