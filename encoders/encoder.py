@@ -47,6 +47,8 @@ class Encoder(nn.Module):
     """A unit of `kl_per_unit` is active where its mean KL is above this: it says something about the frame."""
     unit_name: str = "units"
     """What the units of `kl_per_unit` are called in words, such as the channels of maps."""
+    set_readings: frozenset[str] = frozenset()
+    """Readings whose rows have no order, such as slots: a policy should not depend on it."""
     collapse_remedy: str = "lower model.beta, or train longer"
     """What a user can do about latents that say too little."""
     undecayed: frozenset[str] = frozenset()

@@ -30,6 +30,7 @@ class SlotEncoder(Encoder):
     """
 
     hyperparameters: SlotHyperparameters
+    set_readings = frozenset({"slots"})
     noise: Tensor
 
     def __init__(self, hyperparameters: SlotHyperparameters) -> None:
