@@ -24,10 +24,12 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.register_buffer("ramp", position_ramp(*grid), persistent=False)
 
-    def forward(self, z_MD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return colours (M, 3, H, W) in [0, 1] and mask logits (M, H, W)."""
-        *hidden, last = list(self.layers)[1:]
-        x_MCHW = self.first(z_MD)
+    def forward(self, z_MD: Tensor, ramp: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return colours (M, 3, H, W) in [0, 1] and mask logits (M, H, W); `ramp` is what `first_of_ramp` gives, for who decodes often."""
+        _, activation, *hidden, last = list(self.layers)
+        x_MHWC = self.first(z_MD, self.first_of_ramp() if ramp is None else ramp)
+        # before the axes are moved: activations in place would copy a view's whole tensor on the way back
+        x_MCHW = activation(x_MHWC).permute(0, 3, 1, 2)
         for layer in hidden:
             x_MCHW = layer(x_MCHW)
         with torch.autocast(z_MD.device.type, enabled=False):
@@ -35,14 +37,19 @@ class Decoder(nn.Module):
             drawn_M4HW = last(x_MCHW.to(z_MD.dtype))
         return drawn_M4HW[:, :3].sigmoid(), drawn_M4HW[:, 3]
 
-    def first(self, z_MD: Tensor) -> Tensor:
-        """Return the first layer of z + ramp."""
+    def first_of_ramp(self) -> Tensor:
+        """Return the ramp's part of the first layer (H, W, C), or for transposed convolutions the ramp (H, W, D)."""
+        ramp_HWD = self.position(self.ramp)
+        if not isinstance(self.layers[0], nn.Conv2d):
+            return ramp_HWD
+        return self.layers[0](ramp_HWD.permute(2, 0, 1).unsqueeze(0)).squeeze(0).permute(1, 2, 0)
+
+    def first(self, z_MD: Tensor, ramp: Tensor) -> Tensor:
+        """Return the first layer of z + ramp (M, H, W, C)."""
         layer = self.layers[0]
-        ramp_1DHW = self.position(self.ramp).permute(2, 0, 1).unsqueeze(0)
         if not isinstance(layer, nn.Conv2d):
-            return layer(z_MD[:, :, None, None] + ramp_1DHW)
-        of_ramp_HWC = layer(ramp_1DHW).squeeze(0).permute(1, 2, 0)
-        return (_of_constant(layer, z_MD, of_ramp_HWC.shape[:2]).to(of_ramp_HWC.dtype) + of_ramp_HWC).permute(0, 3, 1, 2)
+            return layer((z_MD[:, None, None] + ramp).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return _of_constant(layer, z_MD, ramp.shape[:2]).to(ramp.dtype) + ramp
 
 
 def _of_constant(layer: nn.Conv2d, z_MD: Tensor, size: torch.Size) -> Tensor:

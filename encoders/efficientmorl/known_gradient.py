@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 
-def gone_back(part: Callable[[Tensor], tuple[Tensor, Any]], z: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, Any]:
-    """Return what `part(z)` does, a scalar and anything beside it, with the scalar's gradients computed and its graph freed.
+def gone_back(part: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[Tensor, Any]:
+    """Return what `part(*inputs)` does, a scalar and anything beside it, with the scalar's gradients computed and its graph freed.
 
-    They are by `z` and those of `parameters` that learn, and whoever goes back through the scalar gets them.
+    They are by `inputs` and those of `parameters` that learn, and whoever goes back through the scalar gets them.
     """
-    leaf = z.detach().requires_grad_()
+    leaves = [one.detach().requires_grad_() for one in inputs]
     learning = [parameter for parameter in parameters if parameter.requires_grad]
-    value, beside = part(leaf)
+    value, beside = part(*leaves)
     # as a training loop goes back: outside of autocast
-    with torch.autocast(z.device.type, enabled=False):
-        gradients = torch.autograd.grad(value, [leaf, *learning])
-    return _Known.apply(value.detach(), gradients, z, *learning), beside
+    with torch.autocast(value.device.type, enabled=False):
+        gradients = torch.autograd.grad(value, [*leaves, *learning], allow_unused=True)
+    known = [(one, gradient) for one, gradient in zip([*inputs, *learning], gradients, strict=True) if gradient is not None]
+    return _Known.apply(value.detach(), [gradient for _, gradient in known], *(one for one, _ in known)), beside
 
 
 class _Known(torch.autograd.Function):

@@ -187,19 +187,21 @@ class EfficientMORL(SlotEncoder):
             means_NKD = found.posteriors[-1].mean
         return means_NKD, self.on_map(found.shares_NKP[-1]) if found.shares_NKP else None
 
-    def score(self, x_N3HW: Tensor, z_NKD: Tensor, caller: "_Caller", needs_gradient: bool) -> tuple[Tensor, tuple[Tensor, Drawn]]:
+    def score(
+        self, x_N3HW: Tensor, z_NKD: Tensor, ramp: Tensor, caller: "_Caller", needs_gradient: bool
+    ) -> tuple[Tensor, tuple[Tensor, Drawn]]:
         """Decode z; return the negative log-likelihood, a scalar whose gradient is known, that of every frame, and what was drawn."""
 
-        def part(z_NKD: Tensor) -> tuple[Tensor, tuple[Tensor, Drawn]]:
+        def part(z_NKD: Tensor, ramp: Tensor) -> tuple[Tensor, tuple[Tensor, Drawn]]:
             with caller.autocast():
-                drawn = self.draw(z_NKD)
+                drawn = self.draw(z_NKD, ramp)
             nll_N = LIKELIHOODS[self.hyperparameters.likelihood](x_N3HW, drawn, self.hyperparameters.sigma)
             return caller.reduce(nll_N), (nll_N.detach(), Drawn(*(part.detach() for part in drawn)))
 
         if needs_gradient:
-            return gone_back(part, z_NKD, list(self.decoder.parameters()) if caller.learning else [])
+            return gone_back(part, [z_NKD, ramp], list(self.decoder.parameters()) if caller.learning else [])
         with torch.no_grad():
-            return part(z_NKD)
+            return part(z_NKD, ramp)
 
     def _bottom_up(self, tokens_NPE: Tensor, noise: Noise, z_NKD: Tensor | None) -> Trace:
         h, slots = self.hyperparameters, self.start_slots(len(tokens_NPE))
@@ -230,9 +232,11 @@ class EfficientMORL(SlotEncoder):
         else:
             kl_NKD = torch.zeros_like(z_NKD)
         kept_near = found.priors[0] if h.prior == "reversed++" and found.priors else None
+        with torch.set_grad_enabled(caller.learning), caller.autocast():
+            ramp = self.decoder.first_of_ramp()
         for index in range(refinements + 1):
             is_last = index == refinements
-            nll, (nll_N, drawn) = self.score(x_N3HW, z_NKD, caller, caller.learning or not is_last)
+            nll, (nll_N, drawn) = self.score(x_N3HW, z_NKD, ramp, caller, caller.learning or not is_last)
             found.steps.append(Step(slots, kl_NKD, self._objective(nll, kl_NKD, caller), nll_N, drawn))
             if is_last:
                 return

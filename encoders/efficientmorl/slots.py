@@ -72,10 +72,10 @@ class SlotEncoder(Encoder):
         drawn = self.draw(z)
         return drawn.colours, drawn.masks
 
-    def draw(self, z_NKD: Tensor) -> Drawn:
-        """Decode every slot by itself, all of them at once."""
+    def draw(self, z_NKD: Tensor, ramp: Tensor | None = None) -> Drawn:
+        """Decode every slot by itself, all of them at once; `ramp` is the decoder's, for who draws often."""
         count, slots = z_NKD.shape[:2]
-        colours, logits = self.decoder(z_NKD.flatten(0, 1))
+        colours, logits = self.decoder(z_NKD.flatten(0, 1), ramp)
         return Drawn(colours.unflatten(0, (count, slots)), logits.unflatten(0, (count, slots)))
 
     def first_slots(self, count: int, noise: Noise | None = None) -> Tensor:
