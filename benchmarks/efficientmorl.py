@@ -4,7 +4,8 @@ python benchmarks/efficientmorl.py [--presets tetrominoes dsprites tiny] [--batc
 python benchmarks/efficientmorl.py --presets tetrominoes --device cuda --batch 32
 
 The straightforward order keeps every step's decoder until the end, goes back through three of them twice, convolves each slot laid out
-with its ramp, and has its pictures in rows of channels, as torch has by default. Losses and gradients are compared before anything is timed.
+with its ramp, and keeps pictures channel by channel, as torch does by default. Losses and gradients are compared before anything is
+timed.
 """
 
 import argparse
@@ -47,7 +48,7 @@ class StraightforwardEfficientMORL(EfficientMORL):
         with caller.autocast():
             drawn = self.draw(z_NKD)
         nll_N = LIKELIHOODS[self.hyperparameters.likelihood](x_N3HW, drawn, self.hyperparameters.sigma)
-        return caller.reduce(nll_N), (nll_N.detach(), Drawn(*(part.detach() for part in drawn)))
+        return caller.share * nll_N.sum(), (nll_N.detach(), Drawn(*(part.detach() for part in drawn)))
 
 
 class StraightforwardDecoder(Decoder):

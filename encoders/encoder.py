@@ -286,8 +286,8 @@ class HasSlots(Protocol):
 class EstimatesMemory(Protocol):
     """Can take more memory than a machine has, and knows about how much."""
 
-    def training_bytes(self, clips: int) -> int:
-        """Return about how many bytes a training step of so many clips takes beside the weights."""
+    def training_bytes(self, clips: int, device: str) -> int:
+        """Return about how many bytes a training step of so many clips takes on "cpu" or "cuda", beside the weights."""
 
 
 @runtime_checkable

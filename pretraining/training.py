@@ -109,7 +109,7 @@ def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, plac
 def _check_memory(model: Encoder, clips: int, device: torch.device) -> None:
     """Raise `UserError` where a model that knows what a training step takes says that it is more than there is."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    needed = model.training_bytes(clips) if isinstance(model, EstimatesMemory) else 0
+    needed = model.training_bytes(clips, device.type) if isinstance(model, EstimatesMemory) else 0
     if free is not None and needed > free:
         raise UserError(
             f"a training step of {clips} clips takes about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free "

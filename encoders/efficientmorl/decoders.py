@@ -18,8 +18,9 @@ OUTPUTS = 4
 class Decoder(nn.Module):
     """A stack of convolutions over a slot laid out on a grid."""
 
-    def __init__(self, slot_size: int, grid: tuple[int, int], layers: list[nn.Module]) -> None:
+    def __init__(self, slot_size: int, channels: int, grid: tuple[int, int], layers: list[nn.Module]) -> None:
         super().__init__()
+        self.channels = channels
         self.position = nn.Linear(4, slot_size)
         self.layers = nn.Sequential(*layers)
         self.register_buffer("ramp", position_ramp(*grid), persistent=False)
@@ -71,10 +72,13 @@ def make_decoder(kind: str, slot_size: int, channels: int | None, size: tuple[in
     """Return a decoder of frames of `size` (H, W)."""
     height, width = size
     if kind == "iodine":
-        return Decoder(slot_size, (height + 10, width + 10), _iodine(slot_size, channels or 64))
+        channels = channels or 64
+        return Decoder(slot_size, channels, (height + 10, width + 10), _iodine(slot_size, channels))
     if kind == "small":
-        return Decoder(slot_size, (height + 6, width + 6), _small(slot_size, channels or 32))
-    return Decoder(slot_size, (height // 16, width // 16), _big(slot_size, channels or 64))
+        channels = channels or 32
+        return Decoder(slot_size, channels, (height + 6, width + 6), _small(slot_size, channels))
+    channels = channels or 64
+    return Decoder(slot_size, channels, (height // 16, width // 16), _big(slot_size, channels))
 
 
 def _iodine(slot_size: int, channels: int) -> list[nn.Module]:

@@ -8,19 +8,30 @@ import torch
 from torch import Tensor
 
 
-def gone_back(part: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> tuple[Tensor, Any]:
-    """Return what `part(*inputs)` does, a scalar and anything beside it, with the scalar's gradients computed and its graph freed.
+def gone_back(
+    parts: Sequence[Callable[[Tensor, Tensor], Tensor]], rows: Sequence[Tensor], shared: Tensor, parameters: Sequence[Tensor]
+) -> Tensor:
+    """Return the sum of what every part gives for its own rows and `shared`, a scalar each, with its gradients computed and no graph kept.
 
-    They are by `inputs` and those of `parameters` that learn, and whoever goes back through the scalar gets them.
+    A part's graph is freed before the next part begins. The gradients are by the rows, by `shared` and by those of `parameters` that
+    learn, and whoever goes back through the sum gets them.
     """
-    leaves = [one.detach().requires_grad_() for one in inputs]
-    learning = [parameter for parameter in parameters if parameter.requires_grad]
-    value, beside = part(*leaves)
-    # as a training loop goes back: outside of autocast
-    with torch.autocast(value.device.type, enabled=False):
-        gradients = torch.autograd.grad(value, [*leaves, *learning], allow_unused=True)
-    known = [(one, gradient) for one, gradient in zip([*inputs, *learning], gradients, strict=True) if gradient is not None]
-    return _Known.apply(value.detach(), [gradient for _, gradient in known], *(one for one, _ in known)), beside
+    leaf = shared.detach().requires_grad_(shared.requires_grad)
+    among = [(shared, leaf), *((parameter, parameter) for parameter in parameters)]
+    learning = [(outer, inner) for outer, inner in among if outer.requires_grad]
+    values, by_rows, by_learning = [], [], list[tuple[Tensor | None, ...]]()
+    for part, some in zip(parts, rows, strict=True):
+        own = some.detach().requires_grad_()
+        value = part(own, leaf)
+        # as a training loop goes back: outside of autocast
+        with torch.autocast(value.device.type, enabled=False):
+            gradient, *others = torch.autograd.grad(value, [own, *(inner for _, inner in learning)], allow_unused=True)
+        values.append(value.detach())
+        by_rows.append(gradient)
+        by_learning.append(tuple(others))
+    # what a part makes no use of, the others make none of either
+    used = [(outer, sum(found)) for (outer, _), found in zip(learning, zip(*by_learning, strict=True), strict=True) if found[0] is not None]
+    return _Known.apply(torch.stack(values).sum(), [*by_rows, *(total for _, total in used)], *rows, *(outer for outer, _ in used))
 
 
 class _Known(torch.autograd.Function):

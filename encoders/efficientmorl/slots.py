@@ -103,11 +103,15 @@ class SlotEncoder(Encoder):
         """Return the slots' means (N, K, D) and the last attention (N, K, h, w), given where they start."""
         raise NotImplementedError
 
-    def training_bytes(self, clips: int) -> int:
+    def frames_at_once(self, device: str, count: int) -> int:
+        """Return how many of so many frames are decoded together."""
+        return count
+
+    def training_bytes(self, clips: int, device: str) -> int:
         height, width, channels = self.frame_shape
         seen = _numbers_made(self.image_encoder, self.noise.new_zeros(1, channels, height, width))
         drawn = self.hyperparameters.slots * _numbers_made(self.decoder, self.noise[:1])
-        return clips * _BYTES * (seen + drawn)
+        return _BYTES * (clips * seen + min(clips, self.frames_at_once(device, clips)) * drawn)
 
     def published_weights(self, content: object) -> dict[str, Tensor]:
         return weights_of_published(content, self.state_dict())

@@ -308,7 +308,7 @@ def test_the_learning_rate_rises_falls_and_stays_whatever_the_number_of_steps() 
     assert learning_rate(TrainingConfig(learning_rate=0.5), 10_000) == 0.5
     halving = TrainingConfig(learning_rate=1.0, warmup_steps=10, half_life_steps=20)
     assert [learning_rate(halving, step) for step in (4, 10, 30, 70)] == pytest.approx([0.5, 1.0, 0.5, 0.125])
-    with pytest.raises(UserError, match="training.decay_steps null beside it"):
+    with pytest.raises(UserError, match=r"training\.decay_steps null beside it"):
         TrainingConfig(decay_steps=30, half_life_steps=20)
 
 

@@ -58,6 +58,23 @@ def test_loss_and_gradients_are_those_of_the_straightforward_order(benchmark: Si
     assert gradients.abs().max() > 0
 
 
+def test_frames_that_are_decoded_one_after_the_other_have_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = EfficientMORL(EfficientMORLHyperparameters(**SMALL, decoder="small")).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    frames, found = torch.rand(5, 1, 3, 16, 16).double(), []
+    for at_once in (5, 2, 1):
+        monkeypatch.setattr("encoders.efficientmorl.model._CACHED", at_once * 3 * 6 * 16 * 16)
+        assert model.frames_at_once("cpu", 5) == at_once
+        torch.manual_seed(1)
+        model.zero_grad()
+        model.loss(Batch(frames), 0)["loss"].backward()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
 def test_an_upstream_factor_reaches_the_decoder_too() -> None:
     """A head that is weighted beside the loss, or a mean over several processes, scales gradients that are known already."""
     model = make_encoder("efficientmorl_debug", frame_shape=[16, 16, 3])
