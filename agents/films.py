@@ -13,9 +13,9 @@ from agents.learning.algorithms import build_algorithm
 from agents.play_config import PlayConfig
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
-from agents.run.environment import bare_environments, evaluation_environments
+from agents.run.environment import Seen, bare_environments, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run
-from agents.run.episodes import Episodes, evaluation_seed
+from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
 from encoders.encoder import Generates
@@ -85,7 +85,8 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
     frozen = _agents_encoder(folder, about, config.encoder, device)
-    venv = evaluation_environments(environment, 1, frozen)
+    seen: Seen = "state" if about["settings"]["control"] == "oracle" else frozen
+    venv = evaluation_environments(environment, 1, seen)
     tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
     algorithm = settings.for_playing().make(venv, config.seed, device)
     load_policy(folder, algorithm)
@@ -133,7 +134,6 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
 
 def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
     world = bare_environments(venv)[0]
-    assert isinstance(world, Episodes)
     world.seed_of = lambda episode: evaluation_seed(config.world + episode)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:

@@ -9,9 +9,9 @@ from agents.cluster.workers import run_jobs
 from agents.run.config import AgentRun
 from agents.run.devices import available_device
 from agents.run.environment import check_environment
-from agents.run.identity import finished_result
+from agents.run.identity import finished_result, refuse_encoders_folder
 from agents.run.needs import local_cpus, run_needs
-from agents.run.representation import reading_line
+from agents.run.representation import reading_line, seen_artifact
 from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.progress import console, progress_bar, say
@@ -27,9 +27,13 @@ def run_agent(config: AgentRun) -> int:
     # what cannot work is said before Ray starts and before the run's folder is made
     if config.ray.address is None:
         available_device(config.device)
-    check_environment(config.environment, config.algorithm)
+    check_environment(config.environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
         say(reading_line(config.encoder, config.latents))
+    if config.control == "supervised":
+        # here, where its progress is seen; the worker finds it made
+        refuse_encoders_folder(config.run)
+        seen_artifact(config)
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
     with ray_cluster(config.ray, local_cpus(config, 1)), progress_bar(f"training {config.run.name}", config.steps) as advance:

@@ -8,15 +8,17 @@ from gymnasium import spaces
 
 from agents.learning.algorithms import refuse_misfit
 from agents.run.environment import agent_environment, refuse_other_resize
-from agents.run.representation import opened_store
-from comparison.grid import Part
+from comparison.grid import MADE_ONCE, Part
 from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
+from pretraining.controls import opened_store
+from pretraining.supervised import supervised_options
 from wrappers import FrozenEncoder
 from wrappers.action_vectors import check_actions
 from wrappers.flat_observation import PICTURE
 from wrappers.latents import check_rate
+from wrappers.state_observation import state_space
 
 
 def refuse_misfits(parts: Sequence[Part]) -> None:
@@ -39,6 +41,8 @@ def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> No
     try:
         tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
         refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
+        if "oracle" in part.config.controls:
+            state_space(env, part.config.environment.name)
         for folder in part.config.encoders:
             _refuse_misfit(folder, encoders[folder], part, env)
     finally:
@@ -65,7 +69,9 @@ def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasi
 def _refuse_missing_store(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
     """Raise `UserError` where a control is yet to be made, and its frames are gone or mean something else than the encoder's."""
     missing = {cell.row.control for cell in part.missing()}
-    made = (part.pca_folder / INFO_FILE).is_file() if "pca" in missing else True
-    if "untrained" in missing or not made:
+    to_make = {control for control in MADE_ONCE if control in missing and not (part.made_folder(control) / INFO_FILE).is_file()}
+    if "untrained" in missing or to_make:
         mirrored = encoders[part.config.encoders[0]]
         opened_store(mirrored.info, mirrored.model, part.config.store)
+    if "supervised" in to_make:
+        supervised_options(part.config.encoders[0], part.made_folder("supervised"), 0, part.config.store)

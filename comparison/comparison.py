@@ -9,13 +9,15 @@ from agents.cluster.workers import run_jobs
 from agents.run.devices import available_device
 from agents.run.identity import refuse_encoders_folder
 from agents.run.needs import local_cpus, run_needs
-from agents.run.representation import control_artifact
 from agents.run.training import train_agent
 from comparison.checks import refuse_misfits
 from comparison.config import PartConfig
-from comparison.grid import Cell, Part, not_asked, refuse_other_layout, remember_layout
+from comparison.grid import MADE_ONCE, Cell, Part, not_asked, refuse_other_layout, remember_layout
 from comparison.players import PlayerRun, play_player
+from encoders.artifact import INFO_FILE
 from foundation.files import exclusive_lock
+from pretraining.controls import control_artifact
+from pretraining.supervised import supervised_artifact, supervised_options
 
 _PLURALS = {"row that learns": "rows that learn"}
 
@@ -72,7 +74,7 @@ class Comparison:
             missing = self.missing()
             if not missing:
                 return None
-            self._make_components()
+            self._make_controls()
             return self._run_cells(missing, ended, watch)
 
     def _refuse_folder(self) -> None:
@@ -98,11 +100,17 @@ class Comparison:
             jobs, needs = [_job(cell) for cell in missing], run_needs(config)
             return run_jobs(jobs, config.workers, record, watch, needs, config.ray.retries, shared=config.run)
 
-    def _make_components(self) -> None:
-        """Make the components that the rows `pca` see, once for all tasks."""
-        part = next((part for part in self.parts if "pca" in part.config.controls), None)
-        if part is not None:
-            control_artifact("pca", part.config.encoders[0], part.pca_folder, 0, part.config.store)
+    def _make_controls(self) -> None:
+        """Make what the rows `pca` and `supervised` see, once for all tasks."""
+        for control in MADE_ONCE:
+            part = next((part for part in self.parts if control in part.config.controls), None)
+            if part is None or (part.made_folder(control) / INFO_FILE).is_file():
+                continue
+            config, folder = part.config, part.made_folder(control)
+            if control == "supervised":
+                supervised_artifact(supervised_options(config.encoders[0], folder, 0, config.store, None, config.device, config.threads))
+            else:
+                control_artifact(control, config.encoders[0], folder, 0, config.store)
 
 
 def _job(cell: Cell) -> Job:

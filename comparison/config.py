@@ -8,7 +8,7 @@ import tyro
 
 from agents.learning.learner import Learner
 from agents.limits import at_least
-from agents.run.config import Control, TrainingConfig
+from agents.run.config import SEEING_NO_ENCODER, Control, TrainingConfig
 from agents.run.options import own_agent, read_command, take_words
 from foundation.errors import UserError
 from foundation.presets import read_preset
@@ -26,7 +26,7 @@ class ComparisonConfig(TrainingConfig):
     encoders: tuple[Path, ...] = ()
     """Encoder folders, one row each."""
     controls: tuple[Control, ...] = ()
-    """Rows beside the encoders; untrained and pca mirror the first encoder."""
+    """Rows beside the encoders; untrained, pca and supervised mirror the first encoder."""
     seeds: int = 5
     """Agents per row, with seeds 0, 1, ..."""
     workers: int | None = None
@@ -37,7 +37,7 @@ class ComparisonConfig(TrainingConfig):
         at_least(1, seeds=self.seeds, **({} if self.workers is None else {"workers": self.workers}))
         if not self.encoders and not self.controls:
             raise UserError("nothing to compare: add --encoders FOLDER ... or --controls pixels")
-        mirrors = [control for control in self.controls if control != "pixels"]
+        mirrors = [control for control in self.controls if control not in SEEING_NO_ENCODER]
         if mirrors and not self.encoders:
             raise UserError(f"control '{mirrors[0]}' mirrors an encoder: add --encoders FOLDER")
 

@@ -33,9 +33,8 @@ class Demo:
     """Preset of configs/env/ that the agents play."""
     frames: int
     """Frames to record."""
-    encoder: str
-    """Preset of configs/encoder/."""
-    encoder_steps: int
+    encoders: dict[str, int]
+    """Presets of configs/encoder/, each with its optimizer steps; the controls mirror the first, and it alone sees `recordings`."""
     agent: str
     """Preset of configs/agent/."""
     agent_steps: int
@@ -45,23 +44,45 @@ class Demo:
     """Agent steps between two points of a learning curve."""
     final_episodes: int = 16
     """Evaluation episodes of each finished agent."""
+    record: list[str] = field(default_factory=list)
+    """What is recorded beside the frames: state, segmentation; the control supervised needs the first, and probes read both."""
+    judges: list[str] = field(default_factory=list)
+    """Judges of the encoders; all that apply where none is named."""
+    encoder: str | None = None
+    """Pretrain this preset alone, in place of `encoders`."""
+    encoder_steps: int | None = None
+    """Optimizer steps of every encoder, in place of those that `encoders` says, or the preset's own where `encoders` lacks it."""
     recordings: Path | None = None
     """A folder of MineRL recordings to pretrain on instead."""
 
+    def pretrained(self) -> dict[str, int | None]:
+        """Return the encoders' presets, each with its steps; None where its preset says how many."""
+        presets = list(self.encoders) if self.encoder is None else [self.encoder]
+        # recordings of somebody else may hold pictures and nothing else, from which the first learns
+        presets = presets[:1] if self.recordings else presets
+        return {preset: self.encoder_steps or self.encoders.get(preset) for preset in presets}
+
     def commands(self) -> dict[str, list[str]]:
         """Return the stages by name, each the arguments of one of the product's commands."""
-        store, encoder = str(self.run / "frames"), str(self.run / "encoder")
-        source = ["--source", str(self.recordings)] if self.recordings else ["--source", self.environment, "--frames", str(self.frames)]
-        training = [self.encoder, "--store", store, "--run", encoder, "--steps", str(self.encoder_steps)]
-        comparison = [self.task, "--agent", self.agent, "--encoders", encoder, "--controls", *self.controls, "--seeds", str(self.seeds)]
-        comparison += ["--steps", str(self.agent_steps), "--evaluation.every", str(self.evaluation_every)]
+        store = str(self.run / "frames")
+        folders = {preset: str(self.run / "encoders" / Path(preset).stem) for preset in self.pretrained()}
+        stages = {"Collect frames": ["make_frames.py", "build", *self._source(), "--store", store]}
+        for preset, steps in self.pretrained().items():
+            asked = [] if steps is None else ["--steps", str(steps)]
+            stages[f"Pretrain {preset}"] = ["train_encoder.py", preset, "--store", store, "--run", folders[preset], *asked]
+        judges = ["--judges", *self.judges] if self.judges else []
+        for preset in folders:
+            stages[f"Evaluate {preset}"] = ["evaluate_encoder.py", folders[preset], "--store", store, *judges]
+        comparison = [self.task, "--agent", self.agent, "--encoders", *folders.values(), "--controls", *self.controls]
+        comparison += ["--seeds", str(self.seeds), "--steps", str(self.agent_steps), "--evaluation.every", str(self.evaluation_every)]
         comparison += ["--evaluation.final-episodes", str(self.final_episodes), "--run", str(self.run / "comparison")]
-        return {
-            "Collect frames": ["make_frames.py", "build", *source, "--store", store],
-            "Pretrain an encoder": ["train_encoder.py", *training],
-            "Evaluate the encoder": ["evaluate_encoder.py", encoder, "--store", store],
-            "Train agents and compare": ["compare_encoders.py", *comparison],
-        }
+        return {**stages, "Train agents and compare": ["compare_encoders.py", *comparison]}
+
+    def _source(self) -> list[str]:
+        if self.recordings:
+            return ["--source", str(self.recordings)]
+        record = ["--record", *self.record] if self.record else []
+        return ["--source", self.environment, "--frames", str(self.frames), *record]
 
 
 def demonstrate(argv: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,9 @@ from foundation.files import write_atomically
 from foundation.presets import build, to_dict
 from wrappers import FrozenEncoder
 
+_SCORES_IN_WORDS = {"_auc": "AUC", "_r2": "R²", "_accuracy": "accuracy"}
+_SCORES = tuple(_SCORES_IN_WORDS)
+EVALUATION_FILE = "evaluation.json"
 _WARM_UP, _REPEATS = 3, 15
 
 
@@ -41,6 +44,16 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How well something can be read from an encoder's latents, by probes of two kinds."""
+
+    metric: str
+    linear: float | None = None
+    mlp: float | None = None
+    """With one hidden layer."""
+
+
+@dataclass(frozen=True)
 class EncoderFacts:
     """An encoder as a row of a report describes it."""
 
@@ -56,8 +69,14 @@ class EncoderFacts:
     validation: dict[str, float] | None = None
     """Metrics on held-out recordings, from `encoder.json`."""
     collapsed: bool | None = None
-    """None where nothing was validated."""
+    """None where nothing was validated, or the model has no KL that could tell."""
     speed: Speed | None = None
+    learned_from: str | None = None
+    """In words, where the encoder says so: "frames, rewards of VoxelTreechop-v0"."""
+    generates: bool = True
+    """Whether its latents become frames again."""
+    probes: dict[str, Probe] = field(default_factory=dict)
+    """By what they read, from `evaluation.json`; {} where that has none."""
 
 
 class SpeedCache:
@@ -93,11 +112,36 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache) -> Enc
     try:
         info = read_info(folder)
         speed = speeds.speed(folder, info, reading, device, batch, result["threads"]) if available(device) else None
-        collapsed = has_collapsed(folder, info, reading) if info.validation else None
+        model = load_encoder(folder).model
     except UserError:
         return named
-    sha256, validation = info.weights_sha256, info.validation or None
-    return replace(named, weights_sha256=sha256, trained_steps=info.steps, validation=validation, collapsed=collapsed, speed=speed)
+    return replace(
+        named,
+        weights_sha256=info.weights_sha256,
+        trained_steps=info.steps,
+        validation=info.validation or None,
+        collapsed=has_collapsed(model, info, reading),
+        speed=speed,
+        generates=isinstance(model, Generates),
+        learned_from=info.card,
+        probes=read_probes(folder, info, reading),
+    )
+
+
+def read_probes(folder: Path, info: EncoderInfo, reading: str | None = None, who: str = "encoder") -> dict[str, Probe]:
+    """Return what the probes found in `RUN/evaluation.json`, of these weights and this reading; {} where they found nothing.
+
+    `who` is the encoder itself, or one of those that it was judged beside: `pca` or `untrained`.
+    """
+    try:
+        content = json.loads((folder / EVALUATION_FILE).read_text())
+        judged = content["probes"]
+        if content["encoder"] != info.weights_sha256 or judged["reading"] != (reading or next(iter(info.latents))):
+            return {}
+        return {target: Probe(found["metric"], **found[who]) for target, found in judged["probes"].items() if who in found}
+    # evaluated by another version, or by hand
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
@@ -118,14 +162,17 @@ def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
     return Speed(round(1000 * median(times[_WARM_UP:]) / batch, 5), batch, frozen.device.type, threads, machine(frozen.device.type))
 
 
-def has_collapsed(folder: Path, info: EncoderInfo, reading: str | None = None) -> bool:
-    """Whether validation found fewer than a tenth of a reading's units active; where it does not tell of that one, of any reading's."""
+def has_collapsed(model: Encoder, info: EncoderInfo, reading: str | None = None) -> bool | None:
+    """Whether validation found fewer than a tenth of a reading's units active; where it does not tell of that one, of any reading's.
+
+    None where nothing was validated, or the model's latents have no KL.
+    """
     active = {name.removeprefix("active_units_"): count for name, count in info.validation.items() if name.startswith("active_units_")}
     if not active:
-        return False
+        return None
     name = reading or next(iter(info.latents))
     active = {name: active[name]} if name in active else active
-    units = unit_counts(load_encoder(folder).model)
+    units = unit_counts(model)
     return any(count < COLLAPSED_SHARE * units[name] for name, count in active.items() if name in units)
 
 
@@ -161,6 +208,11 @@ def _processor() -> str:
     return names[0] if names else "CPU"
 
 
+def _score_name(name: str) -> str:
+    *words, score = name.removeprefix("heads_").split("_")
+    return " ".join([*words, _SCORES_IN_WORDS[f"_{score}"]])
+
+
 def validation_line(facts: EncoderFacts) -> str:
     """Return the validation metrics worth a cell of a table."""
     found = facts.validation or {}
@@ -169,6 +221,9 @@ def validation_line(facts: EncoderFacts) -> str:
         parts.append(f"{found['bits_per_dim']:.2f} bits/dim")
     if "kl" in found:
         parts.append(f"KL {found['kl']:.1f} nats")
+    parts += [f"{_score_name(name)} {score:.2f}" for name, score in found.items() if name.endswith(_SCORES)]
+    if not parts and "objective" in found:
+        parts.append(f"objective {found['objective']:.3g}")
     own = f"active_units_{facts.reading}"
     active = [f"{count:.0f}" for name, count in found.items() if name == own or (own not in found and name.startswith("active_units_"))]
     if active:

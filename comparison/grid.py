@@ -4,7 +4,7 @@ RUN/grid.yaml                          the layout's version
 RUN/runs/TASK/ALGORITHM/settings.yaml  what the runs below share
 RUN/runs/TASK/ALGORITHM/ROW/seedN/     a run, as train_agent.py writes it
 RUN/players/TASK/PLAYER/seedN/         a player that does not learn, the same for all algorithms that act in the same way
-RUN/encoders/                          what is made once for all tasks: principal components, measured speeds
+RUN/encoders/                          what is made once for all tasks: principal components, the supervised encoder, measured speeds
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from agents.learning.algorithms import build_algorithm
-from agents.run.config import CONTROLS, AgentRun, TrainingConfig, completed, plain
+from agents.run.config import CONTROLS, SEEING_NO_ENCODER, AgentRun, Control, TrainingConfig, completed, plain
 from agents.run.environment import resolved
 from agents.run.evaluation import has_scripted_player
 from agents.run.identity import refuse_differences
@@ -37,6 +37,9 @@ FORMAT = 2
 FORMAT_FILE, SETTINGS_FILE = "grid.yaml", "settings.yaml"
 RUNS, PLAYERS = "runs", "players"
 
+MADE_ONCE: tuple[Control, ...] = ("pca", "supervised")
+"""Controls that see an encoder of the comparison's own, the same for every seed."""
+
 _FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads")
 """What must be the same whenever runs are added to a part."""
 _DIGITS = 8
@@ -52,7 +55,7 @@ class Row:
     label: str
     kind: Literal["encoder", "control", "player"]
     encoder: Path | None = None
-    control: Literal["pixels", "untrained", "pca"] | None = None
+    control: Control | None = None
     player: Player | None = None
 
 
@@ -118,10 +121,9 @@ class Part:
     def rows(self) -> list[Row]:
         return [*self.learners, *self.players]
 
-    @property
-    def pca_folder(self) -> Path:
-        """Where the principal components are kept: the same for every seed, algorithm and task."""
-        return self.config.run / "encoders" / f"pca-{fingerprint(self.config.encoders[0])[:_DIGITS]}"
+    def made_folder(self, control: Control) -> Path:
+        """Where what a control of `MADE_ONCE` sees is kept: the same for every seed, algorithm and task."""
+        return self.config.run / "encoders" / f"{control}-{fingerprint(self.config.encoders[0])[:_DIGITS]}"
 
     def cells_of(self, row: Row) -> list[Cell]:
         """Return the row's cells, by seed."""
@@ -172,13 +174,13 @@ class Part:
         shared = {name: getattr(self.config, name) for name in TrainingConfig.__dataclass_fields__}
         if row.control == "pixels":
             shared["algorithm"] = self.pixels
-        # the components are made once, then an encoder like any other
-        control = None if row.control == "pca" else row.control
-        encoder = self.pca_folder if row.control == "pca" else row.encoder
-        return AgentRun(run=folder, encoder=encoder, control=control, seed=seed, **shared)
+        if row.control in MADE_ONCE:
+            # then an encoder like any other
+            return AgentRun(run=folder, encoder=self.made_folder(row.control), seed=seed, **shared)
+        return AgentRun(run=folder, encoder=row.encoder, control=row.control, seed=seed, **shared)
 
 
-def learner_rows(encoders: Sequence[Path], controls: Sequence[Literal["pixels", "untrained", "pca"]]) -> list[Row]:
+def learner_rows(encoders: Sequence[Path], controls: Sequence[Control]) -> list[Row]:
     """Return the rows that learn: encoders, then controls. Raises `UserError` for an encoder that is damaged or named twice."""
     infos = [read_info(folder) for folder in encoders]
     rows = []
@@ -186,7 +188,7 @@ def learner_rows(encoders: Sequence[Path], controls: Sequence[Literal["pixels", 
         key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', folder.resolve().name)}-{info.weights_sha256[:_DIGITS]}"
         rows.append(Row(key, label, "encoder", folder))
     for control in dict.fromkeys(controls):
-        mirrored = None if control == "pixels" else encoders[0]
+        mirrored = None if control in SEEING_NO_ENCODER else encoders[0]
         suffix = "" if mirrored is None else f"-{infos[0].weights_sha256[:_DIGITS]}"
         rows.append(Row(f"{control}{suffix}", control, "control", mirrored, control))
     keys = [row.key for row in rows]

@@ -5,6 +5,7 @@ A `TaskResults` is one environment with its settings; rows of several comparison
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.run.config import plain
+from agents.run.config import CONTROLS, plain
 from agents.run.pictures import FILM, STRIP
 from comparison.comparison import Comparison
-from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts
+from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
 from comparison.grid import Part, Row
+from encoders.artifact import read_info
 from foundation.errors import UserError
 from foundation.presets import build, to_dict
 
@@ -28,6 +30,7 @@ ORDER = ("encoder", "control", "player")
 
 # Scores that a task's own description calls success, for tasks without a scripted player
 _DOCUMENTED_TARGETS = {"Treechop": (64.0, "64 logs, where MineRL ends the episode"), "Navigate": (100.0, "the reward of the goal")}
+_TOLD = {"oracle": "told the answers", "supervised": "trained on the answers"}
 _SAME_TASK = ("environment", "evaluation", "steps")
 
 
@@ -78,6 +81,17 @@ class RowResults:
     @property
     def scores(self) -> list[float]:
         return [run.score for run in self.runs]
+
+    @property
+    def control(self) -> str | None:
+        """Which control it is, as its key says: runs/TASK/ALGORITHM/untrained-1a2b3c4d; None for other rows."""
+        name = re.split("[-@]", self.key.rpartition("/")[2])[0]
+        return name if self.kind == "control" and name in CONTROLS else None
+
+    @property
+    def told(self) -> str | None:
+        """How a row that is a ceiling, and no rival, came to know the answers; None for others."""
+        return _TOLD.get(self.control or "")
 
     @property
     def seconds(self) -> float | None:
@@ -305,10 +319,19 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
         [f"{cell.key}: {cell.failure() or 'not run'}" for cell in cells if cell.key not in results],
         row.player,
         None if row.player else algorithm,
-        encoder_facts(first, settings.n_envs, speeds),
+        _facts(part, row, first, settings.n_envs, speeds),
         first.get("policy_parameters"),
         next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
     )
+
+
+def _facts(part: Part, row: Row, result: dict[str, Any], batch: int, speeds: SpeedCache) -> EncoderFacts | None:
+    """Describe a row's encoder; what mirrors the first encoder was probed beside it, unless it was evaluated itself."""
+    found = encoder_facts(result, batch, speeds)
+    if found is None or found.probes or row.control not in ("untrained", "pca"):
+        return found
+    mirrored = part.config.encoders[0]
+    return replace(found, probes=read_probes(mirrored, read_info(mirrored), who=row.control))
 
 
 def _run(result: dict[str, Any]) -> Run:

@@ -8,8 +8,8 @@ from comparison.comparison import Comparison
 from comparison.config import JoinConfig, PartConfig
 from comparison.grid import RUNS
 from comparison.progress import grid_progress
+from comparison.report.estimates import Summary
 from comparison.report.files import join_reports, write_report
-from comparison.report.summary import Summary
 from comparison.report.tables import failures, not_asked_line, print_table
 from foundation.progress import say
 

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from encoders.encoder import Decodes as Decodes
     from encoders.encoder import Encoder as Encoder
     from encoders.encoder import Generates as Generates
+    from encoders.encoder import GivesMasks as GivesMasks
+    from encoders.encoder import GivesValue as GivesValue
+    from encoders.encoder import HasFeatureMaps as HasFeatureMaps
     from encoders.encoder import HasGroups as HasGroups
     from encoders.encoder import HasSlots as HasSlots
     from encoders.encoder import Predicts as Predicts
     from encoders.encoder import SlotsFound as SlotsFound
+    from encoders.parts import make_on_top as make_on_top
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
     from encoders.training.data import TrainingData as TrainingData
@@ -33,6 +37,9 @@ _HOME = {
     "Encoder": "encoder",
     "EncoderArtifact": "artifact",
     "Generates": "encoder",
+    "GivesMasks": "encoder",
+    "GivesValue": "encoder",
+    "HasFeatureMaps": "encoder",
     "HasGroups": "encoder",
     "HasSlots": "encoder",
     "Predicts": "encoder",
@@ -44,6 +51,7 @@ _HOME = {
     "encoder_names": "registry",
     "load_encoder": "artifact",
     "make_encoder": "registry",
+    "make_on_top": "parts",
     "prepare": "artifact",
     "save_encoder": "artifact",
     "train": "training.loop",

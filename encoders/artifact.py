@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from encoders.actions import Actions, ActionStore, difference, stored_actions, unrecorded
 from encoders.encoder import Encoder, to_float
+from encoders.heads.attached import attached_again, heads_of
 from encoders.registry import make_architecture, registered_name
 from foundation.errors import UserError
 from foundation.files import write_atomically
@@ -49,6 +50,10 @@ class StoreReference:
     resize: str
     actions: Actions | None = None
     """What the numbers of its actions stand for; None for encoders that take none, and for those of before this was recorded."""
+    tasks: tuple[str, ...] = ()
+    """What was recorded: tasks by name, as far as the recordings say; none where it was not written down."""
+    saw: tuple[str, ...] = ()
+    """What it learned from beside frames, in words: "rewards", "actions of ScriptedPlayer", "state"."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class EncoderInfo:
     weights_sha256: str
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
+    heads: dict[str, Any] | None = None
+    """The heads it was trained with; None without."""
 
     @property
     def frames_per_second(self) -> float:
@@ -81,6 +88,13 @@ class EncoderInfo:
     @property
     def actions(self) -> Actions | None:
         return self.store.actions
+
+    @property
+    def card(self) -> str | None:
+        """What it learned from, in words; None where that was not written down."""
+        if not self.store.tasks and not self.store.saw:
+            return None
+        return f"{', '.join(('frames', *self.store.saw))} of {', '.join(self.store.tasks) or 'recordings without a task'}"
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,7 @@ def save_encoder(
         validation=dict(validation or {}),
         weights_sha256=hashlib.sha256(content).hexdigest(),
         versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "safetensors")}},
+        heads=None if (heads := heads_of(model)) is None else heads.described(),
     )
     folder = Path(folder)
     write_atomically(folder / WEIGHTS_FILE, content)
@@ -142,6 +157,8 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     model = make_architecture(info.name, info.hyperparameters)
     if info.latents.keys() != model.latents.keys():
         raise UserError(f"{folder / INFO_FILE}: has the readings {', '.join(info.latents)}, a '{info.name}' has {', '.join(model.latents)}")
+    if info.heads is not None:
+        attached_again(model, info.heads, str(folder / INFO_FILE))
     model.prefer(next(iter(info.latents)))
     weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     try:

@@ -5,7 +5,8 @@ Shapes: B batch, T frames of a clip, C channels, H height, W width.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -16,12 +17,15 @@ from foundation.presets import build, to_dict
 _BATCH = 3
 
 
-def check_encoder(model: Encoder) -> None:
-    """Hold `model` to what wrappers and the training loop rely on; raise `AssertionError` with the first promise it breaks."""
+def check_encoder(model: Encoder, targets: Mapping[str, Tensor] | None = None) -> None:
+    """Hold `model` to what wrappers and the training loop rely on; raise `AssertionError` with the first promise it breaks.
+
+    `targets` (3, T, ...) by label are for a model whose own loss needs them, in clips of its T frames.
+    """
     height, width, channels = model.frame_shape
     frames = torch.rand(_BATCH, model.clip_length, channels, height, width, generator=torch.Generator().manual_seed(0))
     _check_hyperparameters(model)
-    _check_loss(model.train(), frames)
+    _check_loss(model.train(), frames, dict(targets or {}))
     model.eval()
     with torch.no_grad():
         _check_encode(model, frames[:, 0])
@@ -44,21 +48,32 @@ def _check_hyperparameters(model: Encoder) -> None:
     _require(bool(model.latents), "latents must name at least one reading")
 
 
-def _check_loss(model: Encoder, frames: Tensor) -> None:
-    batches = [Batch(frames, _actions(model, frames))] + ([] if model.action_size else [Batch(frames)])
-    for batch in batches:
-        terms = model.loss(batch, 0)
-        for name in ("loss", "negative_elbo"):
-            _require(name in terms, f"loss() must return a term '{name}'")
-        for name, term in terms.items():
-            _require(term.ndim == 0 and bool(torch.isfinite(term)), f"the term '{name}' of loss() must be one finite number, got {term}")
+def _check_loss(model: Encoder, frames: Tensor, targets: dict[str, Tensor]) -> None:
+    _require(model.targets.keys() <= targets.keys(), f"give check_encoder the targets of the model: {', '.join(model.targets)}")
+    acted = [_actions(model, frames)] + ([] if model.action_size else [None])
+    for actions in acted:
+        batch = Batch(frames, actions, targets)
+        if model.has_own_loss:
+            _check_terms(model, model.loss(batch, 0))
+        terms, readings = model.loss_and_latents(batch, 0, list(model.latents))
+        _require(readings.keys() == model.latents.keys(), "loss_and_latents() must give the readings that it is asked for")
     if not list(model.parameters()):
         return
     model.zero_grad()
-    terms["loss"].backward()
+    # what only a reading depends on, heads train
+    total = torch.stack([one.sum() for one in readings.values()]).sum()
+    (total + terms["loss"] if model.has_own_loss else total).backward()
     without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
     _require(not without, f"the loss does not depend on {', '.join(without)}")
     model.zero_grad()
+
+
+def _check_terms(model: Encoder, terms: dict[str, Tensor]) -> None:
+    _require("loss" in terms, "loss() must return a term 'loss'")
+    compared = "negative_elbo" in terms or ("objective" in terms and not isinstance(model, Generates))
+    _require(compared, "loss() must return a term 'negative_elbo', or 'objective' where the model generates no frames")
+    for name, term in terms.items():
+        _require(term.ndim == 0 and bool(torch.isfinite(term)), f"the term '{name}' of loss() must be one finite number, got {term}")
 
 
 def _check_encode(model: Encoder, x_BCHW: Tensor) -> None:
@@ -125,7 +140,8 @@ def _check_picture(method: str, pictures: Tensor, shape: Sequence[int]) -> None:
 
 
 def _check_weights(model: Encoder, x_BCHW: Tensor) -> None:
-    copy = type(model)(model.hyperparameters).eval()
+    given = {part: deepcopy(module) for part in model.parts if (module := getattr(model, part)) is not None}
+    copy = type(model)(model.hyperparameters, **given).eval()
     copy.load_state_dict(model.state_dict())
     latent, same = (encoder.encode(x_BCHW, encoder.initial_state(_BATCH))[0] for encoder in (model, copy))
     _require(torch.equal(latent, same), "the state_dict must hold all that encode() depends on")

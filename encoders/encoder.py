@@ -12,14 +12,20 @@ import torch
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
+EVIDENCE_OFFSET = 5.0
+"""The log-sum-exp of a reading named "evidence", less this, is the logit of what a head is trained on there: a map starts as none."""
 
 
 @dataclass
 class Batch:
-    """A training batch: `frames` float (B, T, C, H, W) in [0, 1]; `actions` float (B, T, A), or None."""
+    """A training batch: `frames` float (B, T, C, H, W) in [0, 1]; `actions` float (B, T, A), or None.
+
+    `targets` are what recordings hold beside frames, by the label's name: each float32 (B, T, ...), NaN where it is not known.
+    """
 
     frames: Tensor
     actions: Tensor | None = None
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Encoder(nn.Module):
@@ -53,22 +59,42 @@ class Encoder(nn.Module):
     """What a user can do about latents that say too little."""
     undecayed: frozenset[str] = frozenset()
     """Names of parameters of two axes or more that weight decay is to leave alone, such as learned constants."""
+    targets: dict[str, dict[str, Any]] = {}
+    """The labels that its own loss needs in `Batch.targets`: their names, each with its options (frames/labels.py)."""
+    needed_values: tuple[float, float, int] | None = None
+    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is below the one, and as many above the other."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Hyperparameters that name a trained encoder it stands on: each is handed to the constructor as a module, kept under that name."""
+    has_own_loss: bool = True
+    """False for a model that learns from heads alone: its `loss` raises ValueError."""
     hyperparameters: Any
+    heads: nn.Module | None
+    """The heads that are trained on its latents (encoders/heads), part of its weights; None without."""
+
+    def __init__(self, hyperparameters: Any = None) -> None:
+        super().__init__()
+        self.register_module("heads", None)
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return scalar terms by name; "loss" is the one to minimise, "negative_elbo" the one validation compares.
+        """Return scalar terms by name; "loss" is the one to minimise.
 
-        `step` is the number of optimizer steps done before this one: schedules are functions of it.
+        Validation compares "objective" where there is one, else "negative_elbo", which a model that generates must have. `step` is the
+        number of optimizer steps done before this one: schedules are functions of it.
         """
         raise NotImplementedError
+
+    def loss_and_latents(self, batch: Batch, step: int, readings: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms of `loss`, and of the same frames these readings (B, T, *shape) by name, with their gradient.
+
+        Optional: this default goes through the encoder twice; a model with a faster way has its own.
+        """
+        return self.loss(batch, step), self.some_readings(batch.frames, batch.actions, readings)
 
     def initial_state(self, batch_size: int) -> State:
         """Return the state before the first frame, every tensor batch first; {} for models without memory."""
         return {}
 
-    def encode(
-        self, frames: Tensor, state: State, action: Tensor | None = None, latents: str | None = None
-    ) -> tuple[Tensor, State]:
+    def encode(self, frames: Tensor, state: State, action: Tensor | None = None, latents: str | None = None) -> tuple[Tensor, State]:
         """Turn float frames (B, C, H, W) in [0, 1] into latents (B, *shape), deterministically, and the next state.
 
         `latents` names a reading of `self.latents`; None is the first.
@@ -89,6 +115,13 @@ class Encoder(nn.Module):
     def clip_readings(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         """Return every reading that `encode_clip` gives, by name. Optional, for models that get all of them in one pass."""
         return {name: self.encode_clip(frames, actions, name) for name in self.latents}
+
+    def some_readings(self, frames: Tensor, actions: Tensor | None, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return some of the readings that `clip_readings` gives, by name."""
+        if len(names) < 2:
+            return {name: self.encode_clip(frames, actions, name) for name in names}
+        found = self.clip_readings(frames, actions)
+        return {name: found[name] for name in names}
 
     def fit(self, frames: Tensor) -> None:
         """Set what is computed rather than trained from float frames (N, C, H, W); most models have nothing."""
@@ -192,6 +225,30 @@ class BoundsLikelihood(Protocol):
 
     def bits_per_dim(self, nats: Tensor) -> Tensor:
         """Turn a negative log-likelihood in nats a frame into bits a pixel and channel."""
+
+
+@runtime_checkable
+class GivesValue(Protocol):
+    """Tells from a frame what is to be earned."""
+
+    def value(self, frames: Tensor, actions: Tensor | None = None) -> Tensor:
+        """Return the value (B, T) in [0, 1] of frames (B, T, C, H, W); `actions` (B, T, A) led to them."""
+
+
+@runtime_checkable
+class GivesMasks(Protocol):
+    """Tells where in a frame the thing is that pays."""
+
+    def masks(self, frames: Tensor) -> Tensor:
+        """Return masks (B, T, H, W) in [0, 1] of frames (B, T, C, H, W)."""
+
+
+@runtime_checkable
+class HasFeatureMaps(Protocol):
+    """Its convolutions give maps that another model can build on."""
+
+    def feature_maps(self, frames: Tensor) -> list[Tensor]:
+        """Return maps (N, C, H, W) of frames (N, C, H, W), one a size, the finest first."""
 
 
 @dataclass(frozen=True)
@@ -315,14 +372,15 @@ def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 def estimated_anew(module: nn.Module) -> Iterator[None]:
     """Set the statistics of all batch normalisations to the plain mean over what passes through `module` meanwhile.
 
-    A layer that nothing passes through keeps its own. The module is in training mode inside, and as it was after.
+    A layer that nothing passes through keeps its own, and so does one that the module keeps in evaluation mode. The module is in training
+    mode inside, and as it was after.
     """
-    layers, training = batch_norms(module), module.training
+    training = module.training
+    layers = [layer for layer in batch_norms(module.train()) if layer.training]
     before = [(layer.momentum, layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]  # type: ignore[union-attr]
     for layer in layers:
         layer.momentum = None
         layer.reset_running_stats()
-    module.train()
     try:
         yield
     finally:

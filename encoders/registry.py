@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,15 @@ if TYPE_CHECKING:
 
 GROUP = "minerl_perception.encoders"
 BUILT_IN = {
-    "conv_vae": EntryPoint("conv_vae", "encoders.conv_vae:ConvVAE", GROUP),
+    "conv_vae": EntryPoint("conv_vae", "encoders.conv.vae:ConvVAE", GROUP),
+    "critic": EntryPoint("critic", "encoders.critic.model:Critic", GROUP),
+    "critic_vae": EntryPoint("critic_vae", "encoders.critic_vae:CriticVAE", GROUP),
     "cwvae": EntryPoint("cwvae", "encoders.cwvae.model:ClockworkVAE", GROUP),
     "efficientmorl": EntryPoint("efficientmorl", "encoders.efficientmorl.model:EfficientMORL", GROUP),
+    "evidence": EntryPoint("evidence", "encoders.conv.points:Evidence", GROUP),
     "nvae": EntryPoint("nvae", "encoders.nvae.model:NVAE", GROUP),
     "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
+    "points": EntryPoint("points", "encoders.conv.points:Points", GROUP),
     "slot_attention": EntryPoint("slot_attention", "encoders.efficientmorl.slot_attention:SlotAttention", GROUP),
 }
 
@@ -27,12 +32,17 @@ def make_encoder(name: str, **hyperparameters: Any) -> Encoder:
 
     Raises `UserError` for an unknown name or hyperparameter and for values the model cannot take.
     """
+    return make_architecture(*architecture_of(name, hyperparameters))
+
+
+def architecture_of(name: str, hyperparameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return what `make_encoder` makes of a name: an architecture's name and hyperparameters."""
     if name in preset_names("encoder") or name.endswith((".yaml", ".yml")):
         preset = read_preset("encoder", name)
-        return make_architecture(preset_architecture(preset, name), {**(preset.get("model") or {}), **hyperparameters})
+        return preset_architecture(preset, name), {**(preset.get("model") or {}), **hyperparameters}
     if name not in architectures():
         raise UserError(f"no encoder named '{name}': {nearest(name, encoder_names())}")
-    return make_architecture(name, hyperparameters)
+    return name, hyperparameters
 
 
 def encoder_names() -> list[str]:
@@ -44,10 +54,32 @@ def make_architecture(name: str, hyperparameters: dict[str, Any]) -> Encoder:
     """Make a new encoder from a registered architecture's name and its hyperparameters; no preset is read."""
     kind = encoder_class(name)
     values = build(kind.Hyperparameters, hyperparameters, "model")
+    given = {part: _part(part, text) for part in kind.parts if (text := getattr(values, part)) is not None}
     try:
-        return kind(values)
+        return kind(values, **given)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
+
+
+def described(name: str, hyperparameters: dict[str, Any]) -> str:
+    """Return the text that stands for an encoder in the hyperparameters of one that stands on it: JSON, without weights."""
+    return json.dumps({"encoder": name, "model": hyperparameters}, sort_keys=True)
+
+
+def is_described(text: str) -> bool:
+    """Tell whether a hyperparameter describes an encoder, instead of naming the folder of one."""
+    return text.startswith("{")
+
+
+def _part(part: str, text: str) -> Encoder:
+    """Make the untrained encoder that a hyperparameter describes."""
+    if not is_described(text):
+        raise UserError(f"model.{part}: '{text}' is a folder; encoders.make_on_top reads the encoder in it")
+    try:
+        described = json.loads(text)
+        return make_architecture(described["encoder"], described["model"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"model.{part}: describes no encoder ({error}); copy the encoder that stands on it again") from error
 
 
 def encoder_class(name: str) -> type[Encoder]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from evaluation.options import refuse_old_names, with_judges
+from evaluation.options import refuse_old_names, spelled_out, with_judges
 from evaluation.registry import chosen_judges, registered_judges
 from foundation.presets import parse
 
@@ -12,7 +12,7 @@ def evaluate(argv: Sequence[str]) -> None:
     refuse_old_names(argv)
     judges = registered_judges()
     description = f"Judge an encoder on recordings it has not seen. Judges: {', '.join(judges)}."
-    options = parse(with_judges(judges), description, argv)
+    options = parse(with_judges(judges), description, spelled_out(argv))
     chosen = chosen_judges(options.judges, judges)
     # torch takes seconds to import: not before the options are right
     from evaluation.judging import judge_encoder

@@ -38,9 +38,7 @@ def importance_weighted_nll(model: BoundsLikelihood, frames: Tensor, samples: in
 
 
 @torch.no_grad()
-def bound_likelihood(
-    model: BoundsLikelihood, frames: np.ndarray, samples: int, device: torch.device, advance: Advance
-) -> dict[str, Any]:
+def bound_likelihood(model: BoundsLikelihood, frames: np.ndarray, samples: int, device: torch.device, advance: Advance) -> dict[str, Any]:
     """Bound the likelihood of frames uint8 (N, H, W, C) by `samples` draws a frame; return bits per dimension of it and of the ELBO.
 
     Both are of the same draws, so that their difference is no noise between frames.

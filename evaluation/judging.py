@@ -19,6 +19,7 @@ from foundation.progress import say
 from frames.looking.next_steps import agent_command
 
 REPORT_FILE = "evaluation.json"
+_NO_VERDICT = "No judge of these gives a verdict: look at the pictures; a store with rewards, actions or state lets probes say more."
 
 
 def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str, Any]) -> None:
@@ -34,6 +35,8 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         raise UserError(f"no judge applies: {reasons}")
     for name, judge in applying.items():
         judge.check(artifact, store, settings[name], out)
+    if artifact.info.card is not None:
+        say(f"{options.run}: learned from {artifact.info.card}")
     if left_out:
         say(f"left out: {reasons}")
     artifact.model.to(out.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -44,8 +47,7 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         report.pop(name, None)
         report |= {name: numbers} if numbers else {}
         write_atomically(path, json.dumps(report, indent=2) + "\n")
-    if out.verdicts:
-        print("\n".join(["", *out.verdicts]))
+    print("\n".join(["", *(out.verdicts or [_NO_VERDICT])]))
     pictures = f", and in {out.pictures}: {', '.join(file.name for file in out.files)}" if out.files else ""
     say(f"wrote {path}{pictures}")
     say(f"next: {agent_command(store, str(options.run)) or f'python train_agent.py voxel_treechop --encoder {options.run} --run RUN2'}")

@@ -57,9 +57,7 @@ def plan(out: Evaluation, context: int, predict: int, clips: int) -> Planned:
     chosen = starts[np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(int)]
     fitted_on = frames.side_by_side(training, "train", length, fitting)
     if not len(fitted_on):
-        raise UserError(
-            f"{training.path}: no training recording has {length} frames to fit the baselines on; lower --open-loop.predict"
-        )
+        raise UserError(f"{training.path}: no training recording has {length} frames to fit the baselines on; lower --open-loop.predict")
     judged, fitted = _Source(store, chosen, length, stride), _Source(training, fitted_on, length, fitting)
     return Planned(len(chosen), notes + more, judged, fitted)
 

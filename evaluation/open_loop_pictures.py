@@ -23,9 +23,7 @@ _PICTURED = 4
 _KINDS = ("target", "prediction", "error")
 
 
-def write_spread(
-    folder: Path, model: Predicts, clips: Iterable[Clips], count: int, settings: Settings, device: torch.device
-) -> list[Path]:
+def write_spread(folder: Path, model: Predicts, clips: Iterable[Clips], count: int, settings: Settings, device: torch.device) -> list[Path]:
     """Write strips and films of a few of `count` clips, at equal distances; return their paths."""
     written: list[Path] = []
     for number, clip in enumerate(_spread(clips, count)):

@@ -11,6 +11,7 @@ import tyro
 from evaluation.judge import Judge
 from foundation.errors import UserError
 
+_PROJECTOR = ("--projector.frames", "2000")
 _RENAMED = {
     "context": "--open-loop.context",
     "predict": "--open-loop.predict",
@@ -57,6 +58,11 @@ def with_judges(judges: dict[str, Judge]) -> type[Any]:
         if dataclasses.fields(judge.Options)
     ]
     return dataclasses.make_dataclass("Options", groups, bases=(Options,), frozen=True)
+
+
+def spelled_out(argv: Sequence[str]) -> list[str]:
+    """Return the words of a command line with a bare `--projector` as the option of its judge."""
+    return [part for word in argv for part in (_PROJECTOR if word == "--projector" else (word,))]
 
 
 def refuse_old_names(argv: Sequence[str]) -> None:

@@ -13,7 +13,13 @@ BUILT_IN = [
     EntryPoint("likelihood", "evaluation.judges.likelihood:Likelihood", GROUP),
     EntryPoint("memorisation", "evaluation.judges.memorisation:Memorisation", GROUP),
     EntryPoint("fid", "evaluation.judges.fid:FID", GROUP),
+    EntryPoint("probes", "evaluation.judges.probes:Probes", GROUP),
+    EntryPoint("value", "evaluation.judges.value:Value", GROUP),
+    EntryPoint("masks", "evaluation.judges.masks:Masks", GROUP),
     EntryPoint("open_loop", "evaluation.judges.open_loop:OpenLoop", GROUP),
+    EntryPoint("neighbours", "evaluation.judges.neighbours:Neighbours", GROUP),
+    EntryPoint("clusters", "evaluation.judges.clusters:Clusters", GROUP),
+    EntryPoint("projector", "evaluation.judges.projector:Projector", GROUP),
 ]
 
 

@@ -37,6 +37,21 @@ def in_rows(frames: np.ndarray, columns: int) -> list[np.ndarray]:
     return [frames[start : start + columns] for start in range(0, len(frames), columns)]
 
 
+def overlaid(frames: np.ndarray, masks: np.ndarray, colour: tuple[int, int, int] = (255, 0, 0)) -> np.ndarray:
+    """Colour frames uint8 (N, H, W, 3) by masks (N, H, W) in [0, 1], the frames in grey beneath; return uint8."""
+    grey = frames.mean(-1, keepdims=True) * 0.7 + 40
+    shown = np.clip(masks, 0, 1)[..., None] * 0.75
+    return (grey * (1 - shown) + np.array(colour) * shown).astype(np.uint8)
+
+
+def captioned(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int, scale: int = 1) -> np.ndarray:
+    """Lay pictures uint8 (H, W, 3) out in rows of `columns`, each with its caption above it; return one uint8 (H, W, 3) picture."""
+    tiles = [picture_grid([picture[None]], [caption], scale) for picture, caption in zip(pictures, captions, strict=True)]
+    rows = [np.concatenate(tiles[start : start + columns], 1) for start in range(0, len(tiles), columns)]
+    width = max(row.shape[1] for row in rows)
+    return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=_BACKGROUND) for row in rows])
+
+
 def write_png(path: str | Path, picture: np.ndarray) -> None:
     """Write a uint8 RGB picture (H, W, 3) to `path` in one step."""
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))

@@ -63,9 +63,7 @@ def check_recordings(folder: Path | None) -> Finding:
     """Count the recordings in a folder, or in the one that MINERL_DATA_ROOT names."""
     named = str(folder) if folder is not None else os.environ.get("MINERL_DATA_ROOT", "")
     if not named:
-        return Finding(
-            "recordings", False, "no folder named (MINERL_DATA_ROOT, --recordings)", "python check_setup.py --recordings FOLDER"
-        )
+        return Finding("recordings", False, "no folder named (MINERL_DATA_ROOT, --recordings)", "python check_setup.py --recordings FOLDER")
     if not Path(named).is_dir():
         return Finding("recordings", False, f"{named}: no such folder", "python check_setup.py --recordings FOLDER")
     ran = run_program([sys.executable, "-c", _COUNT, os.path.abspath(named)], _RECORDINGS_SECONDS, str(_ROOT))

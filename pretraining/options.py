@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from encoders.heads.config import HeadsConfig
 from encoders.registry import encoder_class, preset_architecture
 from encoders.training.config import Precision, TrainingConfig
 
@@ -24,6 +25,8 @@ class TrainOptions:
     model: Any
     """The model's hyperparameters."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    """What else to predict from the latents while it trains; no head without a weight."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int | None = None

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 
 import frames
-from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
+from encoders import Encoder, Placement, StoreReference, TrainingData, prepare, train
 from encoders.actions import difference, stored_actions
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
 from encoders.encoder import EstimatesMemory
+from encoders.heads.attached import attach_heads, heads_of, wanted_labels
+from encoders.parts import make_on_top
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
@@ -19,9 +21,11 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.presets import to_dict
 from foundation.progress import say
+from frames.labels import check_values
 from frames.loading import hold, prefetch
 from frames.store import free_memory
 from pretraining.options import TrainOptions
+from pretraining.recorded import labels_of, tasks_of, what_is_recorded, what_was_seen
 
 
 def make_encoder_of(options: TrainOptions, placement: Placement) -> None:
@@ -51,14 +55,20 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     """Return the store and a new model that fits it."""
     store = frames.FrameStore(options.store, in_memory=options.frames_in == "memory")
     torch.manual_seed(options.training.seed)
-    model = make_encoder(options.encoder, **to_dict(options.model))
+    model = make_on_top(options.encoder, store.meta["resize"], **to_dict(options.model))
     _check_fit(model, store, options.stride)
+    # the store is asked for every label before heads are made of what it has
+    frames.Labels(store, labels_of(model, options.heads))
+    if model.needed_values is not None:
+        low, high, least = model.needed_values
+        check_values(store, options=model.targets["reward_to_come"], low=low, high=high, least=least)
     _number_texts(model, store, options)
+    attach_heads(model, options.heads, what_is_recorded(store, options.heads))
     return store, model
 
 
 def _is_computed(model: Encoder) -> bool:
-    return next(model.parameters(), None) is None
+    return next((one for name, one in model.named_parameters() if not name.startswith("heads.")), None) is None
 
 
 def _check_fit(model: Encoder, store: frames.FrameStore, stride: int) -> None:
@@ -96,7 +106,8 @@ def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, plac
 
     def validation() -> Iterable[Any]:
         clips = max(1, config.validation_frames // model.clip_length)
-        return frames.in_order(store, "val", config.batch_size, model.clip_length, clips, stride=options.stride)
+        wanted = wanted_labels(model)
+        return frames.in_order(store, "val", config.batch_size, model.clip_length, clips, stride=options.stride, targets=wanted)
 
     _check_memory(model, config.batch_size // placement.ranks.size, device)
     # a store without recordings to validate on is told now, not at the first validation
@@ -119,6 +130,8 @@ def _check_memory(model: Encoder, clips: int, device: torch.device) -> None:
 
 def _compute(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> None:
     """Fit a model that has nothing to train, such as principal components."""
+    if heads_of(model) is not None:
+        raise UserError(f"--heads: a '{options.encoder}' is computed, and no head changes it; leave them out")
     for option in ("weights", "compile"):
         if getattr(options, option):
             raise UserError(f"--{option}: a '{options.encoder}' is computed, not trained; leave it out")
@@ -143,6 +156,7 @@ def _batches(store: frames.FrameStore, model: Encoder, options: TrainOptions, ra
         config.seed,
         stride=options.stride,
         flip=config.flip,
+        targets=wanted_labels(model),
         rank=ranks.rank,
         ranks=ranks.size,
     )
@@ -158,4 +172,6 @@ def _sample(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> 
 def _reference(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> StoreReference:
     rate = store.frames_per_second / options.stride
     actions = stored_actions(store) if model.action_size else None
-    return StoreReference(str(options.store.absolute()), store.fingerprint, rate, store.meta["resize"], actions)
+    path, resize = str(options.store.absolute()), store.meta["resize"]
+    saw = what_was_seen(store, wanted_labels(model), bool(model.action_size))
+    return StoreReference(path, store.fingerprint, rate, resize, actions, tasks_of(store), saw)

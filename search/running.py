@@ -19,7 +19,7 @@ def run_search(config: SearchConfig, argv: Sequence[str]) -> int:
     search = Search(config)
     # what cannot work is said before Ray starts and before the search's folder is made
     for settings in {repr(trial.settings.environment): trial.settings for trial in search.trials}.values():
-        check_environment(settings.environment, settings.algorithm)
+        check_environment(settings.environment, settings.algorithm, config.control == "oracle")
     if config.encoder is not None:
         say(reading_line(config.encoder, config.latents))
     with search.remembered():

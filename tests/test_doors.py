@@ -96,7 +96,7 @@ def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(moment: str, 
     assert process.returncode == 130
 
 
-@pytest.mark.parametrize("moment", ["yaml", "numpy", "torch._C", "torch.fx.passes", "encoders.conv_vae", "frames.store"])
+@pytest.mark.parametrize("moment", ["yaml", "numpy", "torch._C", "torch.fx.passes", "encoders.conv.vae", "frames.store"])
 def test_ctrl_c_just_before_a_module_is_imported_ends_the_command_too(moment: str, tmp_path: Path) -> None:
     with started("-c", _INTERRUPTED, moment, *train(tmp_path)) as process:
         _, said = process.communicate(timeout=120)

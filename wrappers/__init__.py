@@ -1,4 +1,4 @@
-"""Gymnasium and Stable-Baselines3 wrappers: frozen encoders, discrete, continuous and plain actions, frame skip, flat observations."""
+"""Gymnasium and Stable-Baselines3 wrappers: latents, the state or masks with pixels; kinds of actions, frame skip, flat observations."""
 
 from wrappers.continuous_actions import ContinuousActions
 from wrappers.discrete_actions import DiscreteActions
@@ -6,7 +6,9 @@ from wrappers.flat_observation import FlatObservation
 from wrappers.frame_skip import FrameSkip
 from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latent_observation import LatentObservation
+from wrappers.masked_picture import MaskedPicture
 from wrappers.plain_actions import PlainActions
+from wrappers.state_observation import StateObservation
 from wrappers.vec_latent import VecLatent
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "FrameSkip",
     "FrozenEncoder",
     "LatentObservation",
+    "MaskedPicture",
     "PlainActions",
+    "StateObservation",
     "VecLatent",
 ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from encoders import EncoderArtifact, load_encoder
-from encoders.encoder import State, to_float
+from encoders.encoder import GivesMasks, State, to_float
 from foundation.errors import UserError
 from frames.resize import resize_frames
 
@@ -111,15 +111,33 @@ class FrozenEncoder:
         latents = np.concatenate([part.cpu().numpy() for part, _ in parts]) if parts else np.zeros((0, *self.latent_shape), np.float32)
         return latents, {name: torch.cat([following[name] for _, following in parts]) for name in state}
 
+    def masks(self, frames: np.ndarray) -> np.ndarray:
+        """Return where in frames uint8 (B, H, W, C) the thing is that pays: float32 (B, H, W) in [0, 1].
+
+        Raises `UserError` where the encoder gives no masks.
+        """
+        if not isinstance(self.model, GivesMasks):
+            raise UserError(f"a '{self.info.name}' gives no masks; use a critic")
+        frames = self._fitting(frames)
+        chunk = self.batch_rows(len(frames))
+        return np.concatenate([self._mask_chunk(frames[start : start + chunk]) for start in range(0, len(frames), chunk)])
+
+    @torch.inference_mode()
+    def _mask_chunk(self, frames: np.ndarray) -> np.ndarray:
+        return self.model.masks(self._pictures(frames).unsqueeze(1)).squeeze(1).cpu().numpy()  # type: ignore[operator]
+
     @torch.inference_mode()
     def _encode_chunk(self, frames: np.ndarray, state: State, action: np.ndarray | None) -> tuple[Tensor, State]:
+        previous = None if action is None else torch.as_tensor(action, dtype=torch.float32, device=self.device)
+        latents, following = self.model.encode(self._pictures(frames), state, previous, self.reading)
+        return (latents - self._mean) / self._deviation, following
+
+    def _pictures(self, frames: np.ndarray) -> Tensor:
+        """Return frames uint8 (B, H, W, C) as the model takes them, on its device."""
         if _in_forked_child:
             _work_alone(self.device)
         rows = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
-        pictures = to_float(rows).contiguous(memory_format=torch.channels_last)
-        previous = None if action is None else torch.as_tensor(action, dtype=torch.float32, device=self.device)
-        latents, following = self.model.encode(pictures, state, previous, self.reading)
-        return (latents - self._mean) / self._deviation, following
+        return to_float(rows).contiguous(memory_format=torch.channels_last)
 
     def _fitting(self, frames: np.ndarray) -> np.ndarray:
         if frames.dtype != np.uint8 or frames.ndim != 4:

@@ -7,7 +7,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.run.config import AgentRun
 from agents.run.devices import available_device, placed_devices
-from agents.run.environment import training_environments
+from agents.run.environment import Seen, training_environments
 from encoders import EncoderArtifact
 from wrappers import FrozenEncoder
 
@@ -18,12 +18,16 @@ _LOGGED = ("train/", "rollout/exploration_rate")
 class Agent:
     """An algorithm on its training environments."""
 
-    frozen: FrozenEncoder | None
-    """None on pixels."""
+    seen: Seen
     venv: VecEnv
     algorithm: BaseAlgorithm
     placed: dict[str, str | None]
     """Devices that the policy and the encoder are on."""
+
+    @property
+    def frozen(self) -> FrozenEncoder | None:
+        """The encoder it sees through; None on pixels and for an oracle."""
+        return self.seen if isinstance(self.seen, FrozenEncoder) else None
 
     @property
     def steps(self) -> int:
@@ -43,10 +47,11 @@ class Agent:
 
 
 def make_agent(config: AgentRun, artifact: EncoderArtifact | None) -> Agent:
-    """Make a fresh agent that sees through `artifact` (None: pixels); seeds Python, numpy and torch."""
+    """Make a fresh agent that sees through `artifact` (None: pixels, or the state); seeds Python, numpy and torch."""
     device = available_device(config.device)
     frozen = None if artifact is None else FrozenEncoder(artifact, device)
-    venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, frozen, config.remote)
+    seen: Seen = "state" if config.control == "oracle" else frozen
+    venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, seen, config.remote)
     policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)
     algorithm = config.algorithm.make(venv, config.seed, device, policy_device)
-    return Agent(frozen, venv, algorithm, placed_devices(frozen, algorithm))
+    return Agent(seen, venv, algorithm, placed_devices(frozen, algorithm))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from agents.cluster.config import RayConfig
 from agents.learning.algorithms import PPOSettings, build_algorithm
@@ -13,8 +13,9 @@ from agents.run.environment_config import EnvironmentConfig
 from foundation.errors import UserError
 from foundation.presets import build, to_dict
 
-CONTROLS = ("pixels", "untrained", "pca")
-Control = Literal["pixels", "untrained", "pca"]
+Control = Literal["pixels", "untrained", "pca", "oracle", "supervised"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+SEEING_NO_ENCODER: tuple[Control, ...] = ("pixels", "oracle")
 
 
 @dataclass
@@ -64,7 +65,7 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints at most."""
     store: Path | None = None
-    """Frames for the controls untrained and pca, when the store that the encoder names is gone."""
+    """Frames for the controls untrained, pca and supervised, when the store that the encoder names is gone or has no state."""
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, threads=self.threads, checkpoint_every=self.checkpoint_every)
@@ -78,7 +79,7 @@ class TrainingConfig:
 
 @dataclass(kw_only=True)
 class AgentRun(TrainingConfig):
-    """One agent: trained on the latents of `encoder`, or on those of a control that mirrors it, or on pixels."""
+    """One agent: trained on the latents of `encoder`, on those of a control that mirrors it, on pixels, or on the environment's state."""
 
     run: Path
     """The run's folder; running the same command again resumes."""
@@ -87,20 +88,21 @@ class AgentRun(TrainingConfig):
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
-    """pixels, or latents of the encoder's architecture untrained, or as many principal components."""
+    """pixels, oracle (told the environment's state), or what mirrors the encoder: untrained, pca, supervised (trained on the state)."""
     seed: int = 0
 
     def check(self) -> None:
         """Raise `UserError` where the encoder and the control do not go together, or the seed is none."""
         if not 0 <= self.seed < 2**32:
             raise UserError(f"'seed' must be from 0 to 2^32 - 1, got {self.seed}")
-        if self.control == "pixels" and self.encoder is not None:
-            raise UserError("--control pixels uses no encoder; leave out --encoder")
-        if self.control != "pixels" and self.encoder is None:
+        alone = self.control in SEEING_NO_ENCODER
+        if alone and self.encoder is not None:
+            raise UserError(f"--control {self.control} uses no encoder; leave out --encoder")
+        if not alone and self.encoder is None:
             what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
             raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
-        if self.control == "pixels" and self.latents is not None:
-            raise UserError(f"--control pixels has no latents; leave out --latents {self.latents}")
+        if alone and self.latents is not None:
+            raise UserError(f"--control {self.control} has no latents; leave out --latents {self.latents}")
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any, Literal
 
 import gymnasium
 from gymnasium import spaces
@@ -18,11 +19,16 @@ from envs.episode_limit import episode_limit, tell_of_no_limit
 from foundation.errors import UserError
 from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
-from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, VecLatent
+from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, StateObservation, VecLatent
 from wrappers.action_vectors import RecordedActions
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
 from wrappers.plain_actions import PlainActions, is_plain
 from wrappers.resized_picture import ResizedPicture
+from wrappers.state_observation import state_space
+
+Counts = Mapping[str, int]
+Seen = FrozenEncoder | Literal["state"] | None
+"""What an agent sees: latents, the state that the environment tells, or (None) pixels."""
 
 
 def agent_environment(config: EnvironmentConfig, reported: Actions | None = None) -> gymnasium.Env:
@@ -67,33 +73,31 @@ def resolved(config: EnvironmentConfig) -> EnvironmentConfig:
     return config if config.action_store is None else replace(config, action_sha256=recorded_actions(config).sha256)
 
 
-def check_environment(config: EnvironmentConfig, algorithm: Learner) -> None:
+def check_environment(config: EnvironmentConfig, algorithm: Learner, oracle: bool = False) -> None:
     """Raise `UserError` where the environment, its options or the list of actions cannot be had, or the algorithm cannot act in it.
 
-    Tells where nothing limits the steps of an episode.
+    So too where an `oracle` would be told nothing. Tells where nothing limits the steps of an episode.
     """
     tell_through(receiver())
     env = agent_environment(config)
     try:
+        if oracle:
+            state_space(env, config.name)
         tell_of_no_limit(env, config.name, config.episode_steps)
         refuse_misfit(algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
     finally:
         env.close()
 
 
-def training_environments(
-    config: EnvironmentConfig, count: int, run_seed: int, frozen: FrozenEncoder | None, remote: RemoteConfig | None = None
-) -> VecEnv:
-    """Return `count` parallel environments on training worlds; latents of `frozen`, or pixels when it is None.
+def training_environments(config: EnvironmentConfig, count: int, run_seed: int, seen: Seen, remote: RemoteConfig | None = None) -> VecEnv:
+    """Return `count` parallel environments on training worlds, in which what is `seen` stands in place of the picture.
 
     They are in this process, or in Ray actors where `remote` says so; both see the same worlds.
     """
-    return _environments(config, [partial(training_seed, run_seed, index) for index in range(count)], frozen, remote)
+    return _environments(config, [partial(training_seed, run_seed, index) for index in range(count)], seen, remote)
 
 
-def evaluation_environments(
-    config: EnvironmentConfig, count: int, frozen: FrozenEncoder | None, remote: RemoteConfig | None = None
-) -> VecEnv:
+def evaluation_environments(config: EnvironmentConfig, count: int, seen: Seen, remote: RemoteConfig | None = None) -> VecEnv:
     """Return `count` parallel environments that share out the evaluation worlds: number i plays i, i + count, ...
 
     They are where those of training are.
@@ -102,33 +106,34 @@ def evaluation_environments(
     def seed_of(index: int, episode: int) -> int:
         return evaluation_seed(index + episode * count)
 
-    return _environments(config, [partial(seed_of, index) for index in range(count)], frozen, remote)
+    return _environments(config, [partial(seed_of, index) for index in range(count)], seen, remote)
 
 
-def bare_environments(venv: VecEnv) -> list[gymnasium.Env]:
+def bare_environments(venv: VecEnv) -> list[Episodes]:
     """Return the gymnasium environments below a `VecEnv` of this module."""
-    return venv.unwrapped.envs  # type: ignore[attr-defined]
+    made: list[Any] = venv.unwrapped.envs  # type: ignore[attr-defined]
+    return [env if isinstance(env, Episodes) else env.env for env in made]
 
 
-def _environments(
-    config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig | None
-) -> VecEnv:
+def _environments(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], seen: Seen, remote: RemoteConfig | None) -> VecEnv:
+    frozen = seen if isinstance(seen, FrozenEncoder) else None
     refuse_other_resize(config, frozen)
-    if remote is not None and remote.actors:
-        return _remote(config, seeds, frozen, remote)
     reported = None if frozen is None else frozen.actions
-    venv = DummyVecEnv([partial(_with_episodes, config, reported, seed_of, receiver(), {}) for seed_of in seeds])
+    made = [partial(_with_episodes, config, reported, seed_of, receiver(), seen == "state") for seed_of in seeds]
+    if remote is not None and remote.actors:
+        return _remote(made, frozen, remote)
+    venv = DummyVecEnv([partial(one, {}) for one in made])
     return venv if frozen is None else VecLatent(venv, frozen)
 
 
-def _remote(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], frozen: FrozenEncoder | None, remote: RemoteConfig) -> VecEnv:
+def _remote(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: FrozenEncoder | None, remote: RemoteConfig) -> VecEnv:
     # brings Ray
     from agents.remote.latents import ArrivingLatent
     from agents.remote.vec_env import RayVecEnv
 
     venv = RayVecEnv(
-        [partial(_with_episodes, config, None if frozen is None else frozen.actions, seed_of, receiver()) for seed_of in seeds],
-        min(remote.actors, len(seeds)),
+        made,
+        min(remote.actors, len(made)),
         frozen=frozen if remote.encode == "worker" else None,
         replacements=remote.replacements,
         backoff_seconds=remote.backoff_seconds,
@@ -149,9 +154,11 @@ def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None)
 
 
 def _with_episodes(
-    config: EnvironmentConfig, reported: Actions | None, seed_of: Callable[[int], int], told: Tell, counts: Mapping[str, int]
-) -> Episodes:
+    config: EnvironmentConfig, reported: Actions | None, seed_of: Callable[[int], int], told: Tell, oracle: bool, counts: Counts
+) -> gymnasium.Env:
     # in an actor: what there is to tell goes to the command that the actor works for
     tell_through(told)
     env = agent_environment(config, reported)
-    return Episodes(env, seed_of, counts, episode_limit(env, config.name, config.episode_steps, config.frame_skip), config.name)
+    env = Episodes(env, seed_of, counts, episode_limit(env, config.name, config.episode_steps, config.frame_skip), config.name)
+    # outermost: what the agent does not see is still filmed
+    return StateObservation(env, config.name) if oracle else env

@@ -13,12 +13,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.remote.config import RemoteConfig
-from agents.run.environment import evaluation_environments
+from agents.run.environment import Seen, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed
 from agents.run.pictures import TICKS_A_SECOND
 from foundation.errors import UserError
-from wrappers import FrozenEncoder
 from wrappers.flat_observation import PICTURE
 
 _MOST_ENVIRONMENTS = 8
@@ -65,11 +64,9 @@ class Acting:
 class Evaluation:
     """Plays the same evaluation worlds as often as asked, in environments of its own: in Ray actors where `remote` says so."""
 
-    def __init__(
-        self, environment: EnvironmentConfig, frozen: FrozenEncoder | None, episodes: int, remote: RemoteConfig | None = None
-    ) -> None:
+    def __init__(self, environment: EnvironmentConfig, seen: Seen, episodes: int, remote: RemoteConfig | None = None) -> None:
         count = min(episodes, environment.evaluated_at_once, _MOST_ENVIRONMENTS)
-        self.venv = evaluation_environments(environment, count, frozen, remote)
+        self.venv = evaluation_environments(environment, count, seen, remote)
 
     def play(self, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
         """Play evaluation episodes 0 to `episodes` - 1."""

@@ -1,34 +1,14 @@
-"""What an agent sees: an encoder's latents, those of a control that mirrors the encoder, or pixels."""
+"""What an agent sees: an encoder's latents, those of a control that mirrors the encoder, or neither."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from agents.run.config import AgentRun
-from encoders import EncoderArtifact, load_encoder, prepare
-from encoders.actions import stored_actions
-from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, check_meaning, check_source, read_info
-from encoders.encoder import Encoder
-from encoders.registry import make_architecture
-from foundation.errors import UserError
-
-if TYPE_CHECKING:
-    from frames import FrameBatch, FrameStore
-
-# Statistics need fewer frames than components do
-_FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
-
-
-def chosen_encoder(folder: str | Path, latents: str | None = None) -> EncoderArtifact:
-    """Load an encoder, with `latents` as its default reading (None: the artifact's own); raise `UserError` for one it does not have."""
-    artifact = load_encoder(folder)
-    try:
-        artifact.model.prefer(artifact.model.reading(latents))
-    except ValueError as error:
-        raise UserError(f"{folder}: {error}") from error
-    return artifact
+from agents.run.config import SEEING_NO_ENCODER, AgentRun
+from encoders import EncoderArtifact, load_encoder
+from encoders.artifact import read_info
+from pretraining.controls import chosen_encoder, control_artifact
+from pretraining.supervised import supervised_artifact, supervised_options
 
 
 def reading_line(folder: str | Path, latents: str | None = None) -> str:
@@ -40,87 +20,24 @@ def reading_line(folder: str | Path, latents: str | None = None) -> str:
     return f"{folder}: latents '{first}', {size:,} numbers a frame, {chosen}" + (f"; it also has {', '.join(others)}" if others else "")
 
 
-def control_artifact(
-    control: str, mirrored: str | Path, folder: str | Path, seed: int, store: Path | None = None, latents: str | None = None
-) -> EncoderArtifact:
-    """Load, or make and save in `folder`, the artifact of a control that mirrors the encoder in `mirrored`.
-
-    `untrained` has the encoder's architecture with new weights from `seed`; `pca` has as many components as the encoder has
-    latents in the reading that it is mirrored in. Both take their statistics from training frames of `store`, or of the store that the
-    encoder names.
-    """
-    folder = Path(folder)
-    if (folder / "encoder.json").is_file():
-        return load_encoder(folder)
-    mirror = chosen_encoder(mirrored, latents)
-    model = _control_model(control, mirror, seed)
-    seen, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
-    return prepare(model, seen.frames, folder, store=reference, seed=seed, actions=seen.actions)
-
-
 def seen_artifact(config: AgentRun) -> EncoderArtifact | None:
-    """Return what the agent of `config` sees through, made in the run's folder where it is a control; None on pixels."""
-    if config.control == "pixels":
+    """Return what the agent of `config` sees through, made in the run's folder where it is a control; None without an encoder."""
+    if config.control in SEEING_NO_ENCODER:
         return None
     assert config.encoder is not None
     if config.control is None:
         return chosen_encoder(config.encoder, config.latents)
-    folder = config.run / "encoder"
-    if not (config.run / "resume.pt").is_file():
+    folder, mirrored = config.run / "encoder", (config.encoder, config.run / "encoder", config.seed, config.store, config.latents)
+    begun = (config.run / "resume.pt").is_file()
+    if config.control == "supervised":
+        kept = begun and (folder / "encoder.json").is_file()
+        return load_encoder(folder) if kept else supervised_artifact(supervised_options(*mirrored, config.device, config.threads))
+    if not begun:
         # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
         (folder / "encoder.json").unlink(missing_ok=True)
-    return control_artifact(config.control, config.encoder, folder, config.seed, config.store, config.latents)
+    return control_artifact(config.control, *mirrored)
 
 
 def fingerprint(encoder: str | Path) -> str:
     """Return what identifies an encoder's weights, wherever its folder lies."""
     return read_info(encoder).weights_sha256
-
-
-def training_store(info: EncoderInfo, store: Path | None = None) -> Path:
-    """Return where the frames are from which a control of an encoder is made: `store`, else the one that the encoder names.
-
-    Raises `UserError` where it is gone.
-    """
-    path = store or Path(info.store.path)
-    if not path.exists():
-        what = "there is no such store" if store else "the store that the encoder was trained on is gone"
-        raise UserError(f"{path}: {what}; name one with --store STORE")
-    return path
-
-
-def opened_store(info: EncoderInfo, model: Encoder, store: Path | None = None) -> "FrameStore":
-    """Open the store that a control of an encoder is made from; raise `UserError` where its frames or actions mean something else."""
-    from frames import FrameStore
-
-    opened = FrameStore(training_store(info, store))
-    remedy = "name a store built like the one that the encoder was trained on with --store STORE"
-    check_source(model, opened.path, opened.frame_shape, opened.action_size, remedy)
-    check_meaning(info.store, model.action_size, opened, "the encoder that it is to mirror")
-    return opened
-
-
-def _control_model(control: str, mirror: EncoderArtifact, seed: int) -> Encoder:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if control == "pca":
-            size = int(np.prod(next(iter(mirror.model.latents.values()))))
-            return make_architecture("pca", {"latent_dim": size, "frame_shape": list(mirror.model.frame_shape)})
-        model = make_architecture(mirror.info.name, mirror.info.hyperparameters)
-        model.prefer(mirror.model.reading(None))
-        return model
-
-
-def _training_frames(
-    mirror: EncoderArtifact, model: Encoder, store: Path | None, count: int, seed: int
-) -> tuple["FrameBatch", StoreReference]:
-    """Return training frames for `model`, in sequences where it has memory, and the store they come from."""
-    from frames import FrameBatch, sample_frames, sample_sequences
-
-    opened = opened_store(mirror.info, model, store)
-    rate = mirror.info.frames_per_second
-    actions = stored_actions(opened) if model.action_size else None
-    reference = StoreReference(str(opened.path), opened.fingerprint, rate, mirror.info.resize, actions)
-    if model.initial_state(1):
-        return sample_sequences(opened, "train", count, seed, opened.nearest_strides(rate)), reference
-    return FrameBatch(sample_frames(opened, "train", count, seed)[:, None]), reference

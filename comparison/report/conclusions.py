@@ -1,7 +1,7 @@
 """Plain sentences on what the intervals of a report allow to conclude, and what they do not."""
 
-from comparison.report.statistics import FEW_SEEDS, overlap
-from comparison.report.summary import RowSummary, Summary
+from comparison.report.estimates import Gap, RowSummary, Summary
+from comparison.report.statistics import FEW_SEEDS, Estimate, overlap
 from comparison.results import TaskResults
 
 _LONG_LIST = 4
@@ -9,10 +9,12 @@ _LONG_LIST = 4
 
 def conclusions(summary: Summary) -> list[str]:
     """Return sentences about one task, or about all tasks together; those that warn begin with "Warning"."""
-    finished = [one for one in summary.rows if one.iqm]
+    # what was told the answers is no rival
+    finished = [one for one in summary.rows if one.iqm and not one.row.told]
     sentences = [_against_others(one, finished) for one in finished if one.row.kind == "encoder"]
+    sentences += [_share_of(summary, gap) for gap in summary.gaps]
     warnings = [*_few_seeds(summary), *_collapsed(summary), *_failed(summary)]
-    return [*sentences, *warnings, *_restarted(summary), *_left_out(summary), *_scope(summary)]
+    return [*sentences, *warnings, *_ceilings(summary), *_restarted(summary), *_left_out(summary), *_scope(summary)]
 
 
 def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
@@ -45,6 +47,35 @@ def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
 def _named(labels: list[str], finished: list[RowSummary], everything: str = "all other rows") -> str:
     """List some of the rows; a long list of all but one says no more than that."""
     return everything if len(labels) == len(finished) - 1 > _LONG_LIST else _listed(labels)
+
+
+def _share_of(summary: Summary, gap: Gap) -> str:
+    """Say which share of a gap each row closes, or why that is not known."""
+    named = f"the gap from {gap.bottom} to {gap.top}"
+    if gap.unknown:
+        return f"Which share of {named} a row closes is not known: {gap.unknown}."
+    rows = {one.label: one for one in summary.rows}
+    if min(rows[gap.bottom].fewest_seeds, rows[gap.top].fewest_seeds) < FEW_SEEDS:
+        return f"Too few seeds to conclude which share of {named} a row closes."
+    between = [one for one in summary.rows if one.row.algorithm == gap.algorithm and one.gap_closed and one.fewest_seeds >= FEW_SEEDS]
+    shares = [f"{one.label} closes {share_cell(one.gap_closed)}" for one in between if one.label not in (gap.bottom, gap.top)]
+    assert gap.found
+    size = f"{gap.found.value:.2f} ({gap.found.low:.2f} to {gap.found.high:.2f})"
+    return f"Of {named}, {size}, {_listed(shares)}." if shares else f"{named[:1].upper()}{named[1:]} is {size}."
+
+
+def share_cell(share: Estimate | None) -> str:
+    """Return a share of a gap with its interval, in percent, or a dash; the gap's ends are what they are, without one."""
+    if share is None:
+        return "–"
+    if share.low == share.high:
+        return f"{100 * share.value:z.0f} %"
+    return f"{100 * share.value:z.0f} % ({100 * share.low:z.0f} to {100 * share.high:z.0f})"
+
+
+def _ceilings(summary: Summary) -> list[str]:
+    found = [f"{one.label} ({one.row.told})" for one in summary.rows if one.row.told and one.iqm]
+    return [f"Ceilings, no rivals: {_listed(found)}."] if found else []
 
 
 def _few_seeds(summary: Summary) -> list[str]:

@@ -11,13 +11,15 @@ from typing import Any
 
 from comparison.comparison import Comparison
 from comparison.report.conclusions import conclusions
+from comparison.report.estimates import Pair, Summary
 from comparison.report.page import page
 from comparison.report.plots import figures, png, row_colours, svg
-from comparison.report.summary import Pair, Summary, summarise, to_table
+from comparison.report.summary import summarise, to_table
 from comparison.report.tables import rows_csv, runs_csv
 from comparison.results import FORMAT, REPORT_FILE, TaskResults, collect, join, read_results, to_plain
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.presets import to_dict
 
 _PACKAGES = ("torch", "stable-baselines3", "gymnasium", "ray", "numpy")
 
@@ -81,10 +83,12 @@ def to_json(folder: Path, tasks: list[TaskResults], summaries: list[Summary], co
     return {
         "format": FORMAT,
         "command": command,
-        "rows": [line for summary in summaries for line in to_table(summary)],
+        "rows": to_table(summaries),
         "improvements": [_pair(summary, pair) for summary in summaries for pair in summary.improvements],
         "paired_differences": [_pair(summary, pair) | {"pairs": pair.pairs} for summary in summaries for pair in summary.differences],
         "profiles": [_profile(summary, key) for summary in summaries for key in summary.profiles],
+        "gaps": [to_dict(gap) | {"task": summary.name} for summary in summaries for gap in summary.gaps],
+        "probe_correlations": [to_dict(one) | {"task": summary.name} for summary in summaries for one in summary.correlations],
         "conclusions": [{"task": summary.name, "sentences": conclusions(summary)} for summary in summaries],
         "results": [to_plain(task, folder) for task in tasks],
     }

@@ -12,16 +12,17 @@ import yaml
 from agents.run.pictures import FILM, STRIP
 from comparison.encoder_facts import EncoderFacts, validation_line
 from comparison.report.conclusions import conclusions
+from comparison.report.estimates import Pair, RowSummary, Summary
 from comparison.report.plots import on_page, row_colours
+from comparison.report.probes import LEAST_ROWS, TITLE, probe_lines
 from comparison.report.statistics import FEW_SEEDS, RESAMPLES, Estimate
-from comparison.report.summary import Pair, RowSummary, Summary
 from comparison.report.tables import failures, interval_cell, not_asked_line, restarts_cell, seeds_cell, value_cell
-from comparison.results import TaskResults
+from comparison.results import RowResults, TaskResults
 
 MOST_FILM_BYTES = 6_000_000
 """Films of later rows are left out of the page above this; they lie beside the runs."""
 
-_NOTES = ("All agents", "Scores are", "Not in", "Restarts", "Also in")
+_NOTES = ("All agents", "Scores are", "Not in", "Restarts", "Also in", "Ceilings", "Which share", "Too few")
 STYLE = Path(__file__).with_name("report.css")
 _CAPTIONS = {
     "intervals": "Interquartile mean and 95 % interval of each row",
@@ -75,7 +76,7 @@ def _summary_sections(summary: Summary, colours: dict[str, str], drawings: dict[
         label = f'role="img" aria-label="{_text(f"{_CAPTIONS[name]}, {summary.name}")}"'
         figure = f"<figure><figcaption>{_text(_CAPTIONS[name])}</figcaption><div class=scroll><div class=figure {label}>"
         sections.append(figure + on_page(drawing, f"{prefix}{name}-") + "</div></div></figure>")
-    return [*sections, _improvement_matrix(summary, colours), _differences_table(summary)]
+    return [*sections, _improvement_matrix(summary, colours), _differences_table(summary), _probes_table(summary)]
 
 
 def _finding(sentence: str) -> str:
@@ -88,6 +89,8 @@ def _results_table(summary: Summary, colours: dict[str, str]) -> str:
     heads = ["row", "seeds", "IQM", "median", "mean", *(["optimality gap"] if scaled else [])]
     heads += ["area under curve"] if not summary.normalised else []
     heads += ["normalised area"] if scaled else []
+    shared = any(one.gap_closed for one in summary.rows)
+    heads += ["untrained to oracle"] if shared else []
     lines = []
     for one in summary.rows:
         found = [one.iqm, one.median, one.mean, *([one.optimality_gap] if scaled else [])]
@@ -95,19 +98,27 @@ def _results_table(summary: Summary, colours: dict[str, str]) -> str:
         found += [one.normalised_area] if scaled else []
         nothing = ["<td class=bad>failed</td>", *["<td></td>"] * (len(found) - 1)]
         cells = [_estimate_cell(number) for number in found] if one.iqm else nothing
+        cells += [_share_cell(one.gap_closed)] if shared else []
         lines.append(f"<tr>{_name_cell(one, colours)}<td>{_text(seeds_cell(summary, one))}</td>{''.join(cells)}</tr>")
     return _table(heads, lines, "results")
 
 
 def _name_cell(one: RowSummary, colours: dict[str, str]) -> str:
     collapsed = " (collapsed)" if one.row.encoder and one.row.encoder.collapsed else ""
-    return f'<th scope=row><span class=dot style="background:{colours[one.label]}"></span>{_text(one.label)}{collapsed}</th>'
+    told = f"<small>{_text(one.row.told)}</small>" if one.row.told else ""
+    return f'<th scope=row><span class=dot style="background:{colours[one.label]}"></span>{_text(one.label)}{collapsed}{told}</th>'
 
 
 def _estimate_cell(found: Estimate | None) -> str:
     if found is None:
         return "<td>–</td>"
     return f"<td>{value_cell(found)}<small>{interval_cell(found)}</small></td>"
+
+
+def _share_cell(share: Estimate | None) -> str:
+    if share is None:
+        return "<td>–</td>"
+    return f"<td>{100 * share.value:z.0f} %<small>{100 * share.low:z.0f} to {100 * share.high:z.0f}</small></td>"
 
 
 def _improvement_matrix(summary: Summary, colours: dict[str, str]) -> str:
@@ -154,19 +165,32 @@ def _difference_line(pair: Pair) -> str:
     return f"<tr><th scope=row>{_text(pair.row)}</th>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
 
 
+def _probes_table(summary: Summary) -> str:
+    headings, cells = probe_lines(summary)
+    if not cells:
+        return ""
+    intro = (
+        "Scores of probes on held-out recordings, as evaluate_encoder.py found them; pca and untrained as the first encoder's judge found "
+        f"them. Rank correlation (Spearman) with the IQM over the rows that have both, from {LEAST_ROWS} rows on: with so few rows, a hint "
+        "at what matters to agents, not evidence."
+    )
+    lines = [f"<tr><th scope=row>{_text(line[0])}</th>{''.join(f'<td>{_text(cell)}</td>' for cell in line[1:])}</tr>" for line in cells]
+    return f"<h3>{_text(TITLE)}</h3><p>{_text(intro)}</p>" + _table(headings, lines, "probes")
+
+
 def _encoders(tasks: list[TaskResults]) -> str:
     heads = ["row", "latents", "encoder weights", "policy weights", "ms a frame", "frames/s", "seconds a run"]
-    heads += ["started again", "validation"]
+    heads += ["started again", "learned from", "validation"]
     heads = ["task", *heads] if len(tasks) > 1 else heads
     lines, speeds = [], []
     for task in tasks:
         for row in task.rows:
             if row.player or not row.runs:
                 continue
-            latents, weights, milliseconds, rate, validation = _encoder_cells(row.encoder)
+            latents, weights, milliseconds, rate, seen, validation = _encoder_cells(row.encoder)
             policy = f"{row.policy_parameters:,}" if row.policy_parameters else "–"
             seconds = "–" if row.seconds is None else f"{row.seconds:,.0f}"
-            cells = [latents, weights, policy, milliseconds, rate, seconds, restarts_cell(row), validation]
+            cells = [latents, weights, policy, milliseconds, rate, seconds, restarts_cell(row), seen, validation]
             lines.append(
                 f"<tr>{f'<td class=left>{_text(task.name)}</td>' if len(tasks) > 1 else ''}<th scope=row>{_text(row.label)}</th>"
                 + "".join(f"<td>{_text(cell)}</td>" for cell in cells)
@@ -179,17 +203,20 @@ def _encoders(tasks: list[TaskResults]) -> str:
     if not lines:
         return ""
     measured = f" Times are medians of {' and of '.join(dict.fromkeys(speeds))}, while the machine may have been busy." if speeds else ""
-    note = "Encoder weights are the whole model's, decoder included. Validation is on held-out recordings, before any agent." + measured
+    note = (
+        "Encoder weights are the whole model's, decoder and heads included. Validation is on held-out recordings, before any agent."
+        + measured
+    )
     return f"<h2>What the agents look through</h2><p>{_text(note)}</p>" + _table(heads, lines, "encoders")
 
 
 def _encoder_cells(facts: EncoderFacts | None) -> list[str]:
-    """Return latents, weights, ms a frame, frames/s, validation."""
+    """Return latents, weights, ms a frame, frames/s, what it learned from, validation."""
     if facts is None:
-        return ["–"] * 5
+        return ["–"] * 6
     speed = [f"{facts.speed.milliseconds:.3f}", f"{facts.speed.frames_per_second:,.0f}"] if facts.speed else ["not measured"] * 2
-    verdict = "COLLAPSED: " if facts.collapsed else ""
-    return [f"{int(np.prod(facts.latents))}", f"{facts.parameters:,}", *speed, verdict + validation_line(facts) or "–"]
+    found = ("COLLAPSED: " if facts.collapsed else "") + validation_line(facts) or "–"
+    return [f"{int(np.prod(facts.latents))}", f"{facts.parameters:,}", *speed, facts.learned_from or "–", found]
 
 
 def _films(tasks: list[TaskResults]) -> str:
@@ -202,13 +229,18 @@ def _films(tasks: list[TaskResults]) -> str:
                 kind, data = content
                 used += len(data)
                 where = f"{row.label}, {task.name}" if len(tasks) > 1 else row.label
-                seen = "what the agent saw, and what its encoder reconstructs" if row.encoder else "what it saw"
+                shown = row.encoder is not None and row.encoder.generates
+                seen = "what the agent saw, and what its encoder reconstructs" if shown else _seen_by(row)
                 caption = f"<figcaption><b>{_text(where)}</b>: {seen}; return {row.runs[0].returns[0]:.2f}</figcaption>"
                 figures.append(f'<figure class="{kind}">{_image(data, kind, f"Frames of {where}")}{caption}</figure>')
     if not figures:
         return ""
     intro = "First evaluation world, first finished seed; films run at four times the game's speed. One episode says little about a row."
     return f"<h2>What the agents saw</h2><p>{intro}</p><div class=films>{''.join(figures)}</div>"
+
+
+def _seen_by(row: RowResults) -> str:
+    return "what stood before it, which it was told of in numbers" if row.control == "oracle" else "what it saw"
 
 
 def _film(folder: str | None, room: int) -> tuple[str, bytes] | None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from comparison.report.summary import RowSummary, Summary
+from comparison.report.estimates import RowSummary, Summary
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; players that do not learn are grey
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a5cc0", "#B2A000")
@@ -187,7 +187,8 @@ def _score_axis(summary: Summary) -> str:
 def _seeds(one: RowSummary) -> str:
     counts = sorted({len(task) for task in one.scores})
     text = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{text} seed" if text == "1" else f"{text} seeds"
+    counted = f"{text} seed" if text == "1" else f"{text} seeds"
+    return f"{counted}, {one.row.told}" if one.row.told else counted
 
 
 def _legend_height(summary: Summary) -> float:

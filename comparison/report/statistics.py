@@ -2,7 +2,7 @@
 
 Scores are given by task: a sequence of arrays, one a task, each of one score a run. Every task weighs the same, however many of
 its runs there are. Resampling is stratified: each task's runs are drawn anew among that task's runs. R runs of a task, N runs of
-all tasks, S resamples, K thresholds.
+all tasks (or numbers to be ranked), S resamples, K thresholds.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,6 +111,33 @@ def probability_of_improvement(ours: Scores, theirs: Scores, level: float = 0.95
     return Estimate(float(np.mean(values)), *_percentiles(np.mean(drawn, axis=0), level))
 
 
+def gap_between(bottom: Scores, top: Scores, statistic: Statistic, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Return by how much a statistic of `top` lies above that of `bottom`, and its interval over runs of both."""
+    generator = np.random.default_rng(seed)
+    low_S, high_S = (statistic(_resampled(scores, generator)) for scores in (bottom, top))
+    return Estimate(float(statistic(top) - statistic(bottom)), *_percentiles(high_S - low_S, level))
+
+
+def share_of_gap(ours: Scores, bottom: Scores, top: Scores, statistic: Statistic, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Return which share of the gap from `bottom` to `top` a statistic of ours makes up, 0 at `bottom` and 1 at `top`.
+
+    The interval is over runs of all three, drawn apart; resamples without a gap have no share and are left out.
+    """
+    generator = np.random.default_rng(seed)
+    low_S, high_S, ours_S = (statistic(_resampled(scores, generator)) for scores in (bottom, top, ours))
+    there_S = high_S > low_S
+    shares_S = (ours_S - low_S)[there_S] / (high_S - low_S)[there_S]
+    share = (statistic(ours) - statistic(bottom)) / (statistic(top) - statistic(bottom))
+    return Estimate(float(share), *_percentiles(shares_S, level))
+
+
+def rank_correlation(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation, ties with their mean rank; None where one side is the same everywhere."""
+    a, b = (_centred_ranks(np.asarray(side, float)) for side in (ours, theirs))
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / spread if spread else None
+
+
 def performance_profile(
     scores: Scores, thresholds: np.ndarray, level: float = 0.95, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,6 +186,12 @@ def _same_counts(ours: Scores, theirs: Scores) -> list[tuple[np.ndarray, np.ndar
     if any(len(a) != len(b) for a, b in pairs):
         raise ValueError("paired scores must be as many on both sides, in the same order of seeds")
     return pairs
+
+
+def _centred_ranks(values_N: np.ndarray) -> np.ndarray:
+    below_N = (values_N[:, None] > values_N).sum(1)
+    ranks_N = below_N + ((values_N[:, None] == values_N).sum(1) - 1) / 2
+    return ranks_N - ranks_N.mean()
 
 
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:

@@ -1,10 +1,13 @@
 """What results come to: estimates for every row of a task, and over tasks with scores normalised by each task's target."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from comparison.report.estimates import Pair, RowSummary, Summary
+from comparison.report.gap import with_gaps
+from comparison.report.probes import correlations, probe_columns, probed
 from comparison.report.statistics import (
     Estimate,
     Scores,
@@ -24,75 +27,6 @@ from comparison.results import ORDER, RowResults, TaskResults
 
 THRESHOLDS = 101
 ALL_TASKS = "all tasks"
-
-
-@dataclass(frozen=True)
-class RowSummary:
-    """A row's estimates; None where no run finished, or where the number needs a target that is not known."""
-
-    row: RowResults
-    """Over several tasks: of the first, with the runs of all."""
-    scores: list[np.ndarray]
-    """By task, one a finished seed: returns, or normalised over several tasks."""
-    seeds: list[list[int]]
-    failures: list[str] = field(default_factory=list)
-    iqm: Estimate | None = None
-    median: Estimate | None = None
-    mean: Estimate | None = None
-    optimality_gap: Estimate | None = None
-    """Of normalised scores: the mean shortfall from the target, 0 when every run reaches it."""
-    area: Estimate | None = None
-    """Interquartile mean of the area under the learning curve, as a mean height in the unit of the scores."""
-    normalised_area: Estimate | None = None
-    curve: list[tuple[int, Estimate]] = field(default_factory=list)
-    seconds: float | None = None
-    """Mean time of training; over several tasks, the mean of the tasks' means."""
-
-    @property
-    def label(self) -> str:
-        return self.row.label
-
-    @property
-    def fewest_seeds(self) -> int:
-        """Finished seeds, on the task with the fewest."""
-        return min((len(task) for task in self.scores), default=0)
-
-    @property
-    def all_scores(self) -> list[float]:
-        return [float(score) for task in self.scores for score in task]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A number about one row against another."""
-
-    row: str
-    over: str
-    found: Estimate
-    pairs: int = 0
-    """Seeds that both have, for paired differences."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One task, or all tasks together."""
-
-    name: str
-    tasks: list[TaskResults]
-    rows: list[RowSummary]
-    improvements: list[Pair]
-    """Every row that is no player against every other row."""
-    differences: list[Pair]
-    """Every encoder against every row below it that is no player, seed by seed."""
-    thresholds: np.ndarray
-    profiles: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
-    """By row's key: share of runs above each threshold, low, high."""
-    left_out: list[str] = field(default_factory=list)
-    """Rows that are not on every task, and tasks without a target."""
-
-    @property
-    def normalised(self) -> bool:
-        return len(self.tasks) > 1
 
 
 def summarise(tasks: list[TaskResults]) -> list[Summary]:
@@ -188,6 +122,8 @@ def _areas(row: RowResults) -> np.ndarray:
 
 
 def _summary(name: str, tasks: list[TaskResults], rows: list[RowSummary], left_out: list[str] | None = None) -> Summary:
+    together = len(tasks) > 1
+    rows, gaps = with_gaps(rows, interquartile_mean_for([one.scores for one in rows]) if together else interquartile_mean)
     finished = [one for one in rows if one.fewest_seeds]
     learners = [one for one in finished if one.row.kind != "player"]
     thresholds = _thresholds(learners or finished)
@@ -200,6 +136,9 @@ def _summary(name: str, tasks: list[TaskResults], rows: list[RowSummary], left_o
         thresholds,
         {one.row.key: performance_profile(one.scores, thresholds) for one in finished},
         left_out or [],
+        gaps,
+        # encoders of one name may differ by task, and their probes do
+        [] if together else correlations(rows),
     )
 
 
@@ -243,15 +182,16 @@ def _difference(ours: RowSummary, theirs: RowSummary) -> Pair | None:
     return Pair(ours.label, theirs.label, paired_difference(a_scores, b_scores), pairs) if pairs else None
 
 
-def to_table(summary: Summary) -> list[dict[str, Any]]:
-    """Return a line a row, as `comparison.json` and `rows.csv` hold it."""
-    return [_table_line(summary, one) for one in summary.rows]
+def to_table(summaries: list[Summary]) -> list[dict[str, Any]]:
+    """Return a line a row, as `comparison.json` and `rows.csv` hold it; all have the same entries."""
+    targets = list(probed([one for summary in summaries for one in summary.rows]))
+    return [_table_line(summary, one, targets) for summary in summaries for one in summary.rows]
 
 
-def _table_line(summary: Summary, one: RowSummary) -> dict[str, Any]:
+def _table_line(summary: Summary, one: RowSummary, targets: list[str]) -> dict[str, Any]:
     encoder = one.row.encoder
     numbers: dict[str, float | None] = {}
-    for name in ("iqm", "median", "mean", "optimality_gap", "area", "normalised_area"):
+    for name in ("iqm", "median", "mean", "optimality_gap", "area", "normalised_area", "gap_closed"):
         found: Estimate | None = getattr(one, name)
         numbers[name] = found.value if found else None
         numbers[f"{name}_low"], numbers[f"{name}_high"] = found.interval if found else (None, None)
@@ -277,4 +217,7 @@ def _table_line(summary: Summary, one: RowSummary) -> dict[str, Any]:
         "encode_batch": speed.batch if speed else None,
         "encode_device": speed.device if speed else None,
         "encoder_collapsed": encoder.collapsed if encoder else None,
+        "learned_from": encoder.learned_from if encoder else None,
+        "told": one.row.told,
+        **probe_columns(one, targets),
     }

@@ -9,9 +9,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from comparison.report.conclusions import conclusions
+from comparison.report.conclusions import conclusions, share_cell
+from comparison.report.estimates import RowSummary, Summary
+from comparison.report.probes import TITLE as PROBES_TITLE
+from comparison.report.probes import probe_lines, probed
 from comparison.report.statistics import Estimate
-from comparison.report.summary import RowSummary, Summary, to_table
+from comparison.report.summary import to_table
 from comparison.results import RowResults, TaskResults
 
 _HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds\na run", "latents", "ms\na frame", "encoder\nweights")
@@ -36,7 +39,7 @@ def runs_csv(tasks: list[TaskResults]) -> str:
 
 def rows_csv(summaries: list[Summary]) -> str:
     """Return a line a row and task, with all estimates and their intervals."""
-    lines = [line for summary in summaries for line in to_table(summary)]
+    lines = to_table(summaries)
     return _csv(list(lines[0]), [["" if value is None else value for value in line.values()] for line in lines])
 
 
@@ -47,6 +50,8 @@ def print_table(summaries: list[Summary]) -> None:
     console.width = max(console.width, 128) if not console.is_terminal else console.width
     for summary in summaries:
         console.print(_table(summary, console.width))
+        if probed(summary.rows):
+            console.print(_probes_table(summary, console.width))
         for sentence in conclusions(summary):
             console.print(sentence, highlight=False)
     for failure in failures(summaries):
@@ -78,6 +83,11 @@ def seeds_cell(summary: Summary, one: RowSummary) -> str:
     return f"{one.fewest_seeds}" if one.fewest_seeds == asked else f"{one.fewest_seeds} of {asked}"
 
 
+def label_cell(one: RowSummary) -> str:
+    """Return a row's name, with what it was told."""
+    return f"{one.label} ({one.row.told})" if one.row.told else one.label
+
+
 def interval_cell(found: Estimate | None, digits: int = 2) -> str:
     """Return an interval in words: an en dash would read as a minus before a negative number."""
     return "–" if found is None else f"{found.low:z.{digits}f} to {found.high:z.{digits}f}"
@@ -93,9 +103,15 @@ def _table(summary: Summary, width: int) -> Table:
     lines = [_cells(summary, one) for one in summary.rows]
     headings = list(_HEADINGS)
     if any(one.row.restarts or one.row.run_restarts for one in summary.rows):
-        headings.insert(_ESSENTIAL, "started\nagain")
-        lines = [[*line[:_ESSENTIAL], restarts_cell(one.row), *line[_ESSENTIAL:]] for line, one in zip(lines, summary.rows, strict=True)]
+        headings, lines = _with_column(headings, lines, "started\nagain", [restarts_cell(one.row) for one in summary.rows])
+    if any(one.gap_closed for one in summary.rows):
+        headings, lines = _with_column(headings, lines, "untrained\nto oracle", [share_cell(one.gap_closed) for one in summary.rows])
     table = Table(title=_title(summary), title_justify="left", title_style="bold")
+    return _filled(table, headings, lines, width, [one.iqm is None for one in summary.rows])
+
+
+def _filled(table: Table, headings: list[str], lines: list[list[str]], width: int, bad: Sequence[bool]) -> Table:
+    """Put columns and lines into a table, as many columns as there is room for, the `bad` lines in red."""
     taken = 1
     for position, (heading, *column) in enumerate(zip(headings, *lines, strict=True)):
         # two spaces and a border
@@ -104,20 +120,33 @@ def _table(summary: Summary, width: int) -> Table:
             headings = headings[:position]
             break
         table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position > 0)
-    for line, one in zip(lines, summary.rows, strict=True):
-        table.add_row(*line[: len(headings)], style="red" if one.iqm is None else None)
+    for line, in_red in zip(lines, bad, strict=True):
+        table.add_row(*line[: len(headings)], style="red" if in_red else None)
     return table
+
+
+def _probes_table(summary: Summary, width: int) -> Table:
+    """Lay out what the encoders' latents tell: a line a probe, a column an encoder."""
+    headings, lines = probe_lines(summary)
+    table = Table(title=PROBES_TITLE + "; rank correlations are with the IQM", title_justify="left", title_style="bold")
+    return _filled(table, ["\n".join(heading.split(" with ")) for heading in headings], lines, width, [False] * len(lines))
+
+
+def _with_column(headings: list[str], lines: list[list[str]], heading: str, cells: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Add a column behind the essential ones."""
+    wider = [[*line[:_ESSENTIAL], cell, *line[_ESSENTIAL:]] for line, cell in zip(lines, cells, strict=True)]
+    return [*headings[:_ESSENTIAL], heading, *headings[_ESSENTIAL:]], wider
 
 
 def _cells(summary: Summary, one: RowSummary) -> list[str]:
     seeds = seeds_cell(summary, one)
     if one.iqm is None:
-        return [one.label, seeds, "failed", *[""] * (len(_HEADINGS) - 3)]
+        return [label_cell(one), seeds, "failed", *[""] * (len(_HEADINGS) - 3)]
     encoder = one.row.encoder
     described = [f"{np.prod(encoder.latents)}", _speed(one), f"{encoder.parameters:,}"] if encoder else ["–"] * 3
     seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
     numbers = [value_cell(one.iqm), interval_cell(one.iqm), value_cell(one.median), value_cell(one.optimality_gap)]
-    return [one.label, seeds, *numbers, seconds, *described]
+    return [label_cell(one), seeds, *numbers, seconds, *described]
 
 
 def _speed(one: RowSummary) -> str:

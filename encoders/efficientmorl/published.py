@@ -61,17 +61,16 @@ _SLOT_ATTENTION = _PLAIN | {
     "residual.mlp.": "mlp.",
 }
 _ONE_LAYER_GRU = ("gru.both.", "refinement.gru.", "gru.weight", "gru.bias")
-_OURS_ALONE = ("noise",)
 
 
 def pieces(name: str, is_slot_attention: bool = False) -> list[Piece]:
-    """Return what a tensor of ours is made of; nothing for one that no checkpoint has."""
-    if name in _OURS_ALONE:
-        return []
+    """Return what a tensor of ours is made of; nothing for one that no checkpoint has, such as the kept noise or a head's."""
     if name.startswith(("gru.mean.", "gru.raw.")):
         return _dual_gru(name)
     table = _SLOT_ATTENTION if is_slot_attention else _PLAIN
-    ours = max((begin for begin in table if name.startswith(begin)), key=len)
+    ours = max((begin for begin in table if name.startswith(begin)), key=len, default=None)
+    if ours is None:
+        return []
     theirs = table[ours] + name.removeprefix(ours)
     # nn.GRU's names of the parts of its only layer
     return [Piece(theirs + "_l0" if name.startswith(_ONE_LAYER_GRU) else theirs)]

@@ -132,6 +132,15 @@ class NVAE(Encoder):
         found = self._encoded(frames.flatten(0, 1), list(self.latents))
         return {name: latent.unflatten(0, frames.shape[:2]) for name, latent in found.items()}
 
+    def feature_maps(self, frames: Tensor) -> list[Tensor]:
+        """Return the bottom-up features (N, C, H, W) after the last cell of every size that is smaller than the frame, finest first."""
+        network = self._encoder()
+        y_NCHW, maps = network.stem(2 * self._quantised(frames) - 1), {}
+        for cells in (*network.preprocess, *network.bottom_up):
+            y_NCHW = cells(y_NCHW)
+            maps[y_NCHW.shape[2]] = y_NCHW
+        return [one for size, one in maps.items() if size < frames.shape[2]]
+
     def kl_per_unit(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         """Return the KL of every channel in nats, summed over its pixels (groups of the reading * Z,); `top_down` has none.
 
@@ -276,7 +285,8 @@ class NVAE(Encoder):
             return self
         if self._folded is None or not self._folded.is_current():
             self._folded = None
-            self._folded = FoldedCopy(self, [self.postprocess, self.image_head])
+            needless = [self.postprocess, self.image_head, *([] if self.heads is None else [self.heads])]
+            self._folded = FoldedCopy(self, needless)
         return self._folded.network
 
     def _read(self, name: str, inferred: list[Inferred]) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from encoders.artifact import INFO_FILE
 from encoders.encoder import Encoder
+from encoders.heads.attached import heads_of, own_is_trained, training_terms
 from encoders.registry import registered_name
 from encoders.training.devices import Placement, check_threads
 from encoders.training.pictures import spread_clips
@@ -23,6 +24,8 @@ def check_request(model: Encoder, folder: Path, steps: int, placement: Placement
     name = registered_name(model)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(f"a '{name}' is computed, not trained: use encoders.prepare")
+    if not (own_is_trained(model) or heads_of(model)):
+        raise UserError(f"a '{name}' learns from heads alone: give one a weight, such as --heads.actions.weight 1 --heads.value.weight 1")
     if steps < 1:
         raise UserError(f"--steps {steps}: must be 1 or more")
     check_threads(placement.threads)
@@ -39,7 +42,7 @@ def check_batch(model: Encoder, validation: Callable[[], Iterable[Any]], clips: 
     batch = to_batch(clip[np.zeros(min(clips, 2), int)], next(model.parameters()).device)
     before = [buffer.clone() for buffer in model.buffers()]
     try:
-        model.train().loss(batch, 0)
+        training_terms(model.train(), batch, 0)
     except ValueError as error:
         raise UserError(f"the model cannot be trained on these frames: {error}") from error
     finally:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from encoders.artifact import (
     save_encoder,
 )
 from encoders.encoder import Batch, Encoder, Generates, batch_norms
+from encoders.heads.attached import heads_of, own_is_trained, preferred_reading, training_terms
+from encoders.heads.config import HeadsConfig
 from encoders.registry import registered_name
 from encoders.training.checks import check_batch, check_request
 from encoders.training.config import TrainingConfig, learning_rate
@@ -36,7 +39,7 @@ from encoders.training.run_record import agree, recorded
 from encoders.training.signals import stop_requests
 from encoders.training.state import RESUME_FILE, TrainingState
 from encoders.training.transfer import adopt
-from encoders.training.validation import Validation, collapse_verdict, match_statistics, to_batch, validate
+from encoders.training.validation import Validation, collapse_verdict, compared_term, match_statistics, to_batch, validate
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.pictures import write_png
@@ -83,10 +86,11 @@ def train(
             precision=None if placement.precision == "auto" else placement.precision,
             workers=ranks.size if ranks.size > 1 else None,
             weights=None if weights is None else _started_from(Path(weights), model, folder, data.store),
+            heads=None if (heads := heads_of(model)) is None else to_dict(heads.config),
         )
         settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(data.store)}
         if ranks.leads:
-            agree(folder, settings, defaults={"training": to_dict(TrainingConfig())})
+            agree(folder, settings, defaults=_defaults(model))
         ranks.wait()
         torch.set_num_threads(threads)
         training = _Run(model, data, folder, config, placement)
@@ -104,6 +108,12 @@ def train(
 def _asked_for(**settings: Any) -> dict[str, Any]:
     """Leave out what is None, as the runs of before there was the option do."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _defaults(model: Encoder) -> dict[str, Any]:
+    """Return what was meant by a run of before there was an option."""
+    defaults = {"training": to_dict(TrainingConfig()), "model": to_dict(model.Hyperparameters())}
+    return defaults | ({} if heads_of(model) is None else {"heads": to_dict(HeadsConfig())})
 
 
 def _started_from(weights: Path, model: Encoder, folder: Path, store: StoreReference) -> dict[str, Any]:
@@ -212,7 +222,7 @@ class _Run:
 
     def _loss(self, batch: Batch) -> dict[str, Tensor]:
         try:
-            return self.state.model.loss(batch, self.state.step)
+            return training_terms(self.state.model, batch, self.state.step)
         except ValueError as error:
             # what only training shows, such as a batch too small for batch normalisation
             raise UserError(f"{self.folder}: {error}; start again with other settings") from error
@@ -261,24 +271,27 @@ class _Run:
             return self.validated[1]
         self._match_statistics()
         found = validate(state.averaged, self.data.validation(), state.step, self.device)
-        if not math.isfinite(found.terms["negative_elbo"]):
+        if not math.isfinite(found.terms[found.compared]):
             wrong = what_is_not_finite(found.terms, state.averaged)
             raise UserError(self._diverged(f"the validation after step {state.step} is not finite: {wrong}"))
         self.validated = (state.step, found)
-        if isinstance(state.averaged, Generates):
+        if own_is_trained(state.averaged) and isinstance(state.averaged, Generates):
             picture = reconstructions(state.averaged, spread_clips(self.data.validation()), self.device)
             write_png(self.folder / "pictures" / "reconstructions.png", picture)
             self.log.picture(state.step, "reconstructions", picture)
-        units = ", ".join(
+        units = [
             f"KL {one.kl:.1f} nats and {one.active} of {one.units} {state.averaged.unit_name} active in '{name}'"
             for name, one in found.activity.items()
-        )
-        say(f"step {state.step}: validation negative ELBO {found.terms['negative_elbo']:.1f} nats, {units}")
+        ]
+        scores = [f"{name.removeprefix('heads_').replace('_', ' ')} {score:.3f}" for name, score in found.scores.items()]
+        say(f"step {state.step}: {_said_of(found.terms)}{''.join(f', {part}' for part in units + scores)}")
         return found
 
     def _match_statistics(self) -> None:
         """Give averaged weights with batch normalisation the statistics of a fixed sample of training frames."""
-        if not self.config.ema_decay or not batch_norms(self.state.averaged):
+        # those of an encoder that the model stands on are frozen with it
+        trained = [layer for layer in batch_norms(self.state.model) if layer.weight is None or layer.weight.requires_grad]
+        if not self.config.ema_decay or not trained:
             return
         if self.matching is None:
             clips = self.data.sample().frames[:, : self.state.model.clip_length]
@@ -307,13 +320,14 @@ class _Run:
         clips = spread_clips(self.data.validation())
         write_pictures(self.folder / "pictures", best, clips, statistics, self.device)
         found = validate(best, self.data.validation(), state.best.step, self.device)
-        best.prefer(best.informative_reading({name: torch.from_numpy(kl) for name, kl in found.kl_per_unit.items()}))
+        best.prefer(preferred_reading(best, {name: torch.from_numpy(kl) for name, kl in found.kl_per_unit.items()}))
         metrics = {"step": float(state.best.step), **state.best.metrics}
         artifact = save_encoder(self.folder, best, statistics, self.data.store, steps=state.step, validation=metrics)
-        say(f"best at step {state.best.step}: validation negative ELBO {metrics['negative_elbo']:.1f} nats")
+        say(f"best at step {state.best.step}: {_said_of(metrics)}")
         if state.skipped:
             say(f"{state.skipped} of {state.step} steps were skipped because their loss or gradient was not finite")
-        say(collapse_verdict(best, found.activity))
+        if found.activity:
+            say(collapse_verdict(best, found.activity))
         if len(best.latents) > 1:
             say(f"agents get the latents '{best.reading(None)}' by default; it has {', '.join(best.latents)}")
         return artifact
@@ -329,3 +343,9 @@ class _Run:
         if self.state.skipped:
             parts.append(f"skipped {self.state.skipped}")
         return "  ".join(parts)
+
+
+def _said_of(terms: Mapping[str, float]) -> str:
+    if compared_term(terms) == "objective":
+        return f"validation objective {terms['objective']:.4f}"
+    return f"validation negative ELBO {terms['negative_elbo']:.1f} nats"

@@ -4,7 +4,7 @@ Shapes: N frames, T frames of a clip, C channels, H height, W width.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Decodes, DrawsReconstructions, Encoder, Generates, to_float
+from encoders.heads.attached import heads_of, own_is_trained
+from encoders.heads.pictures import heads_picture
 from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
 
@@ -25,20 +27,23 @@ _FRAMES_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class ShownClips:
-    """Clips uint8 (N, T, H, W, C) to show, and the actions float32 (N, T, A) that led to each frame, or None."""
+    """Clips uint8 (N, T, H, W, C) to show, the actions float32 (N, T, A) that led to each frame, or None, and the labels (N, T, ...)."""
 
     frames: np.ndarray
     actions: np.ndarray | None = None
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "ShownClips":
-        return ShownClips(self.frames[rows], None if self.actions is None else self.actions[rows])
+        targets = {name: target[rows] for name, target in self.targets.items()}
+        return ShownClips(self.frames[rows], None if self.actions is None else self.actions[rows], targets)
 
 
 def spread_clips(batches: Iterable[Any], count: int = _COLUMNS * _ROWS) -> ShownClips:
     """Choose `count` clips at equal distances from finite batches."""
-    some = [ShownClips(batch.frames, batch.actions)[slice(0, None, 4)] for batch in batches]
+    some = [ShownClips(batch.frames, batch.actions, getattr(batch, "targets", {}))[slice(0, None, 4)] for batch in batches]
     actions = [part.actions for part in some if part.actions is not None]
-    clips = ShownClips(np.concatenate([part.frames for part in some]), np.concatenate(actions) if actions else None)
+    targets = {name: np.concatenate([part.targets[name] for part in some]) for name in some[0].targets}
+    clips = ShownClips(np.concatenate([part.frames for part in some]), np.concatenate(actions) if actions else None, targets)
     return clips[np.unique(np.linspace(0, len(clips.frames) - 1, count).round().astype(int))]
 
 
@@ -69,9 +74,7 @@ def samples(model: Generates, seed: int = 0) -> np.ndarray:
 
 
 @torch.no_grad()
-def traversals(
-    model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
-) -> np.ndarray | None:
+def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device) -> np.ndarray | None:
     """Return a picture with a row for each of the units that carry most: one frame (H, W, C), that unit from -3 to 3 deviations.
 
     None for a model that cannot decode its latents.
@@ -95,15 +98,18 @@ def traversals(
 def write_pictures(
     folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
 ) -> list[Path]:
-    """Write all pictures of a model as PNG into `folder` and return their paths: none of a model that does not generate frames."""
-    if not isinstance(model, Generates):
-        return []
-    frame = clips.frames[len(clips.frames) // 2, clips.frames.shape[1] // 2]
-    pictures = {
-        "reconstructions": reconstructions(model, clips, device),
-        "samples": samples(model),
-        "traversals": traversals(model, frame, statistics, device),
-    }
+    """Write all pictures of a model as PNG into `folder` and return their paths: those of frames given back where it learned to, of heads.
+
+    Heads are drawn where the clips have the labels that they are trained on.
+    """
+    pictures: dict[str, np.ndarray | None] = {}
+    if own_is_trained(model) and isinstance(model, Generates):
+        frame = clips.frames[len(clips.frames) // 2, clips.frames.shape[1] // 2]
+        pictures["reconstructions"] = reconstructions(model, clips, device)
+        pictures["samples"] = samples(model)
+        pictures["traversals"] = traversals(model, frame, statistics, device)
+    if heads_of(model) is not None and clips.targets:
+        pictures["heads"] = heads_picture(model, to_batch(clips, device))
     shown = {folder / f"{name}.png": picture for name, picture in pictures.items() if picture is not None}
     for path, picture in shown.items():
         write_png(path, picture)

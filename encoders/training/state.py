@@ -14,6 +14,7 @@ from encoders.encoder import Encoder
 from encoders.training.config import TrainingConfig, ema_decay
 from encoders.training.optimizers import make_optimizer
 from encoders.training.parallel import ALONE, Ranks, synchronised
+from encoders.training.validation import compared_term
 from foundation.errors import UserError
 from foundation.files import atomic_write
 
@@ -23,7 +24,7 @@ _FORMAT = 1
 
 @dataclass
 class Best:
-    """The averaged weights with the lowest validation negative ELBO so far."""
+    """The averaged weights with the lowest objective, or negative ELBO, on held-out recordings so far."""
 
     step: int
     metrics: dict[str, float]
@@ -79,8 +80,9 @@ class TrainingState:
 
     def consider(self, metrics: dict[str, float]) -> None:
         """Keep the averaged weights if `metrics` are the best so far."""
-        value = metrics["negative_elbo"]
-        if not math.isfinite(value) or (self.best is not None and value >= self.best.metrics["negative_elbo"]):
+        compared = compared_term(metrics)
+        value = metrics[compared]
+        if not math.isfinite(value) or (self.best is not None and value >= self.best.metrics[compared]):
             return
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         self.best = Best(self.step, metrics, weights)

@@ -15,6 +15,8 @@ from encoders.training.run_record import recorded_store
 from encoders.training.state import RESUME_FILE, read_resume
 from foundation.errors import UserError
 
+_HEADS = "heads."
+
 
 def adopt(model: Encoder, run: Path, store: StoreReference) -> dict[str, Any]:
     """Give `model` the weights of another run, and return what to record: the run and the step they are of.
@@ -77,6 +79,9 @@ def _check_meaning(model: Encoder, run: Path, store: StoreReference) -> None:
 def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:
     remedy = "give the --model options that the other run has"
     for name, parameter in model.named_parameters():
+        # heads may begin anew on an encoder that had none, or others
+        if name.startswith(_HEADS) and name not in weights:
+            continue
         if name not in weights:
             raise UserError(f"--weights {run}: has no weights '{name}', which this model has; {remedy}")
         if weights[name].shape != parameter.shape:
@@ -84,5 +89,5 @@ def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:
             raise UserError(f"--weights {run}: its '{name}' is {found}, this model's is {needed}; {remedy}")
         if not torch.isfinite(weights[name]).all():
             raise UserError(f"--weights {run}: its '{name}' is not finite; name a run that has not diverged")
-    if unknown := sorted(weights.keys() - model.state_dict().keys()):
+    if unknown := sorted(name for name in weights.keys() - model.state_dict().keys() if not name.startswith(_HEADS)):
         raise UserError(f"--weights {run}: has weights '{unknown[0]}', which this model lacks; {remedy}")

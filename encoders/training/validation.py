@@ -4,14 +4,16 @@ Shapes: B batch, T frames of a clip, C channels, H height, W width.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from encoders.encoder import Batch, Encoder, Generates, estimated_anew, to_float
+from encoders.heads.attached import held_out_scores, terms_and_scores
+from encoders.heads.networks import Compared
 
 COLLAPSED_SHARE = 0.1
 """A reading has collapsed where fewer than this share of its units are active."""
@@ -33,26 +35,44 @@ class Activity:
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean terms of the loss over all frames; the KL of every unit in nats, and how many are active, by reading."""
+    """Mean terms of the loss over all frames; the KL of every unit in nats, and how many are active, by reading; the heads' scores."""
 
     terms: dict[str, float]
     kl_per_unit: dict[str, np.ndarray]
     activity: dict[str, Activity]
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> str:
+        """The term that the best weights have the lowest of."""
+        return compared_term(self.terms)
 
     def metrics(self) -> dict[str, float]:
-        """Return everything as numbers by name."""
-        return {**self.terms, **{f"active_units_{name}": found.active for name, found in self.activity.items()}}
+        """Return everything as numbers by name; a score that these recordings give no ground for is left out."""
+        scores = {name: score for name, score in self.scores.items() if math.isfinite(score)}
+        return {**self.terms, **scores, **{f"active_units_{name}": found.active for name, found in self.activity.items()}}
+
+
+def compared_term(terms: Mapping[str, float]) -> str:
+    """Return which term is lowest for the best weights: "objective" where there is one, else "negative_elbo"."""
+    return "objective" if "objective" in terms else "negative_elbo"
 
 
 def to_batch(batch: Any, device: torch.device) -> Batch:
-    """Move a batch of uint8 frames (B, T, H, W, C), and its actions, to the device as the model takes it; arrays or tensors.
+    """Move a batch of uint8 frames (B, T, H, W, C), its actions and its targets to the device as the model takes it; arrays or tensors.
 
-    Bytes travel; they become numbers in [0, 1] on the device.
+    Bytes travel; frames, those of targets too, become numbers in [0, 1] on the device.
     """
     actions = getattr(batch, "actions", None)
     if actions is not None:
         actions = torch.as_tensor(actions).to(device, torch.float32)
-    return Batch(to_float(torch.as_tensor(batch.frames).to(device, non_blocking=True)), actions)
+    targets = {name: _target(target, device) for name, target in getattr(batch, "targets", {}).items()}
+    return Batch(to_float(torch.as_tensor(batch.frames).to(device, non_blocking=True)), actions, targets)
+
+
+def _target(target: Any, device: torch.device) -> torch.Tensor:
+    tensor = torch.as_tensor(target).to(device, non_blocking=True)
+    return to_float(tensor) if tensor.dtype == torch.uint8 and tensor.ndim == 5 else tensor.float()
 
 
 @torch.no_grad()
@@ -61,18 +81,23 @@ def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.de
     torch.manual_seed(seed)
     terms: dict[str, float] = {}
     kls: dict[str, np.ndarray] = {}
+    scored: list[Compared] = []
     count = 0
     for raw in batches:
         batch = to_batch(raw, device)
         size = len(batch.frames)
-        for name, value in model.loss(batch, step).items():
+        found, compared = terms_and_scores(model, batch, step)
+        scored.append(compared)
+        for name, value in found.items():
             terms[name] = terms.get(name, 0.0) + float(value) * size
-        units = model.kl_per_unit(batch.frames, batch.actions) if isinstance(model, Generates) else {}
+        # a model whose own loss has no part in its training has latents without a KL to speak of
+        units = model.kl_per_unit(batch.frames, batch.actions) if isinstance(model, Generates) and "negative_elbo" in found else {}
         for name, kl in units.items():
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
     kls = {name: total / count for name, total in kls.items()}
-    return Validation({name: total / count for name, total in terms.items()}, kls, activity(model, kls))
+    means = {name: total / count for name, total in terms.items()}
+    return Validation(means, kls, activity(model, kls), held_out_scores(scored))
 
 
 @torch.no_grad()
@@ -84,7 +109,15 @@ def match_statistics(model: Encoder, batches: Iterable[Any], step: int, device: 
     torch.manual_seed(seed)
     with estimated_anew(model):
         for raw in batches:
-            model.loss(to_batch(raw, device), step)
+            _pass_through(model, to_batch(raw, device), step)
+
+
+def _pass_through(model: Encoder, batch: Batch, step: int) -> None:
+    """Have a batch without targets pass through the model as in training, as far as it can."""
+    if model.has_own_loss and not model.targets:
+        model.loss(batch, step)
+    else:
+        model.clip_readings(batch.frames, batch.actions)
 
 
 def activity(model: Encoder, kl_per_unit: dict[str, np.ndarray]) -> dict[str, Activity]:

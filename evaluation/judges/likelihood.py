@@ -33,9 +33,7 @@ class Likelihood(Judge):
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
         return None if isinstance(model, encoders.BoundsLikelihood) else "it gives no bound tighter than its ELBO"
 
-    def judge(
-        self, artifact: encoders.EncoderArtifact, store: FrameStore, options: LikelihoodOptions, out: Evaluation
-    ) -> Numbers:
+    def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: LikelihoodOptions, out: Evaluation) -> Numbers:
         from evaluation.importance import bound_likelihood
 
         assert isinstance(artifact.model, encoders.BoundsLikelihood)

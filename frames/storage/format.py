@@ -19,6 +19,8 @@ PLAN_KEY = b"plan"
 NAME_BYTES = 16
 CHUNK_FRAMES = 32
 CHUNK_BYTES = 512 * 1024
+RANDOM_PLAYER = "random"
+"""How the source of a rollout names the player that acts at random, after a comma."""
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import comparison.comparison as module
@@ -18,7 +19,10 @@ from comparison.config import ComparisonConfig, PartConfig
 from comparison.report.files import write_report
 from comparison.report.tables import print_table
 from comparison.results import collect
+from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
+from pretraining import supervised
+from tests.fixtures.clips import write_states
 
 PPO = PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch=(16,))
 DQN = DQNSettings(n_envs=2, buffer_size=200, learning_starts=8, batch_size=8, net_arch=(8,))
@@ -213,4 +217,50 @@ def test_a_mistake_does_not_spoil_the_folder_for_the_right_command(compare, monk
         patched.setattr("envs.make_env", unknown)
         with pytest.raises(UserError, match="short with ppo: unknown environment"):
             compare()
+    assert not (tmp_path / "comparison").exists()
+
+
+@pytest.fixture
+def mirrored(tmp_path, state_store) -> Path:
+    """Return the folder of an untrained encoder that names a store with states."""
+    frames = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 3), np.uint8)
+    store = StoreReference(path=str(state_store), fingerprint="f", frames_per_second=20.0, resize="squash")
+    prepare(make_encoder("debug", frame_shape=[64, 64, 3]), frames, tmp_path / "mirrored", store=store)
+    return tmp_path / "mirrored"
+
+
+@pytest.fixture
+def telling(monkeypatch) -> None:
+    """Let the short task tell its state, and the supervised encoder train shortly."""
+    monkeypatch.setitem(TASKS, "short", EnvironmentConfig(name="Telling", options={"episode_ticks": 24}))
+    monkeypatch.setattr(supervised, "STEPS", 10)
+    monkeypatch.setattr(supervised, "FRAMES_A_STEP", 8)
+
+
+def test_ceilings_are_added_to_a_comparison_and_made_once_for_all_seeds(compare, mirrored, telling, no_figures) -> None:
+    rows = {"encoders": (mirrored,), "seeds": 2}
+    assert rows_of(compare(controls=("untrained",), **rows)[1])[0].startswith("players/")
+    made, done = compare(controls=("untrained", "oracle", "supervised"), **rows)
+    assert rows_of(done) == [f"runs/short/ppo/{row}/seed{seed}" for row in ("oracle", "supervised") for seed in (0, 1)]
+    folders = sorted(path.name.split("-")[0] for path in (made.config.run / "encoders").iterdir() if path.is_dir())
+    assert folders == ["supervised"]
+    results = {cell.row.label: cell.result() for cell in made.cells}
+    assert results["oracle"]["encoder"] is None
+    assert results["supervised"]["encoder"]["name"] == "conv_vae"
+    write_report(made, "the command")
+    content = json.loads((made.config.run / "comparison.json").read_text())
+    lines = {line["row"]: line for line in content["rows"]}
+    assert (lines["supervised"]["told"], lines["untrained"]["told"]) == ("trained on the answers", None)
+    assert content["gaps"][0]["bottom"] == "untrained"
+    assert content["gaps"][0]["top"] == "oracle"
+
+
+def test_an_oracle_of_a_world_that_tells_nothing_and_one_without_recorded_state_are_refused(compare, mirrored, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"short with ppo: Bright tells nothing of its state .*leave it out"):
+        compare(controls=("oracle",))
+    without = write_states(tmp_path / "without", state=False)
+    with pytest.raises(UserError, match=r"short with ppo: .*without: holds no state.*--record state"):
+        compare(controls=("supervised",), encoders=(mirrored,), store=without)
+    with pytest.raises(UserError, match="control 'supervised' mirrors an encoder"):
+        PartConfig("short", "ppo", ComparisonConfig(environment=TASKS["short"], controls=("supervised",), run=tmp_path), PPO).shared.check()
     assert not (tmp_path / "comparison").exists()

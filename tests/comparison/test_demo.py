@@ -33,6 +33,45 @@ def test_recordings_take_the_place_of_the_voxel_world(tmp_path):
     assert "--frames" not in collect
 
 
+def made(**changes) -> demo.Demo:
+    values = {**read_preset("demo", "voxel"), "run": "out", "encoders": {"conv_vae_tiny": 2500, "mine/points.yaml": 300}}
+    return build(demo.Demo, {**values, **changes})
+
+
+def test_several_encoders_are_pretrained_evaluated_and_compared():
+    stages = made(record=["state"], judges=["probes"]).commands()
+    assert list(stages) == [
+        "Collect frames",
+        "Pretrain conv_vae_tiny",
+        "Pretrain mine/points.yaml",
+        "Evaluate conv_vae_tiny",
+        "Evaluate mine/points.yaml",
+        "Train agents and compare",
+    ]
+    assert stages["Collect frames"][-4:] == ["--record", "state", "--store", "out/frames"]
+    trained = stages["Pretrain mine/points.yaml"]
+    assert trained == ["train_encoder.py", "mine/points.yaml", "--store", "out/frames", "--run", "out/encoders/points", "--steps", "300"]
+    assert stages["Evaluate mine/points.yaml"] == [
+        "evaluate_encoder.py",
+        "out/encoders/points",
+        "--store",
+        "out/frames",
+        "--judges",
+        "probes",
+    ]
+    compared = read_command(ComparisonConfig, "", stages["Train agents and compare"][1:])
+    assert [str(folder) for folder in compared.encoders] == ["out/encoders/conv_vae_tiny", "out/encoders/points"]
+
+
+def test_one_encoder_takes_the_place_of_all():
+    assert made(encoder="nvae_tiny").pretrained() == {"nvae_tiny": None}
+    assert made(encoder="nvae_tiny", encoder_steps=7).pretrained() == {"nvae_tiny": 7}
+    assert made(encoder="conv_vae_tiny").pretrained() == {"conv_vae_tiny": 2500}
+    assert "--steps" not in made(encoder="nvae_tiny").commands()["Pretrain nvae_tiny"]
+    # of what recordings hold, nothing but pictures is sure
+    assert made(recordings="films").pretrained() == {"conv_vae_tiny": 2500}
+
+
 def test_a_missing_folder_of_recordings_is_named_before_anything_runs(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         demo.demonstrate(["--run", str(tmp_path / "run"), "--recordings", str(tmp_path / "none")])

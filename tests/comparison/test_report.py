@@ -323,7 +323,8 @@ def test_collapse_is_judged_by_the_share_of_active_units(tmp_path: Path) -> None
     made = prepare(make_encoder("debug", frame_shape=[64, 64, 3]), frames, tmp_path, store=store)
     for active, collapsed in ((1, True), (2, False)):
         info = replace(made.info, validation={"active_units_mean": active, "bits_per_dim": 1.0})
-        assert facts_module.has_collapsed(tmp_path, info) is collapsed
+        assert facts_module.has_collapsed(made.model, info) is collapsed
+    assert facts_module.has_collapsed(made.model, replace(made.info, validation={"objective": 1.0})) is None
 
 
 def test_a_film_plays_an_episode_in_few_bytes(tmp_path: Path) -> None:
@@ -413,3 +414,24 @@ def test_a_phone_does_not_have_to_scroll_the_page_sideways(shown) -> None:
 def test_the_tables_in_the_browser_have_the_numbers_of_the_json(shown) -> None:
     found, _, content = shown
     assert [line[:3] for line in found["cells"]] == [[one["row"], str(one["seeds"]), f"{one['iqm']:.2f}"] for one in content["rows"]]
+
+
+def test_an_encoder_says_what_it_learned_from_and_how_good_its_heads_are(tmp_path: Path, no_figures) -> None:
+    made = EncoderFacts("points", [48], 1234, trained_steps=4000, learned_from="frames, rewards of VoxelTreechop-v0")
+    write_files(tmp_path, [task(replace(row("points", 5), encoder=made), *PLAYERS)], "the command")
+    assert "<td>frames, rewards of VoxelTreechop-v0</td>" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "comparison.json").read_text())["rows"][0]["learned_from"] == "frames, rewards of VoxelTreechop-v0"
+    found = {"objective": 0.71, "heads_value": 0.4, "heads_value_auc": 0.912, "heads_actions_numbers_r2": 0.25}
+    assert facts_module.validation_line(replace(made, validation=found)) == "value AUC 0.91, actions numbers R² 0.25"
+    assert facts_module.validation_line(replace(made, validation={"objective": 0.71})) == "objective 0.71"
+
+
+def test_the_film_of_an_encoder_without_pictures_promises_no_reconstructions(tmp_path: Path, no_figures) -> None:
+    write_episode(tmp_path / "pictures", [np.zeros((64, 64, 3), np.uint8)] * 3, 5.0, None)
+    ours = row("points", 5, pictures=str(tmp_path / "pictures"))
+    assert ours.encoder
+    told = row("oracle", 5, "control", pictures=str(tmp_path / "pictures"))
+    write_files(tmp_path, [task(replace(ours, encoder=replace(ours.encoder, generates=False)), told, *PLAYERS)], "the command")
+    page = (tmp_path / "report.html").read_text()
+    assert "<b>points</b>: what it saw; return" in page
+    assert "<b>oracle</b>: what stood before it, which it was told of in numbers; return" in page

@@ -91,7 +91,7 @@ ARRAYS = (ActionArray("action.camera", 2), ActionArray("action.place", 1, ("cobb
 )
 def test_a_difference_is_named(offered, said) -> None:
     found = difference(ARRAYS, offered)
-    assert found is None if said is None else re.search(said, found or '')
+    assert found is None if said is None else re.search(said, found or "")
 
 
 def test_words_that_are_not_sorted_are_a_damaged_record() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from encoders import Batch, BoundsLikelihood, Decodes, Encoder, Generates, HasGroups, HasSlots, Predicts, check_encoder, make_encoder
-from encoders.conv_vae import ConvVAE, ConvVAEHyperparameters
+from encoders.conv.vae import ConvVAE, ConvVAEHyperparameters
 from encoders.encoder import DrawsReconstructions, SamplesAtTemperature
 from encoders.training.pictures import ShownClips, write_pictures
 from encoders.training.validation import to_batch, validate

@@ -8,17 +8,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from encoders import Batch, make_encoder
-from encoders.conv_vae import (
-    LOG_VARIANCE_BOUND,
-    ConvVAE,
-    ConvVAEHyperparameters,
+from encoders.conv.stack import (
     Layer,
     MirroredConvolution,
     MirroredTransposedConvolution,
     SubpixelConvolution,
+    parse_stack,
+)
+from encoders.conv.vae import (
+    LOG_VARIANCE_BOUND,
+    ConvVAE,
+    ConvVAEHyperparameters,
     cyclical,
     gaussian_kl,
-    parse_stack,
 )
 from foundation.errors import UserError
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from encoders import EncoderArtifact, Placement, TrainingData, load_encoder, make_encoder, train
-from encoders.conv_vae import ConvVAE
+from encoders.conv.vae import ConvVAE
 from encoders.training.config import TrainingConfig
 from encoders.training.state import read_resume
 from encoders.training.transfer import adopt

@@ -50,7 +50,7 @@ def test_encoding_asks_for_as_many_multiplications_as_the_layers_have(benchmark:
     assert len(calls) == len(sizes)
 
 
-@pytest.mark.parametrize("preset", ["debug", "cwvae_debug", "nvae_debug"])
+@pytest.mark.parametrize("preset", ["debug", "cwvae_debug", "nvae_debug", "heads_debug"])
 def test_the_bare_calls_run_again_and_again_and_are_not_watched_twice(benchmark: SimpleNamespace, preset: str) -> None:
     one = benchmark.Measured(preset, CPU)
     calls = benchmark.watched(one.step(2))

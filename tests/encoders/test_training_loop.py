@@ -18,7 +18,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from encoders import EncoderArtifact, TrainingData, load_encoder, make_encoder, train
-from encoders.conv_vae import ConvVAE
+from encoders.conv.vae import ConvVAE
 from encoders.training.config import TrainingConfig, ema_decay, learning_rate
 from encoders.training.metrics import MetricsLog
 from encoders.training.state import read_resume

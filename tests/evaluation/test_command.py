@@ -43,7 +43,7 @@ def test_all_judges_that_apply_are_asked_and_the_next_command_is_named(
     printed, report = capsys.readouterr(), judged(run)
     assert set(report) == {
         *("split", "store", "fingerprint", "baseline_store", "encoder", "limit"),
-        *("reconstruction", "memorisation"),
+        *("reconstruction", "memorisation", "clusters"),
     }
     for name in ("reconstruction", "memorisation"):
         assert report[name]["verdict"] in printed.out
@@ -52,9 +52,12 @@ def test_all_judges_that_apply_are_asked_and_the_next_command_is_named(
     assert len(report["reconstruction"]["kl_per_unit"]["mean"]) == 4
     assert report["reconstruction"]["mean_training_frame"].keys() == {"psnr_db", "mean_squared_error", "ssim"}
     pictures = {path.name for path in (run / "pictures").iterdir()}
-    assert pictures == {"reconstructions.png", "samples.png", "traversals.png", "nearest_frames.png"}
+    assert pictures == {"reconstructions.png", "samples.png", "traversals.png", "nearest_frames.png", "neighbours.png", "clusters.png"}
     assert all(name in printed.err for name in pictures)
-    assert "fid (give --fid.weights), open_loop (it does not predict frames)" in printed.err
+    assert (
+        "fid (give --fid.weights), probes (the store holds no state, actions or rewards to tell), value (it gives no value)" in printed.err
+    )
+    assert "open_loop (it does not predict frames), projector (give --projector.frames)" in printed.err
     assert "next: python train_agent.py" in printed.err
 
 
@@ -65,7 +68,7 @@ def test_a_judge_gives_the_same_numbers_alone_and_leaves_those_of_others(command
     assert judged(run) == everything
     (run / "evaluation.json").unlink()
     assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1, "--judges", "memorisation") == 0
-    assert judged(run) == {name: value for name, value in everything.items() if name != "reconstruction"}
+    assert judged(run) == {name: value for name, value in everything.items() if name not in ("reconstruction", "clusters")}
 
 
 def test_numbers_of_other_frames_do_not_stay_beside_new_ones(command: Command, run: Path, video_store: Path) -> None:
@@ -102,6 +105,11 @@ def test_a_baseline_from_another_store_than_the_training_store_is_said_to_be_one
         (["--likelihood.importance-frames", -1], "--likelihood.importance-frames -1: must be 1 or more"),
         (["--hierarchy.temperatures", 0.7, 0], "--hierarchy.temperatures 0.7 0: give numbers greater than 0"),
         (["--hierarchy.temperatures", -1], "--hierarchy.temperatures -1: give numbers greater than 0"),
+        (["--masks.blocks", "logs"], "--masks.blocks logs: did you mean 'log'?"),
+        (["--probes.frames", 3], "--probes.frames 3: must be 100 or more"),
+        (["--probes.above", 0], "--probes.above 0.0: must be greater than 0"),
+        (["--projector.frames", 1], "--projector.frames 1: must be 2 or more"),
+        (["--judges", "projector"], "--judges projector: give --projector.frames"),
         (["--fid-images", 10], "--fid-images is now --fid.images"),
         (["--temperatures", 1], "--temperatures is now --hierarchy.temperatures"),
         (["--importance-samples=3"], "--importance-samples is now --likelihood.importance-samples"),
@@ -126,16 +134,17 @@ def test_a_folder_without_an_encoder_is_one_line(
     assert re.fullmatch(r"error: .*NOWHERE/encoder\.json: .*\n", capsys.readouterr().err)
 
 
-def test_an_encoder_that_no_judge_applies_to_is_one_line(
+def test_an_encoder_that_generates_nothing_is_looked_at_and_told_what_would_say_more(
     command: Command, another_encoder: None, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     store = FrameStore(video_store)
     reference = StoreReference(str(video_store), store.fingerprint, 20.0, "squash")
     prepare(make_encoder("another"), sample_frames(store, "train", 8, 0), tmp_path / "run", store=reference)
-    assert command("evaluate_encoder.py", tmp_path / "run", "--store", video_store) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("error: no judge applies: reconstruction (it does not reconstruct frames), ")
-    assert "\n" not in said
+    assert command("evaluate_encoder.py", tmp_path / "run", "--store", video_store, "--threads", 1) == 0
+    printed = capsys.readouterr()
+    assert "reconstruction (it does not reconstruct frames)" in printed.err
+    assert "No judge of these gives a verdict: look at the pictures" in printed.out
+    assert {path.name for path in (tmp_path / "run" / "pictures").iterdir()} == {"neighbours.png", "clusters.png"}
 
 
 def test_help_names_every_option_without_importing_torch() -> None:

@@ -10,10 +10,13 @@ from torch import nn
 
 from encoders import Encoder, EncoderArtifact, StoreReference, load_encoder, make_encoder, prepare
 from evaluation import Judge, check_judge
+from evaluation.judges.clusters import ClustersOptions
 from evaluation.judges.fid import FIDOptions
 from evaluation.judges.hierarchy import HierarchyOptions
 from evaluation.judges.likelihood import LikelihoodOptions
+from evaluation.judges.neighbours import NeighboursOptions
 from evaluation.judges.open_loop import OpenLoopOptions
+from evaluation.judges.projector import ProjectorOptions
 from evaluation.registry import registered_judges
 from frames import FrameStore, sample_sequences
 
@@ -23,10 +26,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "nvae_debug": {},
     "pca": {"latent_dim": 4},
 }
-IMAGES = {"reconstruction", "pictures", "memorisation", "fid"}
+LOOKING = {"neighbours", "clusters", "projector"}
+IMAGES = LOOKING | {"reconstruction", "pictures", "memorisation", "fid"}
 APPLYING = {
     "conv_vae": IMAGES,
-    "cwvae_debug": {"reconstruction", "pictures", "open_loop"},
+    "cwvae_debug": LOOKING | {"reconstruction", "pictures", "open_loop"},
     "nvae_debug": IMAGES | {"hierarchy", "likelihood"},
     "pca": IMAGES,
 }
@@ -64,13 +68,14 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "fid": FIDOptions(tmp_path, images=4),
         "hierarchy": HierarchyOptions((0.5,)),
         "likelihood": LikelihoodOptions(2, 3),
+        "neighbours": NeighboursOptions(frames=20, queries=4),
+        "clusters": ClustersOptions(clusters=2, frames=20),
+        "projector": ProjectorOptions(4),
         "open_loop": OpenLoopOptions(context=8, predict=6, clips=2, samples=2),
     }
 
 
-def test_every_shipped_judge_keeps_the_contract(
-    made: tuple[str, EncoderArtifact], opened: FrameStore, options: dict[str, Any]
-) -> None:
+def test_every_shipped_judge_keeps_the_contract(made: tuple[str, EncoderArtifact], opened: FrameStore, options: dict[str, Any]) -> None:
     preset, artifact = made
     judges = registered_judges()
     found = {name: check_judge(judge, artifact, opened, options.get(name)) for name, judge in judges.items()}

@@ -30,7 +30,7 @@ from agents.run.position import Position
 from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
-from wrappers import FrozenEncoder, VecLatent
+from wrappers import FrozenEncoder, StateObservation, VecLatent
 
 
 class Noise(gymnasium.Env):
@@ -86,6 +86,22 @@ class Fails(Noise):
 
 def factory(index, world=Noise):
     return lambda counts: Episodes(world(), lambda episode: 100 * index + episode, counts)
+
+
+class Telling(Noise):
+    """One that tells how far its episode is."""
+
+    state_space = spaces.Dict({"gone": spaces.Box(0, 1, ()), "left": spaces.Box(0, 1, ())})
+
+    def reset(self, **options):
+        return self.telling(super().reset(**options))
+
+    def step(self, action):
+        return self.telling(super().step(action))
+
+    def telling(self, seen):
+        seen[-1]["state"] = {"left": 1 - self.steps / self.last, "gone": self.steps / self.last}
+        return seen
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -306,6 +322,16 @@ def test_latents_encoded_by_an_actor_are_those_of_the_learner(frozen) -> None:
     venv.close()
 
 
+def test_an_oracle_is_told_the_same_by_an_actor() -> None:
+    def told(index):
+        return lambda counts: StateObservation(factory(index, Telling)(counts))
+
+    venv, expected = RayVecEnv([told(0), told(1)], 1), DummyVecEnv([lambda index=index: told(index)({}) for index in range(2)])
+    assert_same_steps(venv, expected)
+    assert venv.env_method("can_restore") == [False] * 2
+    venv.close()
+
+
 def test_seeds_and_options_hold_for_one_reset_and_a_death_beyond_the_budget_ends_in_an_error() -> None:
     venv = RayVecEnv([lambda counts: Noise()] * 2, 1, replacements=0)
     venv.seed(7)
@@ -331,7 +357,7 @@ def test_what_cannot_start_is_named() -> None:
 
 @pytest.mark.extended
 def test_a_remote_run_that_was_stopped_ends_with_the_bits_of_a_local_one(frozen_folder, tmp_path, monkeypatch) -> None:
-    def with_episodes(config, reported, seed_of, told, counts):
+    def with_episodes(config, reported, seed_of, told, oracle, counts):
         return Episodes(Saved(), seed_of, counts)
 
     monkeypatch.setattr("agents.run.environment._with_episodes", with_episodes)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents.run.representation import control_artifact, reading_line
+from agents.run.representation import reading_line
 from agents.run.training import train_agent
 from encoders import StoreReference, load_encoder, make_encoder, prepare
 from foundation.errors import UserError
+from pretraining.controls import control_artifact
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_a_reading_that_is_named_wins(small_run, hierarchical: Path) -> None:
 def test_an_untrained_control_mirrors_the_reading(hierarchical: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.random.default_rng(1).integers(0, 256, (16, 1, 64, 64, 3), np.uint8)
     reference = load_encoder(hierarchical).info.store
-    monkeypatch.setattr("agents.run.representation._training_frames", lambda *_: (_Seen(frames), reference))
+    monkeypatch.setattr("pretraining.controls._training_frames", lambda *_: (_Seen(frames), reference))
     assert control_artifact("untrained", hierarchical, tmp_path / "own", 0).model.reading(None) == "pooled"
     assert control_artifact("untrained", hierarchical, tmp_path / "named", 0, latents="top").model.reading(None) == "top"
 

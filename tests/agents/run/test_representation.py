@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from agents.jobs import Stopped
-from agents.run.representation import control_artifact
 from agents.run.training import train_agent
 from encoders import StoreReference, load_encoder, make_encoder, prepare
 from foundation.errors import UserError
+from pretraining.controls import control_artifact
 
 
 class Store:
@@ -19,6 +19,7 @@ class Store:
 
     fingerprint, frames_per_second, frame_shape, action_size = "f", 20.0, (64, 64, 3), 0
     meta: ClassVar = {"resize": "squash"}
+    episodes: ClassVar = []
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,0 +1,1 @@
+"""Plain convolutions: the beta-VAE, and encoders whose readings say where."""

@@ -1,0 +1,53 @@
+"""Values that a model, or its head, gives to frames, and the label that they were trained on.
+
+Shapes: M frames, B clips, T frames of a clip.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from encoders.encoder import Encoder, GivesValue
+from encoders.heads.attached import wanted_labels
+from evaluation.evaluation import Evaluation
+from evaluation.sampled import Sampled
+from foundation.errors import UserError
+from frames import FrameStore
+from frames.labels import Labels
+
+LABEL = "reward_to_come"
+
+
+@torch.no_grad()
+def values_of(giver: GivesValue, frames: Sampled, out: Evaluation) -> np.ndarray:
+    """Return the value of every frame, float64 (M,) in [0, 1]."""
+    parts = []
+    with out.progress("valuing", len(frames.indices), "frames") as advance:
+        for batch in frames.batches(out.device):
+            parts.append(giver.value(batch.frames, batch.actions).flatten().cpu())
+            advance(len(parts[-1]))
+    return torch.cat(parts).double().numpy()
+
+
+def says_value(model: Encoder, store: FrameStore) -> bool:
+    """Whether a store's rewards tell frames apart, by the label that the value was trained on."""
+    try:
+        Labels(store, {LABEL: label_options(model), "rewarded_within": {}})
+    except UserError:
+        return False
+    return True
+
+
+def label_options(model: Encoder) -> dict[str, Any]:
+    """Return the options of the reward to come that the value was trained on; {} are those of every label without others."""
+    return dict(wanted_labels(model).get(LABEL, {}))
+
+
+def trained_label(model: Encoder, giver: GivesValue, store: FrameStore, indices: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return what the value of frames (M,) should have been, NaN where it is not known, and in words what it is."""
+    to_come = Labels(store, {LABEL: label_options(model)}).at(indices)[LABEL][:, 0].astype(np.float64)
+    above = getattr(giver, "above", None)
+    if above is None:
+        return to_come, "the reward to come"
+    return np.where(np.isnan(to_come), np.nan, to_come > above), f"whether the reward to come is above {above:g}"
