@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from encoders.encoder import GivesValue as GivesValue
     from encoders.encoder import HasFeatureMaps as HasFeatureMaps
     from encoders.encoder import HasGroups as HasGroups
+    from encoders.encoder import HasSlots as HasSlots
     from encoders.encoder import Predicts as Predicts
+    from encoders.encoder import SlotsFound as SlotsFound
     from encoders.parts import make_on_top as make_on_top
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
@@ -39,8 +41,10 @@ _HOME = {
     "GivesValue": "encoder",
     "HasFeatureMaps": "encoder",
     "HasGroups": "encoder",
+    "HasSlots": "encoder",
     "Predicts": "encoder",
     "Placement": "training.devices",
+    "SlotsFound": "encoder",
     "StoreReference": "artifact",
     "TrainingData": "training.data",
     "check_encoder": "contract",

@@ -53,6 +53,8 @@ class Encoder(nn.Module):
     """A unit of `kl_per_unit` is active where its mean KL is above this: it says something about the frame."""
     unit_name: str = "units"
     """What the units of `kl_per_unit` are called in words, such as the channels of maps."""
+    set_readings: frozenset[str] = frozenset()
+    """Readings whose rows have no order, such as slots: a policy should not depend on it."""
     collapse_remedy: str = "lower model.beta, or train longer"
     """What a user can do about latents that say too little."""
     undecayed: frozenset[str] = frozenset()
@@ -294,6 +296,66 @@ class HasGroups(Protocol):
 
     def recommended_reading(self, kl_per_unit: dict[str, Tensor]) -> tuple[str, str]:
         """Return the reading that suits agents best, and why, in words."""
+
+
+@dataclass(frozen=True)
+class SlotsFound:
+    """What a model of K slots makes of N frames. The lists have an entry a level: its layers, then its refinements, the final one last.
+
+    Masks are in [0, 1] and sum to 1 over the slots of a pixel; slots have no order.
+    """
+
+    masks: list[Tensor]
+    """(N, K, H, W)."""
+    pictures: list[Tensor]
+    """The colours of every slot, (N, K, 3, H, W) in [0, 1]."""
+    reconstruction: list[Tensor]
+    """The slots' colours by their masks, (N, 3, H, W) in [0, 1]."""
+    means: Tensor
+    """(N, K, D) of the final posterior."""
+    deviations: Tensor
+    """(N, K, D) of the final posterior."""
+    kl: Tensor
+    """Nats a frame (N,), summed over slots: the last KL that the model's loss has."""
+    attention: list[Tensor | None] = field(default_factory=list)
+    """(N, K, h, w) of the levels that attend, else None."""
+    logits: list[Tensor] = field(default_factory=list)
+    """Mask logits (N, K, H, W) before the soft-max over slots, where the model has them."""
+    levels: list[str] = field(default_factory=list)
+    """The levels in words, such as "layer 1" and "refinement 2"."""
+
+
+@runtime_checkable
+class HasSlots(Protocol):
+    """Describes a frame by K slots that have no order; each decodes by itself to colours and a mask."""
+
+    def slots(self, frames: Tensor, refinements: int | None = None) -> SlotsFound:
+        """Return the slots of frames (N, C, H, W), deterministically; `refinements` None is as many as the preset tests with.
+
+        Works whether gradients are enabled or not.
+        """
+
+    def decode_slots(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the colours (N, K, 3, H, W) in [0, 1] and the masks (N, K, H, W) of slots (N, K, D)."""
+
+
+@runtime_checkable
+class EstimatesMemory(Protocol):
+    """Can take more memory than a machine has, and knows about how much."""
+
+    def training_bytes(self, clips: int, device: str) -> int:
+        """Return about how many bytes a training step of so many clips takes on "cpu" or "cuda", beside the weights."""
+
+
+@runtime_checkable
+class ReadsPublished(Protocol):
+    """Takes the weights of checkpoints that others have published."""
+
+    def published_weights(self, content: object) -> dict[str, Tensor]:
+        """Return the weights in the content of a checkpoint's file by this model's names.
+
+        Raises `ValueError`, whose words follow the file's name, for content that does not fit this model.
+        """
 
 
 def to_float(frames: Tensor) -> Tensor:

@@ -18,10 +18,12 @@ BUILT_IN = {
     "critic": EntryPoint("critic", "encoders.critic.model:Critic", GROUP),
     "critic_vae": EntryPoint("critic_vae", "encoders.critic_vae:CriticVAE", GROUP),
     "cwvae": EntryPoint("cwvae", "encoders.cwvae.model:ClockworkVAE", GROUP),
+    "efficientmorl": EntryPoint("efficientmorl", "encoders.efficientmorl.model:EfficientMORL", GROUP),
     "evidence": EntryPoint("evidence", "encoders.conv.points:Evidence", GROUP),
     "nvae": EntryPoint("nvae", "encoders.nvae.model:NVAE", GROUP),
     "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
     "points": EntryPoint("points", "encoders.conv.points:Points", GROUP),
+    "slot_attention": EntryPoint("slot_attention", "encoders.efficientmorl.slot_attention:SlotAttention", GROUP),
 }
 
 

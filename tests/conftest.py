@@ -16,7 +16,13 @@ STARTING_RAY = (
     "search",
 )
 """Tests that start a Ray, each with what it needs of it: one after the other, in one process."""
-LONG = ("frames/test_corruptions.py", "encoders/test_nvae_numbers.py", "encoders/test_cwvae_numbers.py", "frames/building")
+LONG = (
+    "frames/test_corruptions.py",
+    "encoders/efficientmorl/test_golden.py",
+    "encoders/test_nvae_numbers.py",
+    "encoders/test_cwvae_numbers.py",
+    "frames/building",
+)
 _TESTS = Path(__file__).parent
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from encoders import Batch, BoundsLikelihood, Decodes, Encoder, Generates, HasGroups, Predicts, check_encoder, make_encoder
+from encoders import Batch, BoundsLikelihood, Decodes, Encoder, Generates, HasGroups, HasSlots, Predicts, check_encoder, make_encoder
 from encoders.conv.vae import ConvVAE, ConvVAEHyperparameters
 from encoders.encoder import DrawsReconstructions, SamplesAtTemperature
 from encoders.training.pictures import ShownClips, write_pictures
@@ -16,7 +16,7 @@ from encoders.training.validation import to_batch, validate
 TINY = ConvVAEHyperparameters(frame_shape=(16, 16, 3), latent_dim=4, encoder="4k4s2", decoder="4 k4s2")
 
 
-@pytest.mark.parametrize("preset", ["conv_vae_small", "conv_vae_tiny", "debug", "pca"])
+@pytest.mark.parametrize("preset", ["conv_vae_small", "conv_vae_tiny", "debug", "efficientmorl_debug", "pca"])
 def test_every_shipped_encoder_keeps_the_contract(preset: str) -> None:
     torch.manual_seed(0)
     check_encoder(make_encoder(preset, frame_shape=[32, 32, 3]))
@@ -124,12 +124,14 @@ def test_what_generates_nothing_is_validated_and_has_no_pictures(tmp_path: Path)
     [
         ("debug", {Generates, Decodes}),
         ("pca", {Generates, Decodes}),
+        ("efficientmorl_debug", {Generates, HasSlots}),
+        ("slot_attention_tetrominoes", {HasSlots}),
         ("cwvae_debug", {Generates, Decodes, Predicts}),
         ("nvae_debug", {Generates, HasGroups, BoundsLikelihood, DrawsReconstructions, SamplesAtTemperature}),
     ],
 )
 def test_a_model_offers_what_its_kind_can_do(preset: str, offered: set[type]) -> None:
-    known = {Generates, Decodes, Predicts, HasGroups, BoundsLikelihood, DrawsReconstructions, SamplesAtTemperature}
+    known = {Generates, Decodes, Predicts, HasGroups, HasSlots, BoundsLikelihood, DrawsReconstructions, SamplesAtTemperature}
     assert {protocol for protocol in known if isinstance(make_encoder(preset), protocol)} == offered
 
 

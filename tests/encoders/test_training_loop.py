@@ -306,6 +306,10 @@ def test_the_learning_rate_rises_falls_and_stays_whatever_the_number_of_steps() 
     assert learning_rate(config, 20) == pytest.approx(0.55)
     assert learning_rate(config, 30) == learning_rate(config, 1000) == pytest.approx(0.1)
     assert learning_rate(TrainingConfig(learning_rate=0.5), 10_000) == 0.5
+    halving = TrainingConfig(learning_rate=1.0, warmup_steps=10, half_life_steps=20)
+    assert [learning_rate(halving, step) for step in (4, 10, 30, 70)] == pytest.approx([0.5, 1.0, 0.5, 0.125])
+    with pytest.raises(UserError, match=r"training\.decay_steps null beside it"):
+        TrainingConfig(decay_steps=30, half_life_steps=20)
 
 
 def test_arrays_and_tensors_of_uint8_frames_become_the_same_batch(frames: np.ndarray) -> None:
