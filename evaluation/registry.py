@@ -14,6 +14,9 @@ BUILT_IN = [
     EntryPoint("memorisation", "evaluation.judges.memorisation:Memorisation", GROUP),
     EntryPoint("fid", "evaluation.judges.fid:FID", GROUP),
     EntryPoint("open_loop", "evaluation.judges.open_loop:OpenLoop", GROUP),
+    EntryPoint("objects", "evaluation.judges.objects:Objects", GROUP),
+    EntryPoint("slots", "evaluation.judges.slots:Slots", GROUP),
+    EntryPoint("dci", "evaluation.judges.dci:DCI", GROUP),
 ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.agents", "tests.fixtures.clips", "tests.fixtures.encoders", "tests.fixtures.packages"]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("agents", "clips", "encoders", "packages", "slots")]
 
 STARTING_RAY = (
     "agents/cluster",

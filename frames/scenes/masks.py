@@ -12,6 +12,8 @@ from frames.store import FrameStore
 
 SEGMENTATION = "observation.segmentation"
 """Which kind of block every pixel shows: uint8 (F, H, W)."""
+WITH_MASKS = "build it from Tetrominoes, MultiDSprites or an HDF5 file with masks, or with --record segmentation"
+"""What to do where a store has none, in words."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ def masks_at(store: FrameStore, indices: np.ndarray) -> ObjectMasks:
     if all(SEGMENTATION in episode.arrays for episode in episodes.values()):
         kinds = _sized(store, values_at(store, indices, SEGMENTATION)[:, None])
         return ObjectMasks(kinds == np.unique(kinds)[:, None, None], has_background=False)
-    remedy = "build it from Tetrominoes, MultiDSprites or an HDF5 file with masks, or with --record segmentation"
-    raise UserError(f"{store.path}: has no masks of objects; {remedy}")
+    raise UserError(f"{store.path}: has no masks of objects; {WITH_MASKS}")
 
 
 def _sized(store: FrameStore, masks_NKHW: np.ndarray) -> np.ndarray:
