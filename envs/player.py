@@ -1,4 +1,4 @@
-"""A scripted player for the voxel tasks: it knows where the target is, and wanders as people do."""
+"""Scripted players for the voxel tasks, who wander as people do: one knows where the target is, the other has to see it."""
 
 from typing import Any, Protocol
 
@@ -23,17 +23,18 @@ class Player(Protocol):
         """Return the action for the next tick."""
 
 
-def scripted_player(name: str, noise: float = 0.2, seed: int = 0) -> Player:
+def scripted_player(name: str, noise: float = 0.2, seed: int = 0, *, sees: bool = False) -> Player:
     """Make a player for a voxel task that heads for the target in `info`.
 
     `noise` in [0, 1] is the time spent on something else, by the time spent heading there (1: half of all ticks): looking
-    about, at the sky or the ground, strolling, jumping, hacking at what is in front. Raises `UserError` for another task.
+    about, at the sky or the ground, strolling, jumping, hacking at what is in front. With `sees` the target is the nearest one in the
+    picture, and where there is none the player looks around and walks on. Raises `UserError` for another task.
     """
     if name not in VOXEL_IDS:
         raise UserError(f"no scripted player for '{name}': {nearest(name, VOXEL_IDS)}")
     if not 0 <= noise <= 1:
         raise UserError(f"noise={noise}: must be from 0 to 1")
-    player = ScriptedPlayer(chops="Treechop" in name, noise=noise)
+    player = (SeeingPlayer if sees else ScriptedPlayer)(chops="Treechop" in name, noise=noise)
     player.reset(seed)
     return player
 
@@ -145,3 +146,66 @@ class ScriptedPlayer:
         action: dict[str, Any] = {name: int(keys.get(name, 0)) for name in names}
         action["camera"] = np.array(camera, np.float32)
         return action if self.chops else {**action, "place": 1}
+
+
+class SeeingPlayer(ScriptedPlayer):
+    """Acts as the scripted player does, but only on a target that the picture shows; Navigate's compass it reads as anybody can.
+
+    Where it sees none, it looks up and about, then walks on, in turn. What `info` tells of a hidden target makes no difference to it.
+    """
+
+    name = "seeing"
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self._looks, self._left = False, 0
+        self._rate, self._level = 0.0, 0.0
+        self._saw = False
+
+    def __call__(self, observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+        seen = {f"target_{what}": info[f"seen_{what}"] for what in ("distance", "bearing", "position")}
+        self._compass = float(observation["compass"]["angle"]) if "compass" in observation else None
+        return super().__call__(observation, {**info, **seen})
+
+    def _work(self, info: dict[str, Any]) -> dict[str, Any]:
+        if np.isfinite(info["target_distance"]):
+            self._saw, self._left = True, 0
+            return super()._work(info)
+        if self._detour_left > 0:
+            self._detour_left -= 1
+            return self._walk(info, 0.0, pitch=15.0)
+        if self._compass is not None:
+            return self._walk(info, self._compass, pitch=5.0)
+        return self._search(info)
+
+    def _walk(self, info: dict[str, Any], bearing: float, pitch: float) -> dict[str, Any]:
+        """Walk as the scripted player does, and keep a target that is seen within the picture."""
+        if np.isfinite(info["target_distance"]):
+            centre = self._pitch_to(info)
+            pitch = float(np.clip(pitch, centre - 25, centre + 25))
+        return super()._walk(info, bearing, pitch)
+
+    def _search(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Look about where it stands, or walk on, until that has lasted long enough and the other begins."""
+        if self._left == 0 or (not self._looks and self._stuck > 40):
+            self._begin_search()
+        self._left -= 1
+        if not self._looks:
+            return self._walk(info, self._rate + self._random.normal(0, 2), pitch=self._level)
+        pitch, _ = self._turn(0.0, self._level - info["pitch"])
+        # what was in view a moment ago may be behind these
+        hacks = info["aimed_block"] == "leaves" and info["aimed_distance"] < 1.5
+        return self._action(camera=(pitch, self._rate + self._random.normal(0, 1)), attack=hacks)
+
+    def _begin_search(self) -> None:
+        random = self._random
+        self._looks, self._stuck = not self._looks or self._saw, 0
+        side = random.choice([-1, 1])
+        if self._saw:
+            # what it has just worked at is often above: the next log of a trunk
+            self._saw, self._left, self._rate, self._level = False, 12, 0.0, random.uniform(-55, -35)
+        elif self._looks:
+            self._left, self._rate = int(random.integers(15, 50)), side * random.uniform(5, 10)
+            self._level = random.uniform(-20, 12)
+        else:
+            self._left, self._rate, self._level = int(random.integers(25, 90)), side * random.uniform(0, 5), random.uniform(0, 15)

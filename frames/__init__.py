@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from frames.batches import side_by_side as side_by_side
     from frames.building.build import BuildSummary as BuildSummary
     from frames.building.build import build_store as build_store
+    from frames.labels import Labels as Labels
+    from frames.labels import action_columns_described as action_columns_described
+    from frames.labels import state_names as state_names
     from frames.players import WanderingPlayer as WanderingPlayer
     from frames.players import wanders_in as wanders_in
     from frames.rates import Strides as Strides
@@ -29,10 +32,12 @@ _HOME = {
     "FrameBatch": "batches",
     "FrameBatches": "batches",
     "FrameStore": "store",
+    "Labels": "labels",
     "Player": "rollouts",
     "RandomPlayer": "rollouts",
     "Strides": "rates",
     "WanderingPlayer": "players",
+    "action_columns_described": "labels",
     "build_store": "building.build",
     "in_order": "batches",
     "record": "rollouts",
@@ -40,6 +45,7 @@ _HOME = {
     "sample_frames": "batches",
     "sample_sequences": "batches",
     "side_by_side": "batches",
+    "state_names": "labels",
     "wanders_in": "players",
 }
 __all__ = list(_HOME)

@@ -2,14 +2,15 @@
 
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from foundation.errors import UserError
 from foundation.progress import say
+from frames.labels import PICTURES, SIDED, Labels, state_names
 from frames.rates import Strides, common_rate
 from frames.sampling import Plan, Sampler, check_difference, checked_weights
 from frames.store import FrameStore
@@ -17,16 +18,21 @@ from frames.store import FrameStore
 _FREE_ARRAYS = 8
 _LONGEST_SEQUENCE = 250
 
+Targets = Mapping[str, Mapping[str, Any]]
+"""Labels that are asked for beside the frames, and their options (`frames.labels`)."""
+
 
 @dataclass(frozen=True)
 class FrameBatch:
     """A batch of clips: `frames` uint8 (B, T, H, W, C); `actions` float32 (B, T, A) that led to each frame.
 
-    `actions` is None for single frames, which have no past to act in, and for stores without actions.
+    `actions` is None for single frames, which have no past to act in, and for stores without actions. `targets` holds the labels that
+    were asked for, each (B, T, ...).
     """
 
     frames: np.ndarray
     actions: np.ndarray | None = None
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class FrameBatches:
@@ -40,9 +46,11 @@ class FrameBatches:
     have it are left out, and it is said how many.
 
     `batch_size` counts the clips of all `ranks` together; this one is `rank` and gets its own part of every batch. The position is that of
-    all, so that a run may go on with another number of ranks. `flip` mirrors half of the clips, left to right.
+    all, so that a run may go on with another number of ranks. `flip` mirrors half of the clips, left to right. `targets` are labels that
+    every batch brings along, {name: options} of `frames.labels`.
 
-    Raises `UserError` when a store has no such clip, when stores do not fit together, and for `flip` with actions, which it would falsify.
+    Raises `UserError` when a store has no such clip or lacks what a label needs, when stores do not fit together, and for `flip` with
+    actions or a state, which it would falsify.
     """
 
     def __init__(
@@ -58,11 +66,13 @@ class FrameBatches:
         rank: int = 0,
         ranks: int = 1,
         flip: bool = False,
+        targets: Targets | None = None,
     ) -> None:
         self.stores = [store] if isinstance(store, FrameStore) else list(store)
         self.split, self.clip_length, self.stride = split, clip_length, stride
         _check_sizes(batch_size, clip_length, stride, seed, rank, ranks)
-        _check_stores(self.stores, clip_length, flip)
+        _check_stores(self.stores, clip_length, flip, targets or {})
+        self._labels = [Labels(one, targets or {}) for one in self.stores]
         rate = common_rate(episode for one in self.stores for episode in one.episodes) or self.stores[0].frames_per_second
         self.frames_per_second = rate / stride
         self.strides = [one.strides_at(self.frames_per_second) for one in self.stores]
@@ -86,6 +96,9 @@ class FrameBatches:
             "batch_size": batch_size,
             "flip": flip,
         }
+        if targets:
+            # only then, so that positions saved without any stay good
+            self._identity["targets"] = self._labels[0].identity
 
     def __iter__(self) -> Iterator[FrameBatch]:
         return self
@@ -111,7 +124,16 @@ class FrameBatches:
         if plan.flipped is not None:
             frames[plan.flipped] = frames[plan.flipped, :, :, ::-1]
         known = [part for part in actions if part is not None]
-        return FrameBatch(frames, np.concatenate(known) if known else None)
+        return FrameBatch(frames, np.concatenate(known) if known else None, self.targets(plan))
+
+    def targets(self, plan: Plan) -> dict[str, np.ndarray]:
+        """Read the labels alone of a batch that was drawn, from any thread."""
+        parts = [self._labels[number].at(starts, self.clip_length, self.strides[number]) for number, starts in plan.parts]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if plan.flipped is not None:
+            for name in found.keys() & set(PICTURES):
+                found[name][plan.flipped] = found[name][plan.flipped, :, :, ::-1]
+        return found
 
     def _say_rates(self) -> None:
         for store, strides in zip(self.stores, self.strides, strict=True):
@@ -145,17 +167,25 @@ class FrameBatches:
 
 
 def in_order(
-    store: FrameStore, split: str, batch_size: int, clip_length: int = 1, limit: int | None = None, *, stride: int | Strides = 1
+    store: FrameStore,
+    split: str,
+    batch_size: int,
+    clip_length: int = 1,
+    limit: int | None = None,
+    *,
+    stride: int | Strides = 1,
+    targets: Targets | None = None,
 ) -> Iterator[FrameBatch]:
     """Return a split's frames in order, each once; the last batch is short. `limit` takes that many, evenly spread.
 
-    With clips, one follows the other; what is left of an episode after its last whole clip is not returned. Raises `UserError`
-    when the split has none.
+    With clips, one follows the other; what is left of an episode after its last whole clip is not returned. `targets` are the labels that
+    come along. Raises `UserError` when the split has none, or the store lacks what a label needs.
     """
+    labels = Labels(store, targets or {})
     starts = _some(store, split, side_by_side(store, split, clip_length, stride), clip_length, stride)
     if limit is not None and limit < len(starts):
         starts = starts[np.linspace(0, len(starts) - 1, max(1, limit)).round().astype(np.int64)]
-    return (_read(store, starts[at : at + batch_size], clip_length, stride) for at in range(0, len(starts), batch_size))
+    return (_read(store, starts[at : at + batch_size], clip_length, stride, labels) for at in range(0, len(starts), batch_size))
 
 
 def side_by_side(store: FrameStore, split: str, clip_length: int, stride: int | Strides = 1) -> np.ndarray:
@@ -202,9 +232,10 @@ def _some(store: FrameStore, split: str, starts: np.ndarray, clip_length: int, s
     raise UserError(f"{store.path}: no {kind} in split '{split}' ({held}); name another split or build the store with one")
 
 
-def _read(store: FrameStore, starts: np.ndarray, clip_length: int, stride: int | Strides) -> FrameBatch:
+def _read(store: FrameStore, starts: np.ndarray, clip_length: int, stride: int | Strides, labels: Labels | None = None) -> FrameBatch:
     actions = store.action_windows(starts, clip_length, stride) if clip_length > 1 else None
-    return FrameBatch(store.windows(starts, clip_length, stride), actions)
+    targets = {} if labels is None else labels.at(starts, clip_length, stride)
+    return FrameBatch(store.windows(starts, clip_length, stride), actions, targets)
 
 
 def _check_sizes(batch_size: int, clip_length: int, stride: int, seed: int, rank: int, ranks: int) -> None:
@@ -217,7 +248,7 @@ def _check_sizes(batch_size: int, clip_length: int, stride: int, seed: int, rank
         raise UserError(f"a batch size of {batch_size} cannot be shared by {ranks} ranks; choose a multiple of {ranks}")
 
 
-def _check_stores(stores: list[FrameStore], clip_length: int, flip: bool) -> None:
+def _check_stores(stores: list[FrameStore], clip_length: int, flip: bool, targets: Targets) -> None:
     """Raise `UserError` for stores whose frames or actions would not mean the same."""
     if not stores:
         raise UserError("no frame store is given")
@@ -226,16 +257,23 @@ def _check_stores(stores: list[FrameStore], clip_length: int, flip: bool) -> Non
         for what, one, another in (
             ("frames of shape", first.frame_shape, other.frame_shape),
             ("frames resized by", first.meta["resize"], other.meta["resize"]),
-            ("actions", _actions(first, clip_length), _actions(other, clip_length)),
+            ("actions", _actions(first, clip_length, targets), _actions(other, clip_length, targets)),
+            ("states of", _states(first, targets), _states(other, targets)),
         ):
             if one != another:
                 raise UserError(f"{first.path} and {other.path} cannot be mixed: {what} {one} and {another}")
     if flip and clip_length > 1 and first.action_names is not None:
         raise UserError(f"{first.path}: has actions, and a mirrored clip would make its left and right wrong; leave out flip")
+    if flip and set(SIDED) & targets.keys():
+        raise UserError(f"{first.path}: '{min(set(SIDED) & targets.keys())}' would be wrong beside a mirrored frame; leave out flip")
 
 
-def _actions(store: FrameStore, clip_length: int) -> Any:
-    """What the numbers of an action stand for; single frames carry none."""
-    if clip_length == 1 or store.action_names is None:
+def _actions(store: FrameStore, clip_length: int, targets: Targets) -> Any:
+    """What the numbers of an action stand for; single frames carry none, if no label has any."""
+    if (clip_length == 1 and "next_actions" not in targets) or store.action_names is None:
         return None
     return store.action_names, store.action_size, store.action_texts
+
+
+def _states(store: FrameStore, targets: Targets) -> list[str]:
+    return state_names(store) if "state" in targets else []

@@ -10,7 +10,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,10 +28,11 @@ _UPLOADED_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A batch as tensors on a device: `frames` uint8 (B, T, H, W, C), `actions` float32 (B, T, A) or None."""
+    """A batch as tensors on a device: `frames` uint8 (B, T, H, W, C), `actions` float32 (B, T, A) or None, `targets` (B, T, ...)."""
 
     frames: torch.Tensor
     actions: torch.Tensor | None = None
+    targets: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def prefetch(batches: FrameBatches, device: str | torch.device = "cpu", workers: int = 1) -> Prefetched:
@@ -146,7 +147,8 @@ class Held:
             flipped = torch.from_numpy(plan.flipped).to(self._device)
             frames[flipped] = frames[flipped].flip(3)
         actions = _joined([self._actions[number][row] for number, row in rows]) if self._actions else None
-        return DeviceBatch(frames, actions)
+        # read batch by batch: most are few numbers, and frames ahead would be held twice
+        return DeviceBatch(frames, actions, _on(self._device, self._batches.targets(plan)))
 
     def __enter__(self) -> Held:
         return self
@@ -181,6 +183,10 @@ class Held:
         return held
 
 
+def _on(device: torch.device, targets: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(values).to(device) for name, values in targets.items()}
+
+
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -203,7 +209,7 @@ class _Copied:
         if self._arrived is not None:
             stream = torch.cuda.current_stream(self._batch.frames.device)
             stream.wait_event(self._arrived)
-            for tensor in (self._batch.frames, self._batch.actions):
+            for tensor in (self._batch.frames, self._batch.actions, *self._batch.targets.values()):
                 if tensor is not None:
                     # its memory is not given away while this stream may still use it
                     tensor.record_stream(stream)
@@ -220,7 +226,7 @@ def _copier(batches: FrameBatches, device: str | torch.device, buffers: int) -> 
     def copy(plan: Plan) -> _Copied:
         batch = batches.read(plan)
         actions = None if batch.actions is None else torch.from_numpy(batch.actions).to(target)
-        return _Copied(DeviceBatch(torch.from_numpy(batch.frames).to(target), actions))
+        return _Copied(DeviceBatch(torch.from_numpy(batch.frames).to(target), actions, _on(target, batch.targets)))
 
     return copy
 
@@ -244,8 +250,9 @@ class _CudaCopier:
             with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
                 frames = buffer.to(self._device, non_blocking=True)
                 actions = None if batch.actions is None else torch.from_numpy(batch.actions).to(self._device)
+                targets = _on(self._device, batch.targets)
                 event = torch.cuda.Event()
                 event.record(self._stream)
         finally:
             self._ring.put((buffer, event))
-        return _Copied(DeviceBatch(frames, actions), event)
+        return _Copied(DeviceBatch(frames, actions, targets), event)

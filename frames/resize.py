@@ -33,21 +33,17 @@ def resize_frames(frames: np.ndarray, size: tuple[int, int], mode: str = "squash
     return resized
 
 
-def resize_masks(masks: np.ndarray, size: tuple[int, int], mode: str = "squash") -> np.ndarray:
-    """Resize masks (N, K, H, W) of frames as `resize_frames` does those, each pixel the nearest of before."""
-    if mode == "crop" and masks.shape[2:] != tuple(size):
-        masks = np.moveaxis(_centre(np.moveaxis(masks, 1, -1), size[0] / size[1]), -1, 1)
-    rows, columns = (_nearest(before, after) for before, after in zip(masks.shape[2:], size, strict=True))
-    return masks[:, :, rows[:, None], columns]
-
-
-def _nearest(before: int, after: int) -> np.ndarray:
-    """Return which of `before` pixels lies under the middle of each of `after`."""
-    return (2 * np.arange(after) + 1) * before // (2 * after)
+def resize_kinds(kinds: np.ndarray, size: tuple[int, int], mode: str = "squash") -> np.ndarray:
+    """Resize what pixels show, uint8 (N, H, W), as `resize_frames` does the frames: each pixel takes the number nearest to its centre."""
+    height, width = size
+    if mode == "crop" and kinds.shape[1:] != size:
+        kinds = _centre(kinds, height / width)
+    rows, columns = (((np.arange(wanted) + 0.5) * had / wanted).astype(np.int64) for wanted, had in zip(size, kinds.shape[1:], strict=True))
+    return kinds[:, rows[:, None], columns]
 
 
 def _centre(frames: np.ndarray, ratio: float) -> np.ndarray:
-    """Cut the largest centred part of frames (N, H, W, C) whose height / width is `ratio`."""
+    """Cut the largest centred part of frames (N, H, W, ...) whose height / width is `ratio`."""
     height, width = frames.shape[1:3]
     kept_height = min(height, max(1, round(width * ratio)))
     kept_width = min(width, max(1, round(height / ratio)))

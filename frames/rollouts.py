@@ -1,7 +1,7 @@
 """Frames collected from an environment: players act, the store fills, with actions and rewards."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from functools import partial
@@ -11,18 +11,22 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
-from foundation.errors import UserError
+from foundation.errors import UserError, nearest
 from foundation.progress import Advance, progress_bar, say
 from foundation.seeds import FIRST_EVALUATION_SEED
 from frames.building.build import BuildSummary, close_summary, finished_summary
 from frames.curation.splits import BY_RECORDING, assign_splits
-from frames.resize import ResizeMode, resize_frames
+from frames.resize import ResizeMode, resize_frames, resize_kinds
+from frames.storage.format import RANDOM_PLAYER
 from frames.storage.writer import StoreWriter, finished_store, store_writer
 
 _CAMERA_DEGREES = 5.0
 _USUAL_RATE = 20.0
 """Frames a second of Minecraft, for environments that name none."""
 _PICTURE = "pov"
+_STATE, _SEGMENTATION = "state", "segmentation"
+RECORDED = (_STATE, _SEGMENTATION)
+"""What is recorded beside observations on request."""
 # MineRL 1.0: one ends the episode, the other opens a screen over the world
 _NEVER_PRESSED = ("ESC", "inventory")
 
@@ -77,6 +81,7 @@ def record(
     split: str = BY_RECORDING,
     val: float = 0.1,
     test: float = 0.0,
+    beside: Collection[str] = (),
 ) -> BuildSummary:
     """Fill the store at `path` with `frames` frames of episodes played in the environment that `make_env` gives.
 
@@ -85,7 +90,8 @@ def record(
     environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the same call gives the same fingerprint, and lie
     below those that agents are evaluated with. `name` says what is recorded, and an interrupted recording goes on only under the same.
     Frames a second are those that the environment's metadata names (`render_fps`), unless given.
-    Where `info["error"]` tells that a game died, the episode is kept up to its last true frame.
+    Where `info["error"]` tells that a game died, the episode is kept up to its last true frame. `beside` records what some environments
+    offer (docs/environments.md): "state", the numbers of `info["state"]`, and "segmentation", what every pixel shows.
     Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
     path, began = Path(path), time.monotonic()
@@ -104,15 +110,15 @@ def record(
         "frame_size": list(frame_size),
         "resize": resize,
         "split": [split, val, test],
+        **({"beside": sorted(beside)} if beside else {}),
     }
-    finished = finished_store(path, plan)
-    if finished is not None:
+    if (finished := finished_store(path, plan)) is not None:
         return finished_summary(finished)
     with closing(make_env()) as env, store_writer(path, plan, (*frame_size, 3)) as writer:
-        kept = len(writer.committed)
-        rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize))
-        task = env.spec.id if env.spec is not None else name
+        kept, task = len(writer.committed), env.spec.id if env.spec is not None else name
         try:
+            watching = _Watching(env, beside, partial(resize_kinds, size=frame_size, mode=resize))
+            rollouts = _Rollouts(env, players, seed, partial(resize_frames, size=frame_size, mode=resize), watching)
             _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second or _named_rate(env, name))
         except BaseException:
             # nothing to go on with, and a folder left behind would refuse another plan
@@ -160,13 +166,42 @@ def _counted(pictures: Iterable[np.ndarray], advance: Advance) -> Iterator[np.nd
         advance(1)
 
 
+class _Watching:
+    """Takes down what was asked for beside the observations; raises `UserError` where the environment does not offer it."""
+
+    def __init__(self, env: gymnasium.Env, beside: Collection[str], fit: Callable[[np.ndarray], np.ndarray]) -> None:
+        unknown = next((what for what in beside if what not in RECORDED), None)
+        if unknown is not None:
+            raise UserError(f"nothing called '{unknown}' can be recorded: {nearest(unknown, RECORDED)}")
+        if _SEGMENTATION in beside and not env.has_wrapper_attr(_SEGMENTATION):
+            raise UserError("this environment has no segmentation to record; leave it out (voxel tasks have it)")
+        self._fit, self._state = fit, _STATE in beside
+        self._segmented = env.get_wrapper_attr(_SEGMENTATION) if _SEGMENTATION in beside else None
+
+    def __call__(self, info: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Return what belongs to the frame that `info` came with, by the names that observations have."""
+        found: dict[str, np.ndarray] = {}
+        if self._state:
+            if not isinstance(info.get(_STATE), Mapping):
+                raise UserError("this environment tells no info['state'] to record; leave it out (voxel tasks have it)")
+            found.update({f"observation.{_STATE}.{name}": np.float32(value) for name, value in info[_STATE].items()})
+        if self._segmented is not None:
+            found[f"observation.{_SEGMENTATION}"] = self._fit(self._segmented()[None])[0]
+        return found
+
+
 class _Rollouts:
     """Plays the numbered episodes of a recording; each depends on its number and the seed alone."""
 
     def __init__(
-        self, env: gymnasium.Env, players: Sequence[Player | None], seed: int, fit: Callable[[np.ndarray], np.ndarray]
+        self,
+        env: gymnasium.Env,
+        players: Sequence[Player | None],
+        seed: int,
+        fit: Callable[[np.ndarray], np.ndarray],
+        watching: _Watching,
     ) -> None:
-        self._env, self._seed, self._fit = env, seed, fit
+        self._env, self._seed, self._fit, self._watching = env, seed, fit, watching
         self._names = [_player_name(player) for player in players]
         self._players = [RandomPlayer(env.action_space) if player is None else player for player in players]
 
@@ -179,16 +214,22 @@ class _Rollouts:
         """Return an episode of at most `length` frames, to be played as its frames are taken."""
         # no agent is judged in a world whose frames its encoder was trained on
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]) % FIRST_EVALUATION_SEED
-        return _Rollout(self._env, self._players[number % len(self._players)], seed, length, self._fit)
+        return _Rollout(self._env, self._players[number % len(self._players)], seed, length, self._fit, self._watching)
 
 
 class _Rollout:
     """One episode, played frame by frame: what is beside the frames is known after the last."""
 
     def __init__(
-        self, env: gymnasium.Env, player: Player, seed: int, length: int, fit: Callable[[np.ndarray], np.ndarray]
+        self,
+        env: gymnasium.Env,
+        player: Player,
+        seed: int,
+        length: int,
+        fit: Callable[[np.ndarray], np.ndarray],
+        watching: _Watching,
     ) -> None:
-        self._env, self._player, self._seed, self._length, self._fit = env, player, seed, length, fit
+        self._env, self._player, self._seed, self._length, self._fit, self._watching = env, player, seed, length, fit, watching
         self._actions: list[dict[str, np.ndarray]] = []
         self._rest: list[dict[str, np.ndarray]] = []
         self._rewards: list[float] = []
@@ -198,7 +239,7 @@ class _Rollout:
         with self._failures():
             observation, info = self._env.reset(seed=self._seed)
         self._player.reset(self._seed)
-        yield self._seen(observation)
+        yield self._seen(observation, info)
         over = False
         while len(self._rest) < self._length and not over:
             action = self._player(observation, info)
@@ -213,7 +254,7 @@ class _Rollout:
                 return
             self._rewards.append(float(reward))
             over = terminated or truncated
-            yield self._seen(observation)
+            yield self._seen(observation, info)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return rewards, actions and what was observed beside the pictures, by name."""
@@ -234,9 +275,9 @@ class _Rollout:
                 "or choose another seed and another store path"
             ) from error
 
-    def _seen(self, observation: Any) -> np.ndarray:
+    def _seen(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
         picture, beside = _parted(observation)
-        self._rest.append(_numbers("observation", beside))
+        self._rest.append({**_numbers("observation", beside), **self._watching(info)})
         # copied: an environment may draw the next picture into the same array
         return self._fit(np.array(picture)[None])[0]
 
@@ -269,7 +310,7 @@ def _shown(value: Any) -> str:
 
 
 def _player_name(player: Player | None) -> str:
-    return "random" if player is None else str(getattr(player, "name", type(player).__name__))
+    return RANDOM_PLAYER if player is None else str(getattr(player, "name", type(player).__name__))
 
 
 def _in_words(space: gymnasium.Space, action: Any) -> Any:

@@ -182,6 +182,30 @@ class FrameStore:
         except (TypeError, ValueError) as error:
             raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing or no array; build the store again") from error
 
+    def array_rows(self, name: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return an array's entries (N, ...) that belong to frames, by global index: only they are read, not the episodes' arrays.
+
+        All their episodes have it in one type and shape. Raises KeyError where one has not, UserError where it is short.
+        """
+        wanted = self._known_indices(indices)
+        numbers = np.searchsorted(self._ends, wanted, side="right")
+        first = self.episodes[int(numbers[0]) if len(numbers) else 0].arrays[name]
+        rows = np.empty((len(wanted), *first.shape[1:]), first.dtype)
+        size, parts = rows[:1].nbytes, []
+        for number in np.unique(numbers).tolist():
+            episode, of_it = self.episodes[number], np.flatnonzero(numbers == number)
+            info = episode.arrays[name]
+            if (info.dtype, info.shape[1:]) != (first.dtype, first.shape[1:]):
+                raise KeyError(f"'{name}' of {episode.name} has another type or shape than elsewhere")
+            offset, stored = self._file.extents.get(format.array_key(episode.name, name), (0, 0))
+            places = wanted[of_it] - episode.first
+            if len(places) and (places.max() + 1) * size > stored:
+                raise UserError(f"{self.path}: damaged: '{name}' of {episode.name} is missing or short; build the store again")
+            parts += [(offset + place * size, at * size, (at + 1) * size) for place, at in np.stack([places, of_it], 1).tolist()]
+        if parts:
+            self._file.read(parts, rows.data.cast("B"))
+        return rows
+
     def signatures(self, episode: Episode) -> np.ndarray:
         """Return the signatures of an episode's frames, uint64 (N, 2): what tells duplicates."""
         content = self._file.value(format.signatures_key(episode.name)) or b""

@@ -18,7 +18,7 @@ MAKE = """Make frame stores and look at them: recordings or rollouts in, one fol
 Options of an environment that is played: build ... --env.NAME VALUE, such as --env.server voxel (docs/minerl.md)."""
 
 _FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
-_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed")
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "players", "record")
 _FRAME_SIZE = (64, 64)
 
 
@@ -66,6 +66,11 @@ class Build:
     """Environment, scenes: how many frames an episode has at most."""
     seed: int = 0
     """Environment, scenes: what the worlds and players, or the scenes, follow from."""
+    players: tuple[Literal["scripted", "seeing", "wandering", "random"], ...] = ()
+    """Environment: who takes turns. Voxel tasks have scripted players, who know where the target is, and seeing ones, who have to see
+    it; MineRL's have a wandering one. All that suit the environment but the seeing one if not given."""
+    record: tuple[Literal["state", "segmentation"], ...] = ()
+    """Environment: what to record beside its observations: the numbers of its state, and the kind of block that every pixel shows."""
     debug: bool = False
     """End in seconds: three recordings, or 300 frames."""
 
@@ -162,6 +167,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
         return collect(
             config.source,
             options,
+            config.players,
             path=config.store,
             frames=300 if config.debug else config.frames,
             seed=config.seed,
@@ -171,6 +177,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
             split=config.split,
             val=config.val,
             test=config.test,
+            beside=config.record,
         )
     except UserError as error:
         if not str(error).startswith("unknown environment"):
@@ -180,6 +187,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
 
 def _drawn(config: Build) -> "BuildSummary":
     _refuse(config, (*_FOR_RECORDINGS, "frame_size", "resize"), f"is for recordings, and {config.source} are drawn in their own size")
+    _refuse(config, ("players", "record"), f"is for environments, and {config.source} are drawn")
     from frames.scenes.building import build_scenes
 
     return build_scenes(

@@ -7,6 +7,9 @@ GRASS, DIRT, STONE, SAND, WATER, OAK_LOG, OAK_LEAVES, BIRCH_LOG, BIRCH_LEAVES, D
 NAMES = ("air", "grass", "dirt", "stone", "sand", "water", "log", "leaves", "log", "leaves", "diamond", "bedrock")
 """By block number; both kinds of wood share a name, as in the task's rewards."""
 
+SKY = 255
+"""What a segmentation holds where a pixel shows no block."""
+
 NEVER = 1e9
 """Ticks to break what cannot be broken."""
 

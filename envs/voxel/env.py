@@ -8,10 +8,12 @@ import gymnasium
 import numpy as np
 
 from envs.voxel import blocks, kernels, tasks, terrain, textures
+from envs.voxel.state import state, state_space
 from foundation.errors import UserError, nearest
 
 Observation = dict[str, Any]
 _MAX_FRAME = 1024
+_NO_KINDS = np.empty((0, 0), np.uint8)
 
 
 class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
@@ -19,7 +21,7 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
 
     `frame_size` is the side of the pov in pixels; `episode_ticks` shortens the episode (default: MineRL's). An episode
     is terminated by success (64 logs, or touching the goal) and truncated by its length. `info` tells what an agent must
-    not see: position, view, and where the nearest log or the goal is.
+    not see: position, view, where the nearest log or the goal is, and under `state` the numbers of `state_space`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -39,9 +41,12 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         self.frame_size = frame_size
         self.observation_space = tasks.observation_space(self.task, frame_size)
         self.action_space = tasks.action_space(self.task)
+        self.state_space = state_space()
         self._known_keys = frozenset(self.action_space.keys())
         self._break_ticks = blocks.break_ticks(self.task.axe)
         self._keys = np.zeros(kernels.KEYS, np.int64)
+        self._target_kinds = (blocks.DIAMOND, blocks.DIAMOND) if self.task.has_goal else (blocks.OAK_LOG, blocks.BIRCH_LOG)
+        self._seen = np.empty(kernels.SEEN_SIZE)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Make a new world (from `seed` when given) and return its first observation and info."""
@@ -76,6 +81,12 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
     def render(self) -> np.ndarray:
         """Return the current frame, uint8 (H, W, 3)."""
         return self._frame.copy()
+
+    def segmentation(self) -> np.ndarray:
+        """Return what every pixel of the current frame shows, uint8 (H, W): numbers of `blocks`, `blocks.SKY` where it is no block."""
+        kinds = np.empty((self.frame_size, self.frame_size), np.uint8)
+        self._draw(kinds)
+        return kinds
 
     def save_state(self) -> dict[str, np.ndarray]:
         """Return everything the future depends on, as arrays by name; give it to `restore_state` of the same task."""
@@ -165,21 +176,29 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         to_x, to_y, to_z = place.tolist()
         return (to_x - x + half) % size - half, to_y - y - kernels.EYE, (to_z - z + half) % size - half
 
-    def _observe(self) -> Observation:
-        player, world = self._player, self._world
+    def _draw(self, kinds: np.ndarray) -> np.ndarray:
+        """Return a new picture; notice the nearest target in it, and what its pixels show if `kinds` is as large."""
+        world = self._world
         frame = np.empty((self.frame_size, self.frame_size, 3), np.uint8)
         self._day_sky[kernels.DRIFT] = world.sky[kernels.DRIFT] + 0.05 * self._ticks
         kernels.render(
             world.cells,
             world.top,
-            player,
+            self._player,
             self._atlas,
             textures.tile_table(),
             textures.cracks(),
             textures.clouds(),
             self._day_sky,
             frame,
+            kinds,
+            *self._target_kinds,
+            self._seen,
         )
+        return frame
+
+    def _observe(self) -> Observation:
+        player, world, frame = self._player, self._world, self._draw(_NO_KINDS)
         self._frame = frame
         if world.goal is None:
             return {"pov": frame}
@@ -201,20 +220,28 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
     def _info(self) -> dict[str, Any]:
         player, target = self._player.tolist(), self._target()
         away = (math.inf, 0.0, 0.0) if target is None else self._away(target)
+        seen = None if math.isinf(self._seen[kernels.SEEN_DISTANCE]) else self._away(self._seen[kernels.SEEN_X :] + 0.5)
         x, y, z = player[kernels.X : kernels.Z + 1]
+        eye = np.array((x, y + kernels.EYE, z))
+        bearing = 0.0 if target is None else self._bearing(away)
+        aimed, aimed_distance = blocks.NAMES[int(player[kernels.AIM_BLOCK])], player[kernels.AIM_DISTANCE]
         return {
             "position": np.array((x, y, z)),
             "yaw": player[kernels.YAW],
             "pitch": player[kernels.PITCH],
             "on_ground": bool(player[kernels.ON_GROUND]),
             "target_distance": math.hypot(*away),
-            "target_bearing": 0.0 if target is None else self._bearing(away),
-            "target_position": np.array((x + away[0], y + kernels.EYE + away[1], z + away[2])),
-            "aimed_block": blocks.NAMES[int(player[kernels.AIM_BLOCK])],
-            "aimed_distance": player[kernels.AIM_DISTANCE],
+            "target_bearing": bearing,
+            "target_position": eye + away,
+            "seen_distance": math.inf if seen is None else math.hypot(*seen),
+            "seen_bearing": 0.0 if seen is None else self._bearing(seen),
+            "seen_position": np.full(3, math.nan) if seen is None else eye + seen,
+            "aimed_block": aimed,
+            "aimed_distance": aimed_distance,
             "logs": int(player[kernels.LOGS]),
             "dirt": int(player[kernels.DIRT_HELD]),
             "ticks": self._ticks,
+            "state": state(None if target is None else away, bearing, player[kernels.PITCH], aimed, aimed_distance),
         }
 
 

@@ -564,6 +564,11 @@ FAR, FOG_START = 72.0, 24.0
 CLOUD_HEIGHT, CLOUD_SIZE = 70.0, 9.0
 SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
+NOTHING = 255
+"""The kind of a pixel that shows no block: sky, or fog alone."""
+# Entries of the vector that tells which block of the target's kind is seen nearest: its distance, inf for none, and its place.
+SEEN_DISTANCE, SEEN_X, SEEN_Y, SEEN_Z = range(4)
+SEEN_SIZE = 4
 
 
 def _sky_colour(code: _Code, ox: _Lanes, oz: _Lanes) -> list[_Lanes]:
@@ -648,17 +653,55 @@ def _shade(
     return types.void(top, rays, *[types.float64] * 3, atlas, tiles, cracks, clouds, sky, *[types.int64] * 4, types.float64), generate
 
 
+@_intrinsic
+def _meets(_: Any, rays: Any, target: Any, other: Any) -> Any:
+    """Say whether any ray has met a block of one of two kinds."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
+        code = _Code(context, builder, signature, arguments, "rays target other")
+        block = code.load(BLOCK)
+        return code.any(block.equals(code.number("target").floats()) | block.equals(code.number("other").floats()))
+
+    return types.boolean(rays, types.int64, types.int64), generate
+
+
+@_compiled("void(float64[::1], int64, int64, float64, float64, float64, int64, float64[::1])")
+def _see(rays: Array, target: int, other: int, ox: float, oy: float, oz: float, mask: int, seen: Array) -> None:
+    """Keep the nearest block of one of two kinds that rays have met, if it is nearer than the one `seen` so far."""
+    for lane in range(LANES):
+        block, along = int(rays[BLOCK * LANES + lane]), rays[DISTANCE * LANES + lane]
+        if block not in (target, other):
+            continue
+        dx, dy, dz = rays[DX * LANES + lane], rays[DY * LANES + lane], rays[DZ * LANES + lane]
+        distance = along * math.sqrt(dx * dx + dy * dy + dz * dz)
+        if distance < seen[SEEN_DISTANCE]:
+            seen[SEEN_DISTANCE] = distance
+            seen[SEEN_X], seen[SEEN_Z] = int(ox + along * dx) & mask, int(oz + along * dz) & mask
+            seen[SEEN_Y] = math.floor(oy + along * dy)
+
+
+@_compiled("void(float64[::1], int64, int64, uint8[:,::1])")
+def _note_kinds(rays: Array, first_i: int, first_j: int, kinds: Array) -> None:
+    for lane in range(LANES):
+        i, j = min(first_i + lane // TILE, kinds.shape[0] - 1), min(first_j + lane % TILE, kinds.shape[1] - 1)
+        block = int(rays[BLOCK * LANES + lane])
+        kinds[i, j] = block if block > 0 else NOTHING
+
+
 @_compiled(
     "void(uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,:,:,::1], uint8[:,::1],"
-    " uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,::1])"
+    " uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,::1], uint8[:,::1], int64, int64, float64[::1])"
 )
 def render(
-    world: Array, top: Array, player: Array, atlas: Array, tiles: Array, cracks: Array, clouds: Array, sky: Array, frame: Array
-) -> None:
+    world: Array, top: Array, player: Array, atlas: Array, tiles: Array, cracks: Array, clouds: Array, sky: Array, frame: Array,
+    kinds: Array, target: int, other: int, seen: Array,
+) -> None:  # fmt: skip
     """Draw what the player sees into `frame`, uint8 (H, W, 3).
 
     `atlas` holds the textures (tile, level of detail, 16, 16, 3), `tiles` the tile of each (block, face), `cracks` how
     far each texel darkens (stage, 16, 16), `clouds` a map of 0 and 1, `sky` the entries named above.
+    `kinds` receives the number of the block that every pixel shows, uint8 (H, W), if it is not of size 0; `seen` the nearest block of
+    the kinds `target` and `other` that the picture shows.
     """
     height, width, size = frame.shape[0], frame.shape[1], world.shape[0]
     yaw, pitch = player[YAW] * _RADIANS, player[PITCH] * _RADIANS
@@ -670,6 +713,7 @@ def render(
     aim_x, aim_y, aim_z = int(player[AIM_X]), int(player[AIM_Y]) if player[PROGRESS] > 0 else -1, int(player[AIM_Z])
     stage = int(player[PROGRESS] * cracks.shape[0])
     rays = np.empty(RAYS_SIZE)
+    seen[SEEN_DISTANCE] = np.inf
     for first_i in range(0, height, TILE):
         for first_j in range(0, width, TILE):
             for lane in range(LANES):  # what lies beyond the frame repeats its last row or column
@@ -684,6 +728,10 @@ def render(
                 i, j = min(first_i + lane // TILE, height - 1), min(first_j + lane % TILE, width - 1)
                 for c in range(3):
                     frame[i, j, c] = int(rays[(RED + c) * LANES + lane])
+            if kinds.shape[0] > 0:
+                _note_kinds(rays, first_i, first_j, kinds)
+            if _meets(rays, target, other):
+                _see(rays, target, other, ox, oy, oz, size - 1, seen)
 
 
 # A WORLD

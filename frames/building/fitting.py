@@ -6,7 +6,7 @@ import numpy as np
 
 from foundation.errors import UserError
 from frames.readers import BadRecording
-from frames.resize import ResizeMode, resize_frames, resize_masks
+from frames.resize import ResizeMode, resize_frames, resize_kinds
 
 Window = tuple[int, int, int, int]
 """A part of a picture: its first row and column, its height and width."""
@@ -32,7 +32,9 @@ class Fitting:
 
     def masks(self, masks: np.ndarray) -> np.ndarray:
         """Return masks (F, K, H, W, 1) of frames in the store's size, each pixel the nearest of before."""
-        return resize_masks(self._cut(masks, 2)[..., 0], self.size, self.resize)[..., None]
+        kinds, (height, width) = self._cut(masks, 2), self.size
+        resized = resize_kinds(kinds.reshape(-1, *kinds.shape[2:4]), (height, width), self.resize)
+        return resized.reshape(*kinds.shape[:2], height, width, 1)
 
     def _cut(self, pixels: np.ndarray, axis: int) -> np.ndarray:
         """Cut the window out of pixels whose rows are along `axis`, and their columns along the next."""

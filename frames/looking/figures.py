@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from frames.labels import has_segmentation, state_names
 from frames.looking.inspecting import look
+from frames.rewards import reward_counts
 from frames.storage.format import SPLITS, Episode
 from frames.store import FrameStore
 
@@ -40,11 +42,18 @@ def store_figures(store: FrameStore, listed: int) -> dict[str, Any]:
         "rewards": {name: _reward_figures(store, name) for name in _array_names(store.episodes, "reward")},
         "action_names": None if store.action_names is None else list(store.action_names),
         "actions": {name: _action_figures(store, name) for name in _array_names(store.episodes, "action")},
+        "labels": _label_figures(store),
         "trimmed": store.meta["trimmed"],
         "left_out": store.meta["left_out"],
         "episode_count": len(store.episodes),
         "episodes": [_episode_figures(store, episode) for episode in longest(store.episodes, listed)],
     }
+
+
+def _label_figures(store: FrameStore) -> dict[str, Any]:
+    """Return what there is to learn from beside the frames: `rewarded` counts the steps whose reward is greater than 0."""
+    state = state_names(store)
+    return {**asdict(reward_counts(store)), "action_numbers": store.action_size, "state": state, "segmentation": has_segmentation(store)}
 
 
 def longest(episodes: Sequence[Episode], most: int) -> list[Episode]:

@@ -39,8 +39,23 @@ def store_tables(figures: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _reward_table(figures["rewards"])
     if figures["actions"]:
         yield _action_table(figures["actions"], in_clips=figures["action_names"] is not None)
+    yield Text(labels_line(figures["labels"]))
     if figures["episodes"]:
         yield _episode_table(figures["episodes"], figures["episode_count"])
+
+
+def labels_line(labels: Mapping[str, Any]) -> str:
+    """Say in a line what there is to learn from beside the frames."""
+    rewards, episodes = f"{labels['rewarded']:,} of {labels['steps']:,} steps", f"{labels['rewarded_episodes']:,} of {labels['episodes']:,}"
+    held = {
+        f"rewards ({rewards} rewarded, in {episodes} episodes)": labels["steps"],
+        f"actions ({labels['action_numbers']} numbers)": labels["action_numbers"],
+        f"state ({len(labels['state'])} numbers)": labels["state"],
+        "segmentation": labels["segmentation"],
+    }
+    lacking = ", ".join(name.partition(" (")[0] for name, there in held.items() if not there)
+    found = ", ".join(name for name, there in held.items() if there)
+    return "labels: " + "; ".join(part for part in (found, f"no {lacking}" if lacking else "") if part)
 
 
 def left_out_lines(left_out: list[LeftOut], trimmed: Mapping[str, int], rest: str) -> Iterator[str]:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundation.errors import UserError
-from frames.resize import resize_masks
+from frames.labels import SEGMENTATION
+from frames.resize import resize_kinds
 from frames.scenes.reading import values_at
 from frames.storage.format import MASKS
 from frames.store import FrameStore
 
-SEGMENTATION = "observation.segmentation"
-"""Which kind of block every pixel shows: uint8 (F, H, W)."""
 WITH_MASKS = "build it from Tetrominoes, MultiDSprites or an HDF5 file with masks, or with --record segmentation"
 """What to do where a store has none, in words."""
 
@@ -64,4 +63,7 @@ def masks_at(store: FrameStore, indices: np.ndarray) -> ObjectMasks:
 
 def _sized(store: FrameStore, masks_NKHW: np.ndarray) -> np.ndarray:
     """Bring masks of other recordings' sizes, as stores of before have them, to the frames'."""
-    return resize_masks(masks_NKHW, store.frame_shape[:2], store.meta["resize"])
+    height, width, _ = store.frame_shape
+    return resize_kinds(masks_NKHW.reshape(-1, *masks_NKHW.shape[2:]), (height, width), store.meta["resize"]).reshape(
+        *masks_NKHW.shape[:2], height, width
+    )

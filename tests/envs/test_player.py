@@ -7,8 +7,8 @@ import envs
 from foundation.errors import UserError
 
 
-def episode(name, seed, noise, ticks):
-    env, player = envs.make_env(name, episode_ticks=ticks), envs.scripted_player(name, noise=noise)
+def episode(name, seed, noise, ticks, **options):
+    env, player = envs.make_env(name, episode_ticks=ticks), envs.scripted_player(name, noise=noise, **options)
     observation, info = env.reset(seed=seed)
     player.reset(seed)
     total, pitches, done = 0.0, [], False
@@ -51,3 +51,53 @@ def test_it_says_what_it_cannot_play():
         envs.scripted_player("CartPole-v1")
     with pytest.raises(UserError, match="noise"):
         envs.scripted_player("VoxelTreechop-v0", noise=1.5)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_who_only_sees_chops_logs_too(seed):
+    total, pitches, _ = episode("VoxelTreechop-v0", seed, noise=0.0, ticks=1200, sees=True)
+    assert total >= 8
+    # it looks up at what is left of a trunk
+    assert pitches.min() < -30
+
+
+def test_who_only_sees_finds_the_goal_by_the_compass():
+    total, _, terminated = episode("VoxelNavigate-v0", 0, noise=0.2, ticks=3000, sees=True)
+    assert terminated
+    assert total == 100
+
+
+def scrambled(info, random):
+    """Tell something else of the target, wherever it is."""
+    told = {"target_distance": random.uniform(0, 20), "target_bearing": random.uniform(-180, 180)}
+    return {**info, **told, "target_position": random.uniform(0, 30, 3), "state": {}}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_who_only_sees_never_acts_on_what_is_hidden(noise):
+    name, random = "VoxelTreechop-v0", np.random.default_rng(0)
+    env = envs.make_env(name)
+    told, misled = (envs.scripted_player(name, noise=noise, sees=True) for _ in range(2))
+    observation, info = env.reset(seed=5)
+    blind = 0
+    for _ in range(600):
+        action, other = told(observation, info), misled(observation, scrambled(info, random))
+        assert all(np.array_equal(action[key], other[key]) for key in action)
+        blind += np.isinf(info["seen_distance"])
+        observation, _, _, _, info = env.step(action)
+    assert blind > 20
+
+
+def test_who_only_sees_turns_to_what_it_sees():
+    name = "VoxelTreechop-v0"
+    env, player = envs.make_env(name), envs.scripted_player(name, noise=0.0, sees=True)
+    observation, info = env.reset(seed=5)
+    turned = 0
+    for _ in range(700):
+        detour = player._detour_left
+        action = player(observation, info)
+        if np.isfinite(info["seen_distance"]) and abs(info["seen_bearing"]) > 5 and detour == player._detour_left == 0:
+            assert np.sign(action["camera"][1]) == np.sign(info["seen_bearing"])
+            turned += 1
+        observation, _, _, _, info = env.step(action)
+    assert turned > 8

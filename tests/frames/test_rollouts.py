@@ -350,3 +350,55 @@ def test_actions_are_kept_as_the_environment_takes_them_words_for_enumerations(t
     # what has another length every tick cannot be an array
     assert "observation.bag.0" not in store.episodes[0].arrays
     assert store.episodes[0].arrays["observation.note.1"].shape == (30, 2)
+
+
+class Telling(Corridor):
+    """A corridor of another package that tells its state, and which half of the picture shows what."""
+
+    def reset(self, **options: Any):
+        observation, _ = super().reset(**options)
+        return observation, self.told()
+
+    def step(self, action):
+        *rest, _ = super().step(action)
+        return *rest, self.told()
+
+    def told(self) -> dict[str, Any]:
+        return {"tick": self.tick, "state": {"way": self.tick / 100, "shade": self.shade / 255}}
+
+    def segmentation(self) -> np.ndarray:
+        kinds = np.full((8, 8), self.tick % 256, np.uint8)
+        kinds[:, 4:] = 255
+        return kinds
+
+
+def test_state_and_segmentation_of_any_environment_are_recorded_on_request(tmp_path):
+    rollouts(tmp_path / "store", Steady(), Telling, beside=("segmentation", "state"), frame_size=(4, 4))
+    store = FrameStore(tmp_path / "store")
+    for episode in store.episodes:
+        np.testing.assert_allclose(store.array(episode, "observation.state.way"), np.arange(episode.length) / 100, rtol=1e-6)
+        kinds = store.array(episode, "observation.segmentation")
+        assert kinds.shape == (episode.length, 4, 4)
+        assert np.array_equal(kinds[:, 2, 1], np.arange(episode.length))
+        assert (kinds[:, :, 2:] == 255).all()
+    assert not verify(store)
+
+
+def test_nothing_is_recorded_beside_the_observations_unless_asked_for(tmp_path):
+    rollouts(tmp_path / "store", Steady(), Telling)
+    names = {name for episode in FrameStore(tmp_path / "store").episodes for name in episode.arrays}
+    assert names == {"action.camera", "action.forward", "observation.compass.angle", "reward"}
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("state", r"tells no info\['state'\] to record"),
+        ("segmentation", "has no segmentation to record"),
+        ("segmentations", r"nothing called 'segmentations' can be recorded: did you mean 'segmentation'\?"),
+    ],
+)
+def test_what_an_environment_does_not_offer_is_told_and_nothing_stays_behind(tmp_path, what, told):
+    with pytest.raises(UserError, match=told):
+        rollouts(tmp_path / "store", Steady(), beside=(what,))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,44 @@
+"""What `info["state"]` tells of a voxel task: numbers in [-1, 1] for probes and for the oracle, never in an observation.
+
+An environment of another package joins by offering the same two: `info["state"]`, numbers by name, and `state_space`, a gymnasium
+Dict that describes them.
+"""
+
+import math
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.voxel import kernels
+
+_FAR, _HIGH = 32.0, 16.0
+"""Blocks that count as 1."""
+_GROUND = ("grass", "dirt", "stone", "sand", "water", "bedrock")
+_SHOWN = ("air", "diamond", "ground", "leaves", "log")
+NUMBERS = ("bearing_cos", "bearing_sin", *(f"block_{kind}" for kind in _SHOWN), "block_distance", "distance", "height", "pitch")
+
+
+def state_space() -> spaces.Dict:
+    """Describe `state`: a number in [-1, 1] for each name."""
+    return spaces.Dict({name: spaces.Box(-1.0, 1.0, (), np.float32) for name in NUMBERS})
+
+
+def state(
+    away: tuple[float, float, float] | None, bearing: float, pitch: float, aimed_block: str, aimed_distance: float
+) -> dict[str, float]:
+    """Return where the target is, how far the view is tilted, and what is on the crosshair.
+
+    `away` is the way from the eye to the target in blocks (x, y, z), None where none is left: then it is at distance 1, and both parts of
+    the bearing are 0. `bearing` and `pitch` are in degrees. `distance` counts in 32 blocks and `height` in 16, both clipped;
+    `block_distance` in the reach of a hand, 1 where nothing is within it.
+    """
+    angle = math.radians(bearing)
+    kind = "ground" if aimed_block in _GROUND else aimed_block
+    found = dict.fromkeys(NUMBERS, 0.0)
+    found["bearing_sin"], found["bearing_cos"] = (0.0, 0.0) if away is None else (math.sin(angle), math.cos(angle))
+    found["distance"] = 1.0 if away is None else min(math.hypot(*away) / _FAR, 1.0)
+    found["height"] = 0.0 if away is None else max(-1.0, min(away[1] / _HIGH, 1.0))
+    found["pitch"] = pitch / 90.0
+    found["block_distance"] = min(aimed_distance / kernels.REACH, 1.0)
+    found[f"block_{kind}"] = 1.0
+    return found
