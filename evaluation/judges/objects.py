@@ -134,8 +134,8 @@ def _verdict(numbers: Numbers) -> str | None:
     if "ari" not in final:
         return None
     found, clusters = final["ari"]["mean"], control["ari"]["mean"]
-    beside = "k-means on colour and position does as well" if clusters >= found else "above k-means on colour and position"
-    return f"Its slots find objects with a foreground ARI of {found:.3f} ({beside}: {clusters:.3f})."
+    beside = "above" if found > clusters else "not above"
+    return f"Its slots find objects with a foreground ARI of {found:.3f}, {beside} the {clusters:.3f} of k-means on colour and position."
 
 
 def _show(numbers: Numbers, out: Evaluation) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from encoders import EncoderArtifact, HasSlots
+from encoders import EncoderArtifact, HasSlots, StoreReference, prepare
 from encoders.encoder import SlotsFound
 from evaluation import check_judge
 from evaluation.activeness import Range, activeness
@@ -42,6 +42,21 @@ def artifact(colour_slots: Made, scenes: FrameStore) -> EncoderArtifact:
 
 def evaluation(artifact: EncoderArtifact, store: FrameStore, folder: Path) -> Evaluation:
     return Evaluation(artifact, store, "val", store, folder / "pictures", torch.device("cpu"))
+
+
+def test_the_command_asks_judges_of_slots_of_a_package_s_encoder(
+    scenes: FrameStore, tmp_path: Path, install: Callable[..., None], command: Callable[..., int], capsys: pytest.CaptureFixture
+) -> None:
+    install("slots_package", "", "minerl_perception.encoders", {"colours": f"{ColourSlots.__module__}:ColourSlots"})
+    reference = StoreReference(str(scenes.path), scenes.fingerprint, 1.0, "squash")
+    prepare(ColourSlots(), scenes.frames(np.arange(8)), tmp_path / "run", store=reference)
+    options = ["--objects.metrics", "ari", "mse", "--objects.images", 8, "--dci.images", 40, "--dci.trees", 2, "--threads", 1]
+    assert command("evaluate_encoder.py", tmp_path / "run", "--store", scenes.path, "--judges", "objects", "dci", *options) == 0
+    report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert set(report["objects"]["levels"][0]) == {"level", "ari", "mse"}
+    assert "kl_nats" not in report["objects"]
+    assert report["objects"]["verdict"] in capsys.readouterr().out
+    assert report["dci"]["factors"]["color"]["kind"] == "class"
 
 
 def test_objects_are_measured_at_every_level_beside_k_means(artifact: EncoderArtifact, scenes: FrameStore) -> None:
