@@ -280,6 +280,25 @@ class HasSlots(Protocol):
         """Return the colours (N, K, 3, H, W) in [0, 1] and the masks (N, K, H, W) of slots (N, K, D)."""
 
 
+@runtime_checkable
+class EstimatesMemory(Protocol):
+    """Can take more memory than a machine has, and knows about how much."""
+
+    def training_bytes(self, clips: int) -> int:
+        """Return about how many bytes a training step of so many clips takes beside the weights."""
+
+
+@runtime_checkable
+class ReadsPublished(Protocol):
+    """Takes the weights of checkpoints that others have published."""
+
+    def published_weights(self, content: object) -> dict[str, Tensor]:
+        """Return the weights in the content of a checkpoint's file by this model's names.
+
+        Raises `ValueError`, whose words follow the file's name, for content that does not fit this model.
+        """
+
+
 def to_float(frames: Tensor) -> Tensor:
     """Turn uint8 frames (..., H, W, C) into float32 (..., C, H, W) in [0, 1]."""
     return frames.movedim(-1, -3).to(torch.float32).div_(255)

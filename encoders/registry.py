@@ -15,8 +15,10 @@ GROUP = "minerl_perception.encoders"
 BUILT_IN = {
     "conv_vae": EntryPoint("conv_vae", "encoders.conv_vae:ConvVAE", GROUP),
     "cwvae": EntryPoint("cwvae", "encoders.cwvae.model:ClockworkVAE", GROUP),
+    "efficientmorl": EntryPoint("efficientmorl", "encoders.efficientmorl.model:EfficientMORL", GROUP),
     "nvae": EntryPoint("nvae", "encoders.nvae.model:NVAE", GROUP),
     "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
+    "slot_attention": EntryPoint("slot_attention", "encoders.efficientmorl.slot_attention:SlotAttention", GROUP),
 }
 
 

@@ -17,6 +17,11 @@ TRAIN = """Train an encoder on the frames of a store. Running the same command a
 def train(argv: Sequence[str]) -> int:
     """Train the encoder that the command line asks for, in this process or in several workers; return the exit status."""
     options: TrainOptions = command_line("encoder", options_of, TRAIN, argv)
+    if options.geco == "suggest":
+        from pretraining.geco_target import suggestion
+
+        say(suggestion(options.run, options.encoder, options.model))
+        return 0
     # here, for torch takes seconds to import
     from encoders.training.workers import check_workers, run_workers
     from pretraining.training import check_trained_together, make_encoder_of, placement_of

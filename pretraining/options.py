@@ -37,7 +37,9 @@ class TrainOptions:
     precision: Precision = "auto"
     """auto: bfloat16 on CUDA, float32 on the CPU; bfloat16-anyway: on a CPU that is slower in it too."""
     weights: Path | None = None
-    """Start a new run from the weights in another run's folder."""
+    """Start a new run from the weights in another run's folder, or in the file of a checkpoint that the model's authors have published."""
+    geco: Literal["suggest"] | None = None
+    """suggest: train nothing, but say which model.geco-target the run so far suggests."""
     workers: int = 1
     """Processes that train together, each with a GPU of its own or on the CPU."""
 

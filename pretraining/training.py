@@ -9,6 +9,7 @@ import frames
 from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, prepare, train
 from encoders.actions import difference, stored_actions
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
+from encoders.encoder import EstimatesMemory
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
@@ -19,6 +20,7 @@ from foundation.files import exclusive_lock
 from foundation.presets import to_dict
 from foundation.progress import say
 from frames.loading import hold, prefetch
+from frames.store import free_memory
 from pretraining.options import TrainOptions
 
 
@@ -96,11 +98,23 @@ def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, plac
         clips = max(1, config.validation_frames // model.clip_length)
         return frames.in_order(store, "val", config.batch_size, model.clip_length, clips, stride=options.stride)
 
+    _check_memory(model, config.batch_size // placement.ranks.size, device)
     # a store without recordings to validate on is told now, not at the first validation
     validation()
     with hold(drawn, device) if options.frames_in == "device" else prefetch(drawn, device) as batches:
         data = TrainingData(batches, validation, lambda: _sample(store, model, options), _reference(store, model, options))
         train(model, data, options.run, config, steps=options.steps, weights=options.weights, placement=placement)
+
+
+def _check_memory(model: Encoder, clips: int, device: torch.device) -> None:
+    """Raise `UserError` where a model that knows what a training step takes says that it is more than there is."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    needed = model.training_bytes(clips) if isinstance(model, EstimatesMemory) else 0
+    if free is not None and needed > free:
+        raise UserError(
+            f"a training step of {clips} clips takes about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free "
+            f"({device}); give fewer --model.slots, a smaller --training.batch-size, or another --model.decoder"
+        )
 
 
 def _compute(store: frames.FrameStore, model: Encoder, options: TrainOptions) -> None:

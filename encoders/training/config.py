@@ -26,6 +26,8 @@ class TrainingConfig:
     """Steps in which the learning rate rises linearly from 0."""
     decay_steps: int | None = None
     """The step at which a half cosine has brought the learning rate down to `final_learning_rate`; null: it stays."""
+    half_life_steps: int | None = None
+    """Steps after the warm-up in which the learning rate halves, and so on; in place of `decay_steps`."""
     final_learning_rate: float = 0.0
     adam_betas: tuple[float, float] = (0.9, 0.999)
     adam_epsilon: float = 1e-8
@@ -63,12 +65,16 @@ class TrainingConfig:
             raise UserError("training.ema_decay must be at least 0 and below 1")
         if self.decay_steps is not None and self.decay_steps <= self.warmup_steps:
             raise UserError("training.decay_steps must be greater than training.warmup_steps")
+        if self.half_life_steps is not None and (self.half_life_steps < 1 or self.decay_steps is not None):
+            raise UserError("training.half_life_steps must be 1 or more, and training.decay_steps null beside it")
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
     """Return the learning rate of optimizer step `step`, counted from 0."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.half_life_steps is not None:
+        return config.learning_rate * 0.5 ** ((step - config.warmup_steps) / config.half_life_steps)
     if config.decay_steps is None:
         return config.learning_rate
     progress = min(1.0, (step - config.warmup_steps) / (config.decay_steps - config.warmup_steps))

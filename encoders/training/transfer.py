@@ -1,5 +1,6 @@
 """Weights of another run as the start of a new one."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from encoders.actions import difference
 from encoders.artifact import INFO_FILE, StoreReference, load_encoder
-from encoders.encoder import Encoder
+from encoders.encoder import Encoder, ReadsPublished
+from encoders.registry import registered_name
 from encoders.training.run_record import recorded_store
 from encoders.training.state import RESUME_FILE, read_resume
 from foundation.errors import UserError
@@ -18,10 +20,11 @@ def adopt(model: Encoder, run: Path, store: StoreReference) -> dict[str, Any]:
     """Give `model` the weights of another run, and return what to record: the run and the step they are of.
 
     They are the best averaged weights in its checkpoint, or the latest averaged ones where nothing was validated yet; without a
-    checkpoint, those of the encoder in the folder. Buffers that the other run has not stay as they are. Raises `UserError` where there is
-    nothing to take, the parameters are not those of this model, or the frames and actions of `store` mean something else than there.
+    checkpoint, those of the encoder in the folder; or those of a published checkpoint, where `run` is its file. Buffers that the other run
+    has not stay as they are. Raises `UserError` where there is nothing to take, the parameters are not those of this model, or the frames
+    and actions of `store` mean something else than there.
     """
-    weights, step = _found(run)
+    weights, step = _published(model, run) if run.is_file() else _found(run)
     _check_meaning(model, run, store)
     _check(model, weights, run)
     own = model.state_dict()
@@ -39,6 +42,24 @@ def _found(run: Path) -> tuple[dict[str, Tensor], int]:
         artifact = load_encoder(run)
         return artifact.model.state_dict(), int(artifact.info.validation.get("step", artifact.info.steps))
     raise UserError(f"--weights {run}: holds neither a training run nor an encoder; name the folder of a run")
+
+
+def _published(model: Encoder, path: Path) -> tuple[dict[str, Tensor], int]:
+    if not isinstance(model, ReadsPublished):
+        raise UserError(f"--weights {path}: a '{registered_name(model)}' reads no published checkpoints; name the folder of a run")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"--weights {path}: cannot be read as tensors and plain values, and nothing else is: a file may run what it holds; "
+            "download it again, or save its weights alone with torch.save"
+        ) from error
+    try:
+        weights = model.published_weights(content)
+    except ValueError as error:
+        raise UserError(f"--weights {path}: {error}") from error
+    step = content.get("step", 0)
+    return weights, step if isinstance(step, int) else 0
 
 
 def _check_meaning(model: Encoder, run: Path, store: StoreReference) -> None:
