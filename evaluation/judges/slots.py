@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from evaluation.evaluation import Evaluation
     from frames import FrameStore
 
-_RANGE_FRAMES = 100
 _IN_LEVELS = 3
 _ACTIVE = 0.01
 
@@ -29,11 +28,13 @@ class SlotsOptions:
     """Pictures of a film."""
     activeness: int = 8
     """Frames on which it is measured which numbers do something."""
+    ranges: int = 100
+    """Frames whose slots say from where to where a number goes."""
     refinements: int | None = None
     """Refinement steps; by default as many as the model was tested with."""
 
     def __post_init__(self) -> None:
-        at_least("slots", self, images=1, traversals=0, dimensions=1, steps=2, activeness=1)
+        at_least("slots", self, images=1, traversals=0, dimensions=1, steps=2, activeness=1, ranges=1)
         if self.refinements is not None:
             at_least("slots", self, refinements=0)
 
@@ -55,7 +56,7 @@ class Slots(Judge):
 
         model = artifact.model
         assert isinstance(model, encoders.HasSlots)
-        indices = out.spread_indices(max(_RANGE_FRAMES, options.activeness))
+        indices = out.spread_indices(max(options.ranges, options.activeness))
         # the pictures of a hundred frames at all levels are gigabytes
         means = torch.cat([part.found.means for part in slots_of(model, store, indices, out.device, options.refinements)])
         reach = Range.of(means)

@@ -13,7 +13,9 @@ from evaluation import Judge, check_judge
 from evaluation.judges.fid import FIDOptions
 from evaluation.judges.hierarchy import HierarchyOptions
 from evaluation.judges.likelihood import LikelihoodOptions
+from evaluation.judges.objects import ObjectsOptions
 from evaluation.judges.open_loop import OpenLoopOptions
+from evaluation.judges.slots import SlotsOptions
 from evaluation.registry import registered_judges
 from frames import FrameStore, sample_sequences
 
@@ -22,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cwvae_debug": {"encoder_kernels": [4, 4], "decoder_kernels": [6, 6]},
     "nvae_debug": {},
     "pca": {"latent_dim": 4},
+    "efficientmorl_debug": {},
 }
 IMAGES = {"reconstruction", "pictures", "memorisation", "fid"}
 APPLYING = {
@@ -29,6 +32,7 @@ APPLYING = {
     "cwvae_debug": {"reconstruction", "pictures", "open_loop"},
     "nvae_debug": IMAGES | {"hierarchy", "likelihood"},
     "pca": IMAGES,
+    "efficientmorl_debug": IMAGES | {"objects", "slots"},
 }
 
 
@@ -64,6 +68,8 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "fid": FIDOptions(tmp_path, images=4),
         "hierarchy": HierarchyOptions((0.5,)),
         "likelihood": LikelihoodOptions(2, 3),
+        "objects": ObjectsOptions(images=6),
+        "slots": SlotsOptions(images=2, traversals=1, dimensions=2, steps=2, activeness=1, ranges=4),
         "open_loop": OpenLoopOptions(context=8, predict=6, clips=2, samples=2),
     }
 

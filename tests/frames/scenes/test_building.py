@@ -1,12 +1,14 @@
 """Stores of drawn scenes: pictures with masks and factors, the same for the same seed, and what a store tells of both."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from encoders import make_encoder
 from foundation.errors import UserError
 from frames import FrameStore, sample_frames
 from frames.curation.splits import assign_splits
@@ -75,8 +77,10 @@ def test_an_interrupted_build_goes_on_to_the_same_store(tetrominoes: FrameStore,
 @pytest.mark.parametrize("name", ["Tetrominoes", "MultiDSprites"])
 def test_the_command_draws_and_says_what_comes_next(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert make(["build", "--source", name, "--store", str(tmp_path / "store"), "--debug"]) == 0
-    assert "300 frames of 6 episodes" in capsys.readouterr().out
-    store = FrameStore(tmp_path / "store")
+    printed, store = capsys.readouterr().out, FrameStore(tmp_path / "store")
+    assert "300 frames of 6 episodes" in printed
+    (preset,) = re.findall(r"train_encoder.py (\S+) --store \S+ --run RUN\n", printed)
+    assert make_encoder(preset).frame_shape == store.frame_shape
     assert json.loads(json.dumps(store.meta["factors"]))[0]["name"] == "x"
     assert masks_at(store, store.indices("val")).masks.shape[2:] == store.frame_shape[:2]
 
