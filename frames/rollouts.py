@@ -184,7 +184,7 @@ class _Watching:
         if self._state:
             if not isinstance(info.get(_STATE), Mapping):
                 raise UserError("this environment tells no info['state'] to record; leave it out (voxel tasks have it)")
-            found.update({f"observation.{_STATE}.{name}": np.float32(value) for name, value in info[_STATE].items()})
+            found.update({f"observation.{_STATE}.{name}": np.array(value, np.float32) for name, value in info[_STATE].items()})
         if self._segmented is not None:
             found[f"observation.{_SEGMENTATION}"] = self._fit(self._segmented()[None])[0]
         return found

@@ -13,7 +13,6 @@ from foundation.errors import UserError, nearest
 
 Observation = dict[str, Any]
 _MAX_FRAME = 1024
-_NO_KINDS = np.empty((0, 0), np.uint8)
 
 
 class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
@@ -47,6 +46,7 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         self._keys = np.zeros(kernels.KEYS, np.int64)
         self._target_kinds = (blocks.DIAMOND, blocks.DIAMOND) if self.task.has_goal else (blocks.OAK_LOG, blocks.BIRCH_LOG)
         self._seen = np.empty(kernels.SEEN_SIZE)
+        self._kinds = np.empty((0, 0), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Make a new world (from `seed` when given) and return its first observation and info."""
@@ -84,9 +84,11 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
 
     def segmentation(self) -> np.ndarray:
         """Return what every pixel of the current frame shows, uint8 (H, W): numbers of `blocks`, `blocks.SKY` where it is no block."""
-        kinds = np.empty((self.frame_size, self.frame_size), np.uint8)
-        self._draw(kinds)
-        return kinds
+        if not self._kinds.size:
+            # from now on every picture notes it: that costs little, and a second picture as much as the first
+            self._kinds = np.empty((self.frame_size, self.frame_size), np.uint8)
+            self._draw()
+        return self._kinds.copy()
 
     def save_state(self) -> dict[str, np.ndarray]:
         """Return everything the future depends on, as arrays by name; give it to `restore_state` of the same task."""
@@ -176,8 +178,8 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         to_x, to_y, to_z = place.tolist()
         return (to_x - x + half) % size - half, to_y - y - kernels.EYE, (to_z - z + half) % size - half
 
-    def _draw(self, kinds: np.ndarray) -> np.ndarray:
-        """Return a new picture; notice the nearest target in it, and what its pixels show if `kinds` is as large."""
+    def _draw(self) -> np.ndarray:
+        """Return a new picture; notice the nearest target in it, and what its pixels show once that was asked for."""
         world = self._world
         frame = np.empty((self.frame_size, self.frame_size, 3), np.uint8)
         self._day_sky[kernels.DRIFT] = world.sky[kernels.DRIFT] + 0.05 * self._ticks
@@ -191,14 +193,14 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             textures.clouds(),
             self._day_sky,
             frame,
-            kinds,
+            self._kinds,
             *self._target_kinds,
             self._seen,
         )
         return frame
 
     def _observe(self) -> Observation:
-        player, world, frame = self._player, self._world, self._draw(_NO_KINDS)
+        player, world, frame = self._player, self._world, self._draw()
         self._frame = frame
         if world.goal is None:
             return {"pov": frame}
@@ -235,7 +237,7 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             "target_position": eye + away,
             "seen_distance": math.inf if seen is None else math.hypot(*seen),
             "seen_bearing": 0.0 if seen is None else self._bearing(seen),
-            "seen_position": np.full(3, math.nan) if seen is None else eye + seen,
+            "seen_position": np.full(3, math.inf) if seen is None else eye + seen,
             "aimed_block": aimed,
             "aimed_distance": aimed_distance,
             "logs": int(player[kernels.LOGS]),

@@ -151,7 +151,7 @@ def test_the_nearest_target_seen_is_the_nearest_that_pixels_show(name):
         shown = np.argwhere(np.isin(env.segmentation(), wanted))
         if not len(shown):
             assert info["seen_distance"] == math.inf
-            assert np.isnan(info["seen_position"]).all()
+            assert np.isinf(info["seen_position"]).all()
             hidden += 1
             continue
         seen += 1

@@ -3,6 +3,7 @@ import pytest
 
 from foundation.errors import UserError
 from frames import resize_frames
+from frames.resize import resize_kinds
 
 
 def test_shrinking_averages_areas():
@@ -36,3 +37,16 @@ def test_small_pictures_grow_smoothly():
 def test_an_unknown_mode_names_the_nearest(noise):
     with pytest.raises(UserError, match="did you mean 'crop'"):
         resize_frames(noise(1), (8, 8), "crob")
+
+
+@pytest.mark.parametrize("mode", ["squash", "crop"])
+def test_what_pixels_show_is_resized_without_mixing(mode):
+    kinds = np.zeros((2, 6, 12), np.uint8)
+    kinds[:, :, :6], kinds[:, :, 6:] = 7, 200
+    resized = resize_kinds(kinds, (3, 4), mode)
+    assert resized.shape == (2, 3, 4)
+    assert resized[1].tolist() == [[7, 7, 200, 200]] * 3
+    # where the frame has its centre, so have they
+    columns = np.tile(np.arange(12, dtype=np.uint8), (1, 6, 1))
+    assert resize_kinds(columns, (6, 6), mode)[0, 0].tolist() == ([1, 3, 5, 7, 9, 11] if mode == "squash" else [3, 4, 5, 6, 7, 8])
+    assert np.array_equal(resize_kinds(columns, (6, 12), mode), columns)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from frames.looking.figures import store_figures
-from frames.looking.tables import bar, left_out_lines, sparkline, store_tables
+from frames.looking.tables import bar, labels_line, left_out_lines, sparkline, store_tables
 from frames.storage.format import LeftOut
 
 NAME = "v3/MineRLObtainIronPickaxe-v0/v3_absolute_grape_changeling-16_2277-4441 [x]"
@@ -57,3 +57,14 @@ def test_actions_that_reach_no_clip_are_told(write_store, noise, both):
     console = Console(file=io.StringIO(), width=100)
     console.print(*store_tables(store_figures(store, 2)))
     assert ("clips have no actions" in console.file.getvalue()) == (store.action_windows([0], 2) is None) == (not both)
+
+
+def test_a_line_says_what_there_is_to_learn_from(write_store, noise, tmp_path):
+    rewards, beside = np.zeros(19), {"action.camera": np.ones((19, 2)), "observation.state.pitch": np.zeros(20, np.float32)}
+    rewards[[3, 4]] = (2.0, -1.0)
+    store = write_store({"a": noise(20), "b": noise(20, 1)}, {"a": {"reward": rewards, **beside}, "b": {"reward": np.zeros(19), **beside}})
+    line = labels_line(store_figures(store, 0)["labels"])
+    expected = "labels: rewards (1 of 38 steps rewarded, in 1 of 2 episodes), actions (2 numbers), state (1 numbers); no segmentation"
+    assert line == expected
+    bare = write_store({"a": noise(5)}, path=tmp_path / "bare")
+    assert labels_line(store_figures(bare, 0)["labels"]) == "labels: no rewards, actions, state, segmentation"
