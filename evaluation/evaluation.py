@@ -20,6 +20,7 @@ from encoders import EncoderArtifact
 from encoders.encoder import to_float
 from evaluation.held_out import HeldOut, TrainingFrames, mean_frame, measure
 from evaluation.histogram import Histogram
+from foundation.errors import UserError
 from foundation.pictures import write_png
 from foundation.progress import Advance, progress_bar, say
 
@@ -77,7 +78,14 @@ class Evaluation:
 
     def spread(self, count: int) -> np.ndarray:
         """Return at most `count` frames of the split, evenly spread: uint8 (N, H, W, C)."""
-        return self.store.frames(_spread(self.store, self.split, count))
+        return self.store.frames(self.spread_indices(count))
+
+    def spread_indices(self, count: int) -> np.ndarray:
+        """Return the global indices of at most `count` frames of the split, evenly spread: int64 (N,); raise `UserError` without any."""
+        indices = _spread(self.store, self.split, count)
+        if not len(indices):
+            raise UserError(f"{self.store.path}: there are no frames in split '{self.split}'; name another with --split")
+        return indices
 
     def chunks(self, store: frames.FrameStore, indices: np.ndarray, size: int = _CHUNK) -> Iterator[np.ndarray]:
         """Read frames uint8 (N, H, W, C), `size` at a time."""

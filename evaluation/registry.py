@@ -20,6 +20,9 @@ BUILT_IN = [
     EntryPoint("neighbours", "evaluation.judges.neighbours:Neighbours", GROUP),
     EntryPoint("clusters", "evaluation.judges.clusters:Clusters", GROUP),
     EntryPoint("projector", "evaluation.judges.projector:Projector", GROUP),
+    EntryPoint("objects", "evaluation.judges.objects:Objects", GROUP),
+    EntryPoint("slots", "evaluation.judges.slots:Slots", GROUP),
+    EntryPoint("dci", "evaluation.judges.dci:DCI", GROUP),
 ]
 
 

@@ -17,25 +17,29 @@ MAKE = """Make frame stores and look at them: recordings or rollouts in, one fol
 
 Options of an environment that is played: build ... --env.NAME VALUE, such as --env.server voxel (docs/minerl.md)."""
 
-_FOR_RECORDINGS = ("layout", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
+_FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
 _FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "players", "record")
+_FRAME_SIZE = (64, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """Build a store from a folder of recordings, or from an environment that is played."""
+    """Build a store from a folder of recordings, from an environment that is played, or of scenes that are drawn."""
 
     source: str
-    """A folder of recordings of any layout (docs/frame_formats.md), a single file, or an environment's id: VoxelTreechop-v0,
-    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ...; its own options are given as --env.NAME VALUE."""
+    """A folder of recordings of any layout (docs/frame_formats.md), a single file, an environment's id: VoxelTreechop-v0,
+    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ..., its own options given as --env.NAME VALUE; or scenes of objects: Tetrominoes,
+    MultiDSprites."""
     store: Path
     """The store to write."""
     layout: str | None = None
     """Look only for recordings of this layout: minerl, vpt, cwvae, malmo, lmdb, npy, hdf5, videos or pictures."""
-    frame_size: tuple[int, int] = (64, 64)
-    """Height and width that frames are resized to."""
+    frame_size: tuple[int, int] | None = None
+    """Height and width that frames are resized to: 64 64 if not given; scenes are drawn in their own."""
     resize: Literal["squash", "crop"] = "squash"
     """squash changes the aspect ratio, crop cuts the centre."""
+    window: tuple[int, int, int, int] | None = None
+    """Take only this part of every picture, before it is resized: first row, first column, height, width (CLEVR: 29 64 192 192)."""
     split: Literal["by-recording", "train", "val", "test"] = "by-recording"
     """Put everything into one split, or draw a split for each recording whose source does not say it."""
     val: float = 0.1
@@ -57,11 +61,11 @@ class Build:
     workers: int | None = None
     """How many recordings to decode at a time; as many as there are cores if not given."""
     frames: int = 20_000
-    """Environment: how many frames to collect."""
+    """Environment, scenes: how many frames to collect or draw."""
     episode_frames: int = 500
-    """Environment: how many frames an episode has at most."""
+    """Environment, scenes: how many frames an episode has at most."""
     seed: int = 0
-    """Environment: what the worlds and players follow from."""
+    """Environment, scenes: what the worlds and players, or the scenes, follow from."""
     players: tuple[Literal["scripted", "seeing", "wandering", "random"], ...] = ()
     """Environment: who takes turns. Voxel tasks have scripted players, who know where the target is, and seeing ones, who have to see
     it; MineRL's have a wandering one. All that suit the environment but the seeing one if not given."""
@@ -92,15 +96,18 @@ def build(config: Build, options: dict[str, Scalar]) -> int:
     from envs.registry import is_environment_id
     from frames.looking.next_steps import next_commands, one_split_line, with_next
     from frames.looking.tables import left_out_lines, print_line
+    from frames.scenes.building import KINDS
     from frames.store import FrameStore
 
     there = Path(config.source).exists()
+    scenes = not there and config.source in KINDS
     environment = not there and is_environment_id(config.source)
-    if not there and not environment:
-        raise UserError(f"--source {config.source}: no file or folder of that name, and no environment's (Name-v0, or module:Name-v0)")
+    if not (there or scenes or environment):
+        others = f"no environment's (Name-v0, or module:Name-v0) or scenes' ({', '.join(KINDS)})"
+        raise UserError(f"--source {config.source}: no file or folder of that name, and {others}")
     if options and not environment:
         raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
-    summary = _from_environment(config, options) if environment else _from_recordings(config)
+    summary = _from_environment(config, options) if environment else _drawn(config) if scenes else _from_recordings(config)
     for line in left_out_lines(summary.left_out, summary.trimmed, f"python make_frames.py inspect --store {summary.path} --json FILE"):
         print_line(line)
     held = f"{summary.frames:,} frames of {summary.episodes:,} episodes"
@@ -133,8 +140,9 @@ def _from_recordings(config: Build) -> "BuildSummary":
         config.source,
         config.store,
         layout=config.layout,
-        frame_size=config.frame_size,
+        frame_size=config.frame_size or _FRAME_SIZE,
         resize=config.resize,
+        window=config.window,
         split=config.split,
         val=config.val,
         test=config.test,
@@ -164,7 +172,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
             frames=300 if config.debug else config.frames,
             seed=config.seed,
             episode_frames=50 if config.debug else config.episode_frames,
-            frame_size=config.frame_size,
+            frame_size=config.frame_size or _FRAME_SIZE,
             resize=config.resize,
             split=config.split,
             val=config.val,
@@ -175,6 +183,23 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
         if not str(error).startswith("unknown environment"):
             raise
         raise UserError(f"--source {config.source}: no file or folder of that name, and {error}") from error
+
+
+def _drawn(config: Build) -> "BuildSummary":
+    _refuse(config, (*_FOR_RECORDINGS, "frame_size", "resize"), f"is for recordings, and {config.source} are drawn in their own size")
+    _refuse(config, ("players", "record"), f"is for environments, and {config.source} are drawn")
+    from frames.scenes.building import build_scenes
+
+    return build_scenes(
+        config.source,
+        config.store,
+        frames=300 if config.debug else config.frames,
+        seed=config.seed,
+        episode_frames=50 if config.debug else config.episode_frames,
+        split=config.split,
+        val=config.val,
+        test=config.test,
+    )
 
 
 def _refuse(config: Build, options: Sequence[str], why: str) -> None:

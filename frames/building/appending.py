@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import UserError
+from frames.building.fitting import Fitting
 from frames.readers import Recording
 from frames.storage.format import Episode, LeftOut
 from frames.store import FrameStore
@@ -40,14 +41,18 @@ def new_recordings(store: FrameStore, recordings: Sequence[Recording]) -> list[R
     return [recording for recording in recordings if (recording.name, recording.origin, source_of(recording)) not in known]
 
 
-def check_fits(store: FrameStore, frame_size: tuple[int, int], resize: str) -> None:
+def check_fits(store: FrameStore, fitting: Fitting) -> None:
     """Refuse to append frames of another size, or resized in another way."""
     height, width, _ = store.frame_shape
-    if (height, width) != tuple(frame_size):
-        size = f"its frames are {height}x{width}, not {frame_size[0]}x{frame_size[1]}"
+    if (height, width) != tuple(fitting.size):
+        size = f"its frames are {height}x{width}, not {fitting.size[0]}x{fitting.size[1]}"
         raise UserError(f"{store.path}: {size}; append with --frame-size {height} {width}")
-    if store.meta["resize"] != resize:
+    if store.meta["resize"] != fitting.resize:
         raise UserError(f"{store.path}: its frames are resized by '{store.meta['resize']}'; append with --resize {store.meta['resize']}")
+    window = store.meta["plan"].get("window")
+    if window != (None if fitting.window is None else list(fitting.window)):
+        remedy = "without --window" if window is None else f"with --window {' '.join(map(str, window))}"
+        raise UserError(f"{store.path}: its frames are of another part of the pictures; append {remedy}")
 
 
 def left_out_of(store: FrameStore) -> list[LeftOut]:

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from foundation.errors import UserError
 from foundation.progress import say
 from frames.building.appending import appended_meta, check_fits, check_unchanged, left_out_of, new_recordings
+from frames.building.fitting import Fitting, Window
 from frames.building.intake import take_in
 from frames.curation import manifest
 from frames.curation.cleaning import Cleaning, cleaned
@@ -60,6 +61,7 @@ def build_store(
     layout: str | None = None,
     frame_size: tuple[int, int] = (64, 64),
     resize: ResizeMode = "squash",
+    window: Window | None = None,
     split: str = BY_RECORDING,
     val: float = 0.1,
     test: float = 0.0,
@@ -70,12 +72,14 @@ def build_store(
 ) -> BuildSummary:
     """Build the store at `path` from the recordings in and below the folder `source`, or add those that it lacks with `append`.
 
-    Only `layout` is looked for when it is given. Frames are resized to `frame_size` = (H, W). `split` puts every recording into one
+    Only `layout` is looked for when it is given. Frames are resized to `frame_size` = (H, W), or only what is inside `window` = (first row,
+    first column, height, width) of each, and "observation.masks" with them. `split` puts every recording into one
     split, or takes what the source says and draws for the others ("by-recording", with the shares `val` and `test`). `limit` takes only
     the first recordings, `workers` is how many are decoded at a time, `cleaning` says what to leave out of them. An interrupted build
     goes on where it stopped. Raises `UserError` when nothing can be read, the disk is full, or something else is at `path`.
     """
     source, path, began, cleaning = Path(source), Path(path), time.monotonic(), cleaning or Cleaning()
+    fitting = Fitting(frame_size, resize, window)
     assign_splits([], split, val, test)
     recordings, groups = _cleaned(find_recordings(source, layout)[:limit], cleaning, source)
     plan = {
@@ -83,6 +87,7 @@ def build_store(
         "layout": layout,
         "frame_size": list(frame_size),
         "resize": resize,
+        "window": None if window is None else list(window),
         "split": [split, val, test],
         "limit": limit,
         "cleaning": cleaning.plan(),
@@ -90,7 +95,7 @@ def build_store(
     store = FrameStore(path) if append else finished_store(path, plan)
     if store is not None:
         if append:
-            check_fits(store, frame_size, resize)
+            check_fits(store, fitting)
             remove_leftovers(path)
             recordings = new_recordings(store, recordings)
         else:
@@ -99,7 +104,7 @@ def build_store(
             return finished_summary(store)
     threads = workers or os.cpu_count() or 1
     with _stoppable(), store_writer(path, plan, (*frame_size, 3), threads=threads, onto=store) as writer:
-        build = _Build(source, writer, recordings, store, plan, frame_size, resize, cleaning)
+        build = _Build(source, writer, recordings, store, plan, fitting, cleaning)
         return build.run(threads, partial(assign_splits, split=split, val=val, test=test), groups, began)
 
 
@@ -111,11 +116,17 @@ def finished_summary(store: FrameStore) -> BuildSummary:
 
 
 def close_summary(
-    writer: StoreWriter, kept: int, left_out: list[LeftOut], began: float, splitter: Splitter, resize: str
+    writer: StoreWriter,
+    kept: int,
+    left_out: list[LeftOut],
+    began: float,
+    splitter: Splitter,
+    resize: str,
+    meta: Mapping[str, Any] = MappingProxyType({}),
 ) -> BuildSummary:
-    """Finish the store and say what was done."""
+    """Finish the store, with what else its record is to hold, and say what was done."""
     decoded = len(writer.committed) - kept
-    writer.finish(splitter, {"resize": resize, "left_out": [asdict(entry) for entry in left_out]})
+    writer.finish(splitter, {"resize": resize, "left_out": [asdict(entry) for entry in left_out], **meta})
     return _summary(writer.path, decoded, kept, left_out, began)
 
 
@@ -156,8 +167,7 @@ class _Build:
     recordings: Sequence[Recording]
     store: FrameStore | None
     plan: dict[str, Any]
-    frame_size: tuple[int, int]
-    resize: ResizeMode
+    fitting: Fitting
     cleaning: Cleaning
 
     def __post_init__(self) -> None:
@@ -169,7 +179,7 @@ class _Build:
         if writer.complete:
             return self._publish(began)
         kept = self._keep()
-        left_out = take_in(writer, self.recordings, self.before, self.frame_size, self.resize, threads)
+        left_out = take_in(writer, self.recordings, self.before, self.fitting, threads)
         if not writer.committed.keys() - self.before and (self.store is None or any(entry.fault for entry in left_out)):
             writer.abandon()
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
@@ -240,7 +250,7 @@ class _Build:
             meta: dict[str, Any] = {"left_out": [asdict(entry) for entry in left_out]}
         else:
             meta = appended_meta(self.store, self.plan, self.recordings, left_out)
-        return {"resize": self.resize, **meta}
+        return {"resize": self.fitting.resize, **meta}
 
 
 def _repeats_of_new(repeats: Mapping[str, tuple[str, str]], before: Mapping[str, Episode]) -> dict[str, tuple[str, str]]:

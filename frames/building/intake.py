@@ -12,11 +12,11 @@ import numpy as np
 
 from foundation.progress import progress_bar
 from frames.building.appending import clash, source_of
+from frames.building.fitting import Fitting
 from frames.building.metering import FrameMeter
 from frames.curation.cleaning import CleanedRecording
 from frames.readers import BadRecording, Recording
-from frames.resize import resize_frames
-from frames.storage.format import Episode, LeftOut, new_digest
+from frames.storage.format import MASKS, Episode, LeftOut, new_digest
 from frames.storage.writer import StoreWriter
 
 _COUNTED_TOGETHER = 32
@@ -33,8 +33,7 @@ def take_in(
     writer: StoreWriter,
     recordings: Sequence[Recording],
     before: Mapping[str, Episode],
-    frame_size: tuple[int, int],
-    resize: str,
+    fitting: Fitting,
     threads: int,
 ) -> list[LeftOut]:
     """Decode what the writer does not have yet; return what was left out, sorted by name.
@@ -49,7 +48,7 @@ def take_in(
     meter, stop = FrameMeter(missing, done), threading.Event()
     with progress_bar("decoding", meter.total, "frames", done) as advance, ThreadPoolExecutor(threads) as pool:
         meter.show_on(advance)
-        passages = [_Passage(recording, frame_size, resize, meter, stop) for recording in missing]
+        passages = [_Passage(recording, fitting, meter, stop) for recording in missing]
         pending = {pool.submit(passage.into, writer, before.get(passage.recording.name)) for passage in passages}
         try:
             while pending:
@@ -65,10 +64,10 @@ def take_in(
 class _Passage:
     """A recording on its way into the store."""
 
-    def __init__(self, recording: Recording, size: tuple[int, int], resize: str, meter: FrameMeter, stop: threading.Event) -> None:
+    def __init__(self, recording: Recording, fitting: Fitting, meter: FrameMeter, stop: threading.Event) -> None:
         self.recording = recording
-        self._size, self._resize, self._meter, self._stop = size, resize, meter, stop
-        self._count = 0
+        self._fitting, self._meter, self._stop = fitting, meter, stop
+        self._count, self._recorded_size = 0, (0, 0)
 
     def into(self, writer: StoreWriter, held: Episode | None) -> list[LeftOut]:
         """Store the recording, or compare it with the episode that has its name; return what was left out."""
@@ -105,7 +104,6 @@ class _Passage:
 
     def _frames(self) -> Iterator[np.ndarray]:
         """Yield the frames as they are stored, uint8 (H, W, 3); end when the build is being stopped."""
-        height, width = self._size
         counted = 0
         for frame in _whole(self.recording.frames()):
             if self._stop.is_set():
@@ -115,8 +113,8 @@ class _Passage:
             if self._count - counted == _COUNTED_TOGETHER:
                 counted = self._count
                 self._meter.decoded(self.recording.name, _COUNTED_TOGETHER)
-            fits = frame.shape[0] == height and frame.shape[1] == width
-            yield frame if fits else resize_frames(frame[None], self._size, self._resize)[0]
+            self._recorded_size = frame.shape[:2]
+            yield self._fitting.frame(frame)
         self._meter.decoded(self.recording.name, self._count - counted)
         if self._count == 0:
             raise BadRecording("has no frame")
@@ -125,6 +123,8 @@ class _Passage:
         arrays = {name: np.asarray(values) for name, values in _asked(self.recording.arrays).items()}
         for name, values in arrays.items():
             _check_array(name, values, self._count)
+            if name == MASKS and values.ndim == 5 and values.shape[2:4] == self._recorded_size:
+                arrays[name] = self._fitting.masks(values)
         return arrays
 
 

@@ -7,6 +7,8 @@ from foundation.presets import preset_names, read_preset
 from frames.store import FrameStore
 
 _FOR_CLIPS = "cwvae_small"
+_FOR_SCENES = {"Tetrominoes": "efficientmorl_tetrominoes", "MultiDSprites": "efficientmorl_dsprites"}
+"""By what was drawn: presets of encoders with slots."""
 _PLAYED = re.compile(r"(?P<name>\S+)( \((?P<options>.*)\))?")
 
 
@@ -20,6 +22,9 @@ def next_commands(store: FrameStore) -> list[str]:
     height, width, _ = store.frame_shape
     shape = "" if (height, width) == (64, 64) else f" --model.frame-shape {height} {width} 3"
     train = "python train_encoder.py {} --store {} --run {}"
+    source = str(store.meta["plan"]["source"])
+    if source in _FOR_SCENES and "players" not in store.meta["plan"]:
+        return [train.format(_FOR_SCENES[source], store.path, "RUN")]
     commands = [train.format("conv_vae_small", store.path, "RUN") + shape]
     clip = read_preset("encoder", _FOR_CLIPS)["model"]["clip_length"]
     if any(episode.ordered and episode.length >= clip for episode in store.episodes):

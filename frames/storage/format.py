@@ -19,6 +19,8 @@ PLAN_KEY = b"plan"
 NAME_BYTES = 16
 CHUNK_FRAMES = 32
 CHUNK_BYTES = 512 * 1024
+MASKS = "observation.masks"
+"""Which pixels belong to what: uint8 (F, K, H, W, 1), 0 or 255, the background first."""
 RANDOM_PLAYER = "random"
 """How the source of a rollout names the player that acts at random, after a comma."""
 

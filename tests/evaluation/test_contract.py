@@ -15,8 +15,10 @@ from evaluation.judges.fid import FIDOptions
 from evaluation.judges.hierarchy import HierarchyOptions
 from evaluation.judges.likelihood import LikelihoodOptions
 from evaluation.judges.neighbours import NeighboursOptions
+from evaluation.judges.objects import ObjectsOptions
 from evaluation.judges.open_loop import OpenLoopOptions
 from evaluation.judges.projector import ProjectorOptions
+from evaluation.judges.slots import SlotsOptions
 from evaluation.registry import registered_judges
 from frames import FrameStore, sample_sequences
 
@@ -25,6 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "cwvae_debug": {"encoder_kernels": [4, 4], "decoder_kernels": [6, 6]},
     "nvae_debug": {},
     "pca": {"latent_dim": 4},
+    "efficientmorl_debug": {},
 }
 LOOKING = {"neighbours", "clusters", "projector"}
 IMAGES = LOOKING | {"reconstruction", "pictures", "memorisation", "fid"}
@@ -33,6 +36,7 @@ APPLYING = {
     "cwvae_debug": LOOKING | {"reconstruction", "pictures", "open_loop"},
     "nvae_debug": IMAGES | {"hierarchy", "likelihood"},
     "pca": IMAGES,
+    "efficientmorl_debug": IMAGES | {"objects", "slots"},
 }
 
 
@@ -71,6 +75,8 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "neighbours": NeighboursOptions(frames=20, queries=4),
         "clusters": ClustersOptions(clusters=2, frames=20),
         "projector": ProjectorOptions(4),
+        "objects": ObjectsOptions(images=6),
+        "slots": SlotsOptions(images=2, traversals=1, dimensions=2, steps=2, activeness=1, ranges=4),
         "open_loop": OpenLoopOptions(context=8, predict=6, clips=2, samples=2),
     }
 

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from foundation.errors import UserError
 from frames import FrameStore
 from frames.building.build import build_store
 from frames.readers import BadRecording, find_recordings
@@ -91,7 +92,7 @@ def test_episodes_are_short_enough_for_their_masks_and_together_hold_every_pictu
     assert np.array_equal(np.concatenate([recording.arrays()["observation.masks"] for recording in recordings]), arrays[MASKS])
 
 
-def test_a_build_resizes_the_pictures_and_keeps_the_masks(write_hdf5, tmp_path):
+def test_a_build_brings_masks_to_the_size_of_the_pictures(write_hdf5, tmp_path):
     groups = {"train": scene(6, 1), "test": scene(4, 2)}
     (tmp_path / "source").mkdir()
     os.rename(write_hdf5(groups), tmp_path / "source" / "scenes.h5")
@@ -100,8 +101,36 @@ def test_a_build_resizes_the_pictures_and_keeps_the_masks(write_hdf5, tmp_path):
     assert summary.left_out == []
     assert store.frame_shape == (8, 8, 3)
     for episode in store.episodes:
-        assert np.array_equal(store.array(episode, "observation.masks"), groups[episode.split][MASKS])
+        # the middle of each pixel lies in the second of two
+        assert np.array_equal(store.array(episode, "observation.masks"), groups[episode.split][MASKS][:, :, 1::2, 1::2])
         assert np.array_equal(store.array(episode, "observation.factors"), groups[episode.split][FACTORS])
+
+
+def test_clevr_s_window_is_cut_out_of_pictures_and_masks_alike(tmp_path):
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (2, 240, 320, 3), np.uint8)
+    masks = random.integers(0, 2, (2, 11, 240, 320, 1), np.uint8) * 255
+    (tmp_path / "source").mkdir()
+    with h5py.File(tmp_path / "source" / "clevr6.h5", "w") as file:
+        file["test/imgs"], file["test/masks"] = pictures, masks
+    window = (29, 64, 192, 192)
+    build_store(tmp_path / "source", tmp_path / "same", frame_size=(192, 192), window=window)
+    same = FrameStore(tmp_path / "same")
+    assert np.array_equal(same.frames([0, 1]), pictures[:, 29:221, 64:256])
+    assert np.array_equal(same.array(0, "observation.masks"), masks[:, :, 29:221, 64:256])
+    build_store(tmp_path / "source", tmp_path / "half", frame_size=(96, 96), window=window)
+    half = FrameStore(tmp_path / "half")
+    areas = pictures[:, 29:221, 64:256].reshape(2, 96, 2, 96, 2, 3).mean((2, 4))
+    assert np.abs(half.frames([0, 1]) - areas).max() <= 0.5
+    assert np.array_equal(half.array(0, "observation.masks"), masks[:, :, 30:221:2, 65:256:2])
+    with pytest.raises(UserError, match="of another part of the pictures; append with --window 29 64 192 192"):
+        build_store(tmp_path / "source", tmp_path / "half", frame_size=(96, 96), append=True)
+    with pytest.raises(UserError, match=r"made with window = .*, not None"):
+        build_store(tmp_path / "source", tmp_path / "half", frame_size=(96, 96))
+    with pytest.raises(UserError, match="320 x 240 do not have all of the window, rows 100 to 291"):
+        build_store(tmp_path / "source", tmp_path / "none", window=(100, 64, 192, 192))
+    with pytest.raises(UserError, match="window -1 0 8 8: give"):
+        build_store(tmp_path / "source", tmp_path / "none", window=(-1, 0, 8, 8))
 
 
 @pytest.mark.parametrize(

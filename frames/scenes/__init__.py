@@ -1,0 +1,1 @@
+"""Pictures of several objects with masks and factors: drawn here, or read from a store that has them."""
