@@ -22,7 +22,7 @@ def test_every_preset_can_be_trained_with_its_models_own_hyperparameters(preset:
     assert options.training == dataclasses.replace(options.training, seed=5)
     assert isinstance(options.training, TrainingConfig)
     assert (options.store, options.steps, options.encoder) == (Path("some/store"), 3, values["encoder"])
-    assert all(_plain(getattr(options.model, name)) == _plain(value) for name, value in values["model"].items())
+    assert all(_plain(getattr(options.model, name)) == _plain(value) for name, value in values.get("model", {}).items())
 
 
 def test_a_preset_that_names_no_architecture_is_told_what_there_is() -> None:
