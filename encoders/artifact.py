@@ -218,7 +218,8 @@ def reading_statistics(model: Encoder, frames: np.ndarray, actions: np.ndarray |
 
     `actions` float32 (N, T, A) led to the clips' frames. A model that would need more than 3 * 10^12 multiplications for all of them
     sees as many, evenly spread, as that many are enough for, or 1,024 frames. The deviation is floored at 0.05 of the reading's
-    largest, so that standardising does not blow collapsed units up into noise.
+    largest, so that standardising does not blow collapsed units up into noise. The rows of a set share theirs: to standardise each by its
+    own would tell them apart by their places.
     """
     clips = frames if frames.ndim == 5 else frames[:, None]
     rows = _affordable_rows(model, clips, actions)
@@ -228,6 +229,8 @@ def reading_statistics(model: Encoder, frames: np.ndarray, actions: np.ndarray |
         for name, latents in readings.items():
             x = latents.flatten(0, 1).double()
             sums[name] += torch.stack([x.sum(0), x.square().sum(0)]).cpu()
+    for name in model.set_readings:
+        sums[name] = sums[name].mean(1, keepdim=True).expand_as(sums[name])
     count = clips.shape[0] * clips.shape[1]
     return {name: _mean_and_deviation(total / count, squares / count) for name, (total, squares) in sums.items()}
 

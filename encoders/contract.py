@@ -46,6 +46,8 @@ def _check_hyperparameters(model: Encoder) -> None:
     written = json.loads(json.dumps(to_dict(model.hyperparameters)))
     _require(build(kind.Hyperparameters, written) == model.hyperparameters, "hyperparameters must survive JSON: plain types only")
     _require(bool(model.latents), "latents must name at least one reading")
+    rows = all(len(model.latents.get(name, ())) > 1 for name in model.set_readings)
+    _require(rows, "set_readings must name readings whose first axis is that of the rows, of numbers each")
 
 
 def _check_loss(model: Encoder, frames: Tensor, targets: dict[str, Tensor]) -> None:

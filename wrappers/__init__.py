@@ -8,6 +8,7 @@ from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latent_observation import LatentObservation
 from wrappers.masked_picture import MaskedPicture
 from wrappers.plain_actions import PlainActions
+from wrappers.sets import SetExtractor, SetSpace
 from wrappers.state_observation import StateObservation
 from wrappers.vec_latent import VecLatent
 
@@ -20,6 +21,8 @@ __all__ = [
     "LatentObservation",
     "MaskedPicture",
     "PlainActions",
+    "SetExtractor",
+    "SetSpace",
     "StateObservation",
     "VecLatent",
 ]

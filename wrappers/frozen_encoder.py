@@ -65,6 +65,11 @@ class FrozenEncoder:
         return self.model.latents[self.reading]
 
     @property
+    def is_set(self) -> bool:
+        """Whether the rows of one frame's latents have no order."""
+        return self.reading in self.model.set_readings
+
+    @property
     def frame_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the frames the encoder was trained on."""
         return self.model.frame_shape

@@ -8,13 +8,15 @@ from gymnasium import spaces
 from foundation.errors import UserError
 from wrappers.flat_observation import PICTURE
 from wrappers.frozen_encoder import FrozenEncoder
+from wrappers.sets import SetSpace
 
 LATENT = "latent"
 
 
 def latent_space(space: spaces.Space, frozen: FrozenEncoder) -> spaces.Space:
-    """Return the observation space with latents in place of the picture."""
-    latents = spaces.Box(-np.inf, np.inf, frozen.latent_shape, np.float32)
+    """Return the observation space with latents in place of the picture, a `SetSpace` where their rows have no order."""
+    kind = SetSpace if frozen.is_set else spaces.Box
+    latents = kind(-np.inf, np.inf, frozen.latent_shape, np.float32)
     if isinstance(space, spaces.Dict):
         if PICTURE not in space.spaces:
             raise UserError(f"no picture '{PICTURE}' in the observation; it has: {', '.join(space.spaces)}")

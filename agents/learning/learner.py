@@ -37,7 +37,11 @@ class Learner:
     learning_rate: float = 3e-4
     gamma: float = 0.99
     net_arch: tuple[int, ...] = (128, 128)
-    """Hidden layers of each network, behind the CNN where there is one."""
+    """Hidden layers of each network, behind the CNN or the set policy where there is one."""
+    set_policy: Literal["deepsets", "attention", "flat"] = "deepsets"
+    """What stands before them where latents are a set: features that do not depend on the order of its rows; flat is without."""
+    set_width: int = 64
+    """Units of the set policy's layers."""
 
     algorithm: ClassVar[str]
     """Stable-Baselines3's class, or one derived from it, as MODULE:CLASS."""
@@ -46,7 +50,7 @@ class Learner:
     needs_masks: ClassVar[bool] = False
     policy_family: ClassVar[str] = ""
     """What stands between Cnn, Mlp or MultiInput and Policy in the names of its policies."""
-    own: ClassVar[tuple[str, ...]] = ("kind", "n_envs", "net_arch")
+    own: ClassVar[tuple[str, ...]] = ("kind", "n_envs", "net_arch", "set_policy", "set_width")
     """Settings that are not the algorithm's keywords."""
 
     @property
@@ -88,7 +92,8 @@ class Learner:
         from gymnasium import spaces
         from stable_baselines3.common.logger import Logger
 
-        from agents.learning.spaces import pictures, policy_name
+        from agents.learning.spaces import has_sets, pictures, policy_name
+        from wrappers import SetExtractor
 
         if misfit := self.misfit(venv.action_space, venv.has_attr("action_masks")):
             raise UserError(misfit)
@@ -98,6 +103,10 @@ class Learner:
         options = self.policy_options()
         if seen and isinstance(space, spaces.Dict):
             options["features_extractor_kwargs"] = {"cnn_output_dim": _CNN_FEATURES}
+        if has_sets(space) and self.set_policy != "flat" and "features_extractor_class" not in options:
+            pooled = {"kind": self.set_policy, "width": self.set_width}
+            options["features_extractor_kwargs"] = {**options.get("features_extractor_kwargs", {}), **pooled}
+            options["features_extractor_class"] = SetExtractor
         chosen = (device if seen else "cpu") if policy_device == "auto" else policy_device
         algorithm, name = self.algorithm_class(), policy_name(space, self.policy_family)
         # each algorithm has keywords of its own

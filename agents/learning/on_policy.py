@@ -19,7 +19,7 @@ class _OnPolicy(Learner):
     acts: ClassVar[tuple[Acts, ...]] = ("choice", "choices", "continuous")
 
     def __post_init__(self) -> None:
-        self._at_least(1, "n_envs", "n_steps")
+        self._at_least(1, "n_envs", "set_width", "n_steps")
 
     @property
     def chunk(self) -> int:
@@ -48,7 +48,7 @@ class PPOSettings(_OnPolicy):
 
     def __post_init__(self) -> None:
         rollout = self.n_envs * self.n_steps
-        self._at_least(1, "n_envs", "n_steps", "batch_size", "n_epochs")
+        self._at_least(1, "n_envs", "set_width", "n_steps", "batch_size", "n_epochs")
         if self.batch_size < 2:
             raise UserError("'algorithm.batch_size' must be at least 2: advantages are standardised over a batch")
         if self.batch_size > rollout or rollout % self.batch_size:

@@ -6,6 +6,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from foundation.errors import UserError
 from frames.store import free_memory as free_memory
+from wrappers import SetSpace
 from wrappers.plain_actions import is_plain
 
 _LEAST_SIDE = 36
@@ -29,11 +30,16 @@ def policy_name(space: spaces.Space, family: str = "") -> str:
 
 def pictures(space: spaces.Space) -> list[spaces.Space]:
     """Return the pictures in an observation; raise `UserError` for those that Stable-Baselines3's CNN (strides 4, 2, 1) cannot take."""
-    found = [entry for entry in (space.spaces.values() if isinstance(space, spaces.Dict) else [space]) if is_image_space(entry)]
+    found = [entry for entry in _entries(space) if is_image_space(entry)]
     for entry in found:
         if min(entry.shape[:2]) < _LEAST_SIDE:  # type: ignore[index]
             raise UserError(f"pictures of {entry.shape}: the CNN on pixels needs sides of at least {_LEAST_SIDE}; choose a larger picture")
     return found
+
+
+def has_sets(space: spaces.Space) -> bool:
+    """Return whether an observation is, or holds, a set."""
+    return any(isinstance(entry, SetSpace) for entry in _entries(space))
 
 
 def byte_size(space: spaces.Space) -> int:
@@ -41,3 +47,7 @@ def byte_size(space: spaces.Space) -> int:
     if isinstance(space, spaces.Dict):
         return sum(byte_size(one) for one in space.spaces.values())
     return int(np.prod(space.shape or (1,))) * np.dtype(space.dtype or np.float32).itemsize
+
+
+def _entries(space: spaces.Space) -> list[spaces.Space]:
+    return list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]

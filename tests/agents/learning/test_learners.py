@@ -218,12 +218,14 @@ def test_exploration_depends_on_the_steps_done_and_not_on_those_asked_for(latent
     assert rates == pytest.approx({32: 1 - 0.95 / 2, 64: 0.05, 96: 0.05})
 
 
-def test_a_run_of_before_there_were_kinds_goes_on(latent_run) -> None:
+def test_a_run_of_before_there_were_kinds_and_sets_goes_on(latent_run) -> None:
     config = latent_run("ppo", steps=32)
     train_agent(config, go_on)
     content = torch.load(config.run / "resume.pt", weights_only=True)
     settings = json.loads(content["settings"])
-    del settings["algorithm"]["kind"], settings["environment"]["continuous"]
+    for name in ("kind", "set_policy", "set_width"):
+        del settings["algorithm"][name]
+    del settings["environment"]["continuous"]
     for name in ("variables", "replay"):
         del content[name]
     del content["random"]["actions"]
