@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from encoders.encoder import HasSlots as HasSlots
     from encoders.encoder import Predicts as Predicts
     from encoders.encoder import SlotsFound as SlotsFound
+    from encoders.encoder import TracksSlots as TracksSlots
     from encoders.parts import make_on_top as make_on_top
     from encoders.registry import encoder_names as encoder_names
     from encoders.registry import make_encoder as make_encoder
@@ -46,6 +47,7 @@ _HOME = {
     "Placement": "training.devices",
     "SlotsFound": "encoder",
     "StoreReference": "artifact",
+    "TracksSlots": "encoder",
     "TrainingData": "training.data",
     "check_encoder": "contract",
     "encoder_names": "registry",

@@ -340,6 +340,20 @@ class HasSlots(Protocol):
 
 
 @runtime_checkable
+class TracksSlots(Protocol):
+    """Its slots can start from anywhere: from those of the frame before, they may keep to their objects."""
+
+    def slot_starts(self, count: int, fresh: bool = False) -> Tensor:
+        """Return where the slots of `count` frames start (N, K, D) without a frame before: from kept noise, or `fresh` from new noise."""
+
+    def slots_from(self, frames: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slots (N, K, D) that agents get of frames (N, C, H, W), given where they start, and their masks (N, K, H, W).
+
+        The slots are where those of the next frame can start. Works whether gradients are enabled or not.
+        """
+
+
+@runtime_checkable
 class EstimatesMemory(Protocol):
     """Can take more memory than a machine has, and knows about how much."""
 

@@ -22,6 +22,7 @@ BUILT_IN = [
     EntryPoint("projector", "evaluation.judges.projector:Projector", GROUP),
     EntryPoint("objects", "evaluation.judges.objects:Objects", GROUP),
     EntryPoint("slots", "evaluation.judges.slots:Slots", GROUP),
+    EntryPoint("tracking", "evaluation.judges.tracking:Tracking", GROUP),
     EntryPoint("dci", "evaluation.judges.dci:DCI", GROUP),
 ]
 

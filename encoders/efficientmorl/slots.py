@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.efficientmorl.decoders import make_decoder
-from encoders.efficientmorl.distributions import Noise, Slots, none
+from encoders.efficientmorl.distributions import Noise, Slots, drawn, none
 from encoders.efficientmorl.hyperparameters import SlotHyperparameters
 from encoders.efficientmorl.likelihoods import Drawn
 from encoders.efficientmorl.networks import Attention, ImageEncoder
@@ -30,7 +30,7 @@ class SlotEncoder(Encoder):
     """
 
     hyperparameters: SlotHyperparameters
-    set_readings = frozenset({"slots"})
+    set_readings = frozenset({"slots", "masks"})
     noise: Tensor
 
     def __init__(self, hyperparameters: SlotHyperparameters) -> None:
@@ -67,6 +67,13 @@ class SlotEncoder(Encoder):
             z_NKD, masks_NKhw = self._described(frame, z_NKD)
             steps.append(readings_of(z_NKD, masks_NKhw))
         return {name: torch.stack([step[name] for step in steps], 1) for name in self.latents}
+
+    def slot_starts(self, count: int, fresh: bool = False) -> Tensor:
+        return self.first_slots(count, drawn if fresh else None)
+
+    def slots_from(self, frames: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        means_NKD, _ = self.final_slots(frames, starts)
+        return means_NKD, self.draw(means_NKD).masks
 
     def decode_slots(self, z: Tensor) -> tuple[Tensor, Tensor]:
         drawn = self.draw(z)

@@ -3,11 +3,13 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from encoders import Batch, Generates, HasSlots, check_encoder, make_encoder
+from encoders import Batch, Generates, HasSlots, TracksSlots, check_encoder, make_encoder
+from encoders.artifact import reading_statistics
 from encoders.efficientmorl import EfficientMORL, EfficientMORLHyperparameters
 from encoders.encoder import EstimatesMemory, ReadsPublished
 
@@ -41,6 +43,7 @@ def test_every_kind_keeps_the_contract(preset: str, options: dict[str, Any]) -> 
     model = make_encoder(preset, **{**SIZE, "decoder_channels": 8, **options})
     check_encoder(model)
     assert isinstance(model, HasSlots)
+    assert isinstance(model, TracksSlots)
     assert isinstance(model, EstimatesMemory)
     assert isinstance(model, ReadsPublished)
     assert isinstance(model, Generates) == (preset != "slot_attention")
@@ -130,6 +133,37 @@ def test_tracked_slots_start_from_where_they_were() -> None:
         again, _ = model.encode(frames, after)
     assert not torch.equal(again, first)
     assert loud().initial_state(2) == {}
+
+
+def test_slots_that_start_from_the_frame_before_are_those_of_a_tracked_clip() -> None:
+    for options in ({}, {"encode_refinements": 1}):
+        torch.manual_seed(4)
+        model, frames = loud(tracking=True, masks_from="decoder", **options), torch.rand(2, 3, 3, 32, 32)
+        with torch.no_grad():
+            expected, slots = model.encode_clip(frames, latents="slots"), model.slot_starts(2)
+            for time in range(3):
+                slots, masks = model.slots_from(frames[:, time], slots)
+                torch.testing.assert_close(slots, expected[:, time, :, :8], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(masks.mean((2, 3)), expected[:, time, :, 8], rtol=1e-4, atol=1e-5)
+        assert torch.equal(model.slot_starts(2), model.slot_starts(2))
+        assert not torch.equal(model.slot_starts(2, fresh=True), model.slot_starts(2, fresh=True))
+
+
+def test_the_rows_of_a_set_are_standardised_alike_so_that_their_order_carries_nothing() -> None:
+    model, frames = loud(masks_from="decoder"), np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    statistics = reading_statistics(model, frames)
+    with torch.no_grad():
+        readings = model.clip_readings(torch.from_numpy(frames).movedim(-1, 1)[:, None] / 255)
+    for name in ("slots", "masks"):
+        mean, deviation = statistics[name]
+        rows = readings[name].flatten(0, 2).double()
+        assert mean.shape == readings[name].shape[2:]
+        floor = rows.std(0, unbiased=False).max() * 0.05
+        for row in range(len(mean)):
+            torch.testing.assert_close(mean[row], rows.mean(0).float(), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(deviation[row], rows.std(0, unbiased=False).clamp_min(floor).float(), rtol=1e-3, atol=1e-4)
+    flat, _ = statistics["slots_flat"]
+    assert not torch.allclose(flat.view(3, -1)[0], flat.view(3, -1)[1])
 
 
 def test_readings_are_differentiable_for_heads_that_train_with_the_encoder() -> None:
