@@ -82,11 +82,15 @@ def kept(clips: Sequence[Held]) -> Kept:
             after.append(_same(*pairs[:, (pairs != _UNSEEN).all(0)]))
             shown = holders[holders != _UNSEEN]
             since.append(_same(shown[:1], shown[1:]))
-    together = [np.concatenate(part) for part in (after, since, iou)]
-    shares = [float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else float("nan") for values in together]
-    return Kept(*shares, count=len(together[0]))
+    return Kept(_mean(after), _mean(since), _mean(iou), sum(len(part) for part in after))
 
 
 def _same(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Return 1 where the same slot holds an object as before, 0 where another or none does."""
     return ((now == before) & (now != _WITHOUT)).astype(np.float64)
+
+
+def _mean(parts: list[np.ndarray]) -> float:
+    values = np.concatenate(parts)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else float("nan")

@@ -51,7 +51,7 @@ class AttentionPooling(nn.Module):
         return (share_BHK @ seen_BKF).flatten(1)
 
 
-POOLINGS = {"deepsets": DeepSets, "attention": AttentionPooling}
+POOLINGS: dict[str, type[DeepSets] | type[AttentionPooling]] = {"deepsets": DeepSets, "attention": AttentionPooling}
 
 
 class SetExtractor(CombinedExtractor):
@@ -67,7 +67,7 @@ class SetExtractor(CombinedExtractor):
         for key, space in whole.spaces.items():
             if isinstance(space, SetSpace):
                 _, *row = space.shape
-                pooling = POOLINGS[kind](int(np.prod(row)), width)
+                pooling: DeepSets | AttentionPooling = POOLINGS[kind](int(np.prod(row)), width)
                 self.extractors[key] = pooling
                 self._features_dim += pooling.size - int(np.prod(space.shape))
 

@@ -93,5 +93,5 @@ def _show(found: dict[Start, Kept], shape: tuple[int, ...], slots: int, out: Eva
     title = f"How often the same one of {slots} slots holds an object: {clips} clips of {length} frames of split '{out.split}'"
     out.table(title, ("slots start from", "as a frame before", "as at first", "mIoU"), rows)
     if found["before"].count:
-        said = ", ".join(f"{one.next_frame:.0%} from {'the ' if start == 'before' else ''}{_SHOWN[start]}" for start, one in found.items())
-        out.verdict(f"The slot that holds an object held it a frame before in {said}, where slots start.")
+        shares = [f"{one.next_frame:.0%} from {'the ' if start == 'before' else ''}{_SHOWN[start]}" for start, one in found.items()]
+        out.verdict(f"The slot that holds an object held it a frame before: of slots that start {', '.join(shares)}.")

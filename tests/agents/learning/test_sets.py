@@ -29,7 +29,7 @@ class SetWorld(gymnasium.Env):
 
     def __init__(self, continuous: bool, beside: bool) -> None:
         latent = SetSpace(-np.inf, np.inf, (ROWS, NUMBERS), np.float32)
-        others = {"compass": spaces.Box(-1, 1, (2,), np.float32), "map": spaces.Box(0, 255, (36, 36, 3), np.uint8)}
+        others: dict[str, spaces.Space] = {"compass": spaces.Box(-1, 1, (2,), np.float32), "map": spaces.Box(0, 255, (36, 36, 3), np.uint8)}
         self.observation_space = spaces.Dict({"latent": latent, **others}) if beside else latent
         self.action_space = spaces.Box(-1, 1, (2,), np.float32) if continuous else spaces.Discrete(4)
 
