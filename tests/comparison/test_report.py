@@ -317,6 +317,26 @@ def test_an_encoder_is_measured_once_for_its_weights(tmp_path: Path, monkeypatch
     assert gone.speed is None
 
 
+@pytest.mark.parametrize(("reading", "shape"), [("slots", [3, 13]), ("slots_flat", [39]), ("masks", [3, 8, 8])])
+def test_a_row_on_slots_tells_of_its_encoder_in_whichever_reading(reading: str, shape: list[int], tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    store = StoreReference(path="store", fingerprint="f", frames_per_second=20.0, resize="squash")
+    made = prepare(make_encoder("efficientmorl_debug", frame_shape=[32, 32, 3]), frames, tmp_path / "encoder", store=store)
+    about = {"name": "efficientmorl", "reading": reading, "latents": shape}
+    where = {"encoder_folder": str(tmp_path / "encoder"), "device": {"encoder": "cpu"}, "threads": 1}
+    found = encoder_facts({"encoder": about, "encoder_parameters": 5, **where}, 2, SpeedCache(tmp_path / "speed.json"))
+    assert found
+    assert list(made.model.latents[reading]) == shape == found.latents
+    assert (found.speed is not None, found.generates) == (True, True)
+    for active, collapsed in ((0, True), (8, False)):
+        info = replace(made.info, validation={"active_units_slots": active})
+        assert facts_module.has_collapsed(made.model, info, reading) is collapsed
+    slots = row("slots", 5)
+    write_files([task(replace(slots, encoder=found), row("pixels", 5, "control"), *PLAYERS)], tmp_path, {})
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
+    assert rows[0]["latents"] == f"{np.prod(shape)}"
+
+
 def test_collapse_is_judged_by_the_share_of_active_units(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     store = StoreReference(path="store", fingerprint="f", frames_per_second=20.0, resize="squash")
