@@ -318,7 +318,7 @@ def test_an_encoder_is_measured_once_for_its_weights(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(("reading", "shape"), [("slots", [3, 13]), ("slots_flat", [39]), ("masks", [3, 8, 8])])
-def test_a_row_on_slots_tells_of_its_encoder_in_whichever_reading(reading: str, shape: list[int], tmp_path: Path) -> None:
+def test_a_row_on_slots_tells_of_its_encoder_in_whichever_reading(reading: str, shape: list[int], tmp_path: Path, no_figures) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
     store = StoreReference(path="store", fingerprint="f", frames_per_second=20.0, resize="squash")
     made = prepare(make_encoder("efficientmorl_debug", frame_shape=[32, 32, 3]), frames, tmp_path / "encoder", store=store)
@@ -332,7 +332,7 @@ def test_a_row_on_slots_tells_of_its_encoder_in_whichever_reading(reading: str, 
         info = replace(made.info, validation={"active_units_slots": active})
         assert facts_module.has_collapsed(made.model, info, reading) is collapsed
     slots = row("slots", 5)
-    write_files([task(replace(slots, encoder=found), row("pixels", 5, "control"), *PLAYERS)], tmp_path, {})
+    write_files(tmp_path, [task(replace(slots, encoder=found), row("pixels", 5, "control"), *PLAYERS)], "the command")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "rows.csv").read_text())))
     assert rows[0]["latents"] == f"{np.prod(shape)}"
 
