@@ -35,6 +35,17 @@ def checked_arrays(values: Any, kinds: Mapping[str, Kind], what: str) -> dict[st
     return {name: _checked(values.get(name), kind, f"{what}: '{name}'") for name, kind in kinds.items()}
 
 
+def alike(value: Any, template: Any, what: str) -> Any:
+    """Return an array, or a mapping of some, whose types and shapes are those of `template`; raise `UserError` where they are not."""
+    if isinstance(template, Mapping):
+        if not isinstance(value, Mapping) or value.keys() != template.keys():
+            raise UserError(f"{what} has other entries than {', '.join(map(str, template))}")
+        return {key: alike(value[key], one, f"{what}: '{key}'") for key, one in template.items()}
+    if not isinstance(value, np.ndarray) or (value.dtype, value.shape) != (template.dtype, template.shape):
+        raise UserError(f"{what} is no array of {template.dtype} of shape {template.shape}")
+    return value
+
+
 def _checked(value: Any, kind: Kind, what: str) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         raise UserError(f"{what} is missing, or no array")

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.replay import Segment, cut_episodes, read_segments, remove_others, replay_buffer, rows_added, write_segments
 from agents.run.position import Position
+from foundation.arrays import alike
 from foundation.documents import checked, fitting, parse, schema
 from foundation.errors import UserError
 from foundation.files import write_atomically
@@ -108,7 +109,11 @@ def _restored(content: dict[str, Any], algorithm: BaseAlgorithm, folder: Path) -
     buffer = replay_buffer(algorithm)
     if buffer is not None:
         read_segments(folder / "replay", buffer, rows_added(algorithm), segments)
-    if not _restore_worlds(content["worlds"], algorithm) and buffer is not None and segments:
+    try:
+        whole = _restore_worlds(content["worlds"], algorithm)
+    except UserError as error:
+        raise UserError(f"{folder / 'resume.pt'}: {error}; choose another --run or delete it") from error
+    if not whole and buffer is not None and segments:
         cut_episodes(buffer)
         # written anew, with what has changed
         segments = segments[:-1]
@@ -146,17 +151,17 @@ def _restore_worlds(worlds: dict[str, Any], algorithm: BaseAlgorithm) -> bool:
     venv = algorithm.env
     assert venv is not None
     exact = worlds.get("whole", True) and all(venv.env_method("can_restore"))
-    if exact:
-        # a reset first: environments allocate in it
-        venv.reset()
+    # a reset first: environments allocate in it
+    fresh = venv.reset() if exact else None
     for index, states in enumerate(worlds["layers"]):
         venv.env_method("restore_layers", [_arrays(state) for state in states], indices=index)
     if not exact:
         algorithm._last_obs = venv.reset()  # type: ignore[assignment]
         algorithm._last_episode_starts = np.ones((venv.num_envs,), dtype=bool)
         return False
-    algorithm._last_obs = _arrays(worlds["observation"])
-    algorithm._last_episode_starts = _arrays(worlds["episode_starts"])
+    algorithm._last_obs = alike(_arrays(worlds["observation"]), fresh, "damaged: 'observation'")
+    starts = np.ones((venv.num_envs,), dtype=bool)
+    algorithm._last_episode_starts = alike(_arrays(worlds["episode_starts"]), starts, "damaged: 'episode_starts'")
     if "lstm" in worlds:
         policy, value = (tuple(tensor.to(algorithm.device) for tensor in pair) for pair in worlds["lstm"])
         algorithm._last_lstm_states = RNNStates(policy, value)  # type: ignore[attr-defined]
@@ -189,6 +194,8 @@ def _tensors(value: Any) -> Any:
 def _arrays(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _arrays(one) for key, one in value.items()}
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+        raise UserError("damaged: what should be an array is none")
     return value.numpy()
 
 
