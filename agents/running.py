@@ -1,5 +1,6 @@
 """One agent from a command: what is checked before Ray starts, the run in its worker, what is said at the end."""
 
+import shlex
 from typing import Any
 
 from agents.cluster.resources import ray_cluster
@@ -13,6 +14,7 @@ from agents.run.identity import finished_result, refuse_encoders_folder
 from agents.run.needs import local_cpus, run_needs
 from agents.run.representation import reading_line, seen_artifact
 from agents.run.training import train_agent
+from foundation.env_options import running_options
 from foundation.errors import UserError
 from foundation.progress import console, progress_bar, say
 
@@ -68,4 +70,6 @@ def _show_trained(config: AgentRun, result: dict[str, Any]) -> None:
     print(f"wrote {config.run}: agent.safetensors, agent.json, result.json, metrics.jsonl, tensorboard/, pictures/")
     # its name has a module to import, which an agent's file cannot ask for
     asked = f" --environment {config.environment.name}" if ":" in config.environment.name else ""
+    # nor does it say how a game runs
+    asked += "".join(f" --env.{name} {shlex.quote(str(value))}" for name, value in running_options(config.environment.options).items())
     print(f"next: python play_agent.py {config.run}{asked} --video {config.run}/episode.mp4, or compare_encoders.py for several seeds")

@@ -28,7 +28,7 @@ from comparison.config import PartConfig
 from comparison.players import Player, PlayerRun
 from encoders.artifact import EncoderInfo, read_info
 from foundation.documents import read_checked, schema
-from foundation.env_options import RUNNING_OPTIONS
+from foundation.env_options import shareable
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import read_yaml
@@ -138,7 +138,7 @@ class Part:
 
     def settings(self) -> dict[str, Any]:
         """Return what all runs of the part share."""
-        values = {**plain(self.config), "environment": plain(self.environment), "pixels_algorithm": plain(self.pixels)}
+        values = {**plain(self.config), "environment": shareable(plain(self.environment)), "pixels_algorithm": plain(self.pixels)}
         return {key: values[key] for key in (*_FIXED, "steps")}
 
     def refuse_other_settings(self) -> None:
@@ -257,8 +257,7 @@ def _as_played(environment: dict[str, Any]) -> dict[str, Any]:
     """Leave out where and how a game runs, and a limit that is not set: what is played stays the same."""
     if environment["episode_steps"] is None:
         environment = {key: value for key, value in environment.items() if key != "episode_steps"}
-    options = {name: value for name, value in environment["options"].items() if name not in RUNNING_OPTIONS}
-    return {**environment, "options": options, "action_store": None}
+    return {**shareable(environment), "action_store": None}
 
 
 def _hash(values: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from agents.run.identity import refuse_encoders_folder
 from agents.run.representation import fingerprint
 from agents.run.result import read_result
 from foundation.documents import checked, parse, read, schema
+from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from foundation.outside import read_regular
@@ -32,6 +33,7 @@ Ended = Literal["finished", "stopped early", "failed"]
 _MAY_DIFFER = ("run", "trials", "workers", "device", "policy_device", "checkpoint_every", "checkpoint_minutes", "remote", "ray", "store")
 _NOT_PATHS = ("encoder", "space", "encoder_preset")
 """What they hold is compared, not where it lies."""
+_HOW_GAMES_RUN = {"environment.options", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
 _OF_OTHERS = ("grid.yaml", "comparison.json", "agent.json", "result.json", "resume.pt")
 """What a folder of a comparison, a joined report, or an agent's run holds, and one of a search does not."""
 
@@ -156,6 +158,9 @@ class Search:
             raise UserError(
                 f"{self.config.run}: holds {len(before)} trials, but you asked for {len(drawn)}; give --trials {len(before)} or more"
             )
+        # the file may be somebody else's: nothing but what the space varies comes from it
+        if any(not isinstance(values, dict) or values.keys() != set(self.space.names) for values in before):
+            raise UserError(f"{path}: damaged, its trials have other values than the space; delete it and run the command again")
         return [*before, *drawn[len(before) :]]
 
     def _refuse_other_search(self) -> None:
@@ -163,7 +168,7 @@ class Search:
         if not path.is_file():
             return
         before, now = dict(_flat(read_yaml(path))), dict(_flat(self._identity()))
-        for key in sorted({*before, *now}):
+        for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):
                 raise UserError(
                     f"{self.config.run}: holds a search with {key} = {before.get(key)}, but {now.get(key)} was asked for; "
@@ -177,6 +182,7 @@ class Search:
         encoders = trial_settings(config, {}).encoder
         return {
             **settings,
+            "environment": shareable(settings["environment"]),
             "space": self.space.plain(),
             "encoder_sha256": None if config.encoder is None else fingerprint(config.encoder),
             "encoder_preset": encoders,

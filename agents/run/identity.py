@@ -9,7 +9,7 @@ from agents.run.environment import resolved
 from agents.run.representation import fingerprint, seen_artifact
 from agents.run.result import read_result
 from encoders import EncoderArtifact
-from foundation.env_options import RUNNING_OPTIONS
+from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
 
 _MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote", "ray")
@@ -20,7 +20,7 @@ _MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{nam
 def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, Any]:
     """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
     settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
-    settings["environment"] = plain(resolved(config.environment))
+    settings["environment"] = shareable(plain(resolved(config.environment)))
     mirrored = fingerprint(config.encoder) if config.control and config.encoder else None
     return {**settings, "encoder_sha256": None if artifact is None else artifact.info.weights_sha256, "mirrored_sha256": mirrored}
 

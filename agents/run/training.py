@@ -24,6 +24,7 @@ from agents.run.representation import seen_artifact
 from agents.run.result import facts, write_result
 from agents.run.saving import Checkpoints
 from envs.failures import log_of_failures
+from foundation.env_options import shareable
 from foundation.files import exclusive_lock, write_atomically
 
 
@@ -52,12 +53,17 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
             opened.callback(evaluation.close)
             metrics = MetricsFile(config.run, position.metrics_bytes, position.steps)
             opened.callback(metrics.close)
-            write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+            write_atomically(config.run / "config.yaml", yaml.safe_dump(_shared(config), sort_keys=False))
             record = Record(metrics, position, Restarts((agent.venv, evaluation.venv)))
             run = _Run(config, agent, evaluation, record, Checkpoints(config, settings, agent, record, segments), report)
             if config.steps > position.steps:
                 run.learn(resumed=checkpoint is not None)
             return run.finish()
+
+
+def _shared(config: AgentRun) -> dict[str, Any]:
+    settings = plain(config)
+    return {**settings, "environment": shareable(settings["environment"])}
 
 
 class _Run:

@@ -10,7 +10,7 @@ from foundation.arrays import Kind, checked_arrays
 from foundation.errors import UserError
 
 _FREE_LAYERS = 5
-"""Layers below the top of the world without blocks: who stands there and jumps keeps the eye inside. Trees end lower, and no dirt is put there."""
+"""Layers below the top of the world without blocks: who stands there and jumps keeps the eye inside."""
 _HIGHEST = 29.0
 """Of the feet: a jump of 1.25 from there leaves the eye, 1.62 above, inside the world."""
 _FASTEST = 10.0
