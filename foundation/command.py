@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from foundation.errors import FULL, UserError
+from foundation.errors import FULL, UserError, in_one_line
 from foundation.output import Lasting, lasting_output
 
 OLDEST_PYTHON = (3, 11)
+_LONGEST_ERROR = 1500
+"""Letters of an error: of the texts from outside in it, each has at most 300."""
 _NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
 
 
@@ -59,7 +61,7 @@ def _status(main: Callable[[], int | None]) -> int | str | None:
 
 
 def _said(mistake: str) -> int:
-    print(f"error: {mistake}", file=sys.stderr)
+    print(f"error: {in_one_line(mistake, _LONGEST_ERROR)}", file=sys.stderr)
     return 2
 
 
