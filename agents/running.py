@@ -10,17 +10,19 @@ from agents.cluster.workers import run_jobs
 from agents.run.config import AgentRun
 from agents.run.devices import available_device
 from agents.run.environment import check_environment
-from agents.run.identity import finished_result, refuse_encoders_folder
+from agents.run.identity import finished_result
 from agents.run.needs import local_cpus, run_needs
 from agents.run.representation import reading_line, seen_artifact
 from agents.run.training import train_agent
 from foundation.env_options import running_options
 from foundation.errors import UserError
+from foundation.folders import AGENT, refuse_others
 from foundation.progress import console, progress_bar, say
 
 
 def run_agent(config: AgentRun) -> int:
     """Train one agent in one Ray worker, unless it is finished; return the exit status."""
+    refuse_others(config.run, AGENT)
     result = finished_result(config)
     if result is not None:
         print(f"{config.run} is already finished, at {result['steps']:,} steps; give more --steps to continue")
@@ -34,7 +36,6 @@ def run_agent(config: AgentRun) -> int:
         say(reading_line(config.encoder, config.latents))
     if config.control == "supervised":
         # here, where its progress is seen; the worker finds it made
-        refuse_encoders_folder(config.run)
         seen_artifact(config)
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)

@@ -36,6 +36,7 @@ _SAME_TASK = ("environment", "evaluation", "steps")
 
 _LONGEST_NAME = 300
 
+
 @dataclass(frozen=True)
 class Point:
     """A point of a learning curve: the mean return of the evaluation episodes after `step` agent steps."""

@@ -1,5 +1,6 @@
 """Connections over TCP between two processes that share a key: whoever has it gets through, and no stranger is in the way."""
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -150,7 +151,5 @@ def _receive(peer: socket.socket, count: int, deadline: float) -> bytes:
 
 def _drop(stranger: socket.socket) -> None:
     # its thread closes it
-    try:
+    with contextlib.suppress(OSError):
         stranger.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

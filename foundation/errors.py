@@ -54,7 +54,7 @@ def _shown(letter: str) -> bool:
     from unicodedata import category
 
     # controls, marks that turn the direction of what follows, halves of letters, ends of lines
-    return letter < "\x7f" and letter >= " " or category(letter) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    return (letter < "\x7f" and letter >= " ") or category(letter) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def csv_cell(value: object) -> object:

@@ -117,6 +117,10 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
     # a preset may have said yes to what its command line takes back: there, options of yes and no are written out
     config = () if default is None else (tyro.conf.FlagConversionOff,)
     keywords = {} if default is None else {"default": default}
+    for word in argv or ():
+        # a path that is empty would be the folder one is in
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            raise UserError(f"an option is empty, such as --run ''; see python {program or Path(sys.argv[0]).name} --help")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):

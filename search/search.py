@@ -12,13 +12,13 @@ from typing import Any, Literal
 import yaml
 
 from agents.run.config import AgentRun, plain
-from agents.run.identity import refuse_encoders_folder
 from agents.run.representation import fingerprint
 from agents.run.result import read_result
 from foundation.documents import checked, parse, read, schema
 from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
+from foundation.folders import SEARCH, refuse_others
 from foundation.outside import read_regular
 from foundation.presets import build, read_yaml, to_dict
 from search.config import FIRST_SEED, SearchConfig
@@ -198,9 +198,9 @@ class Search:
 
 
 def _refuse_folder_of_others(folder: Path) -> None:
-    refuse_encoders_folder(folder)
     if found := next((name for name in _OF_OTHERS if (folder / name).exists()), None):
         raise UserError(f"{folder}: holds {found}: a comparison or an agent, not a search; choose another --run")
+    refuse_others(folder, SEARCH)
 
 
 def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from agents.run.training import train_agent
 from encoders.artifact import read_info
 from foundation.documents import read_lines
 from foundation.errors import UserError
-from foundation.files import exclusive_lock, write_atomically
+from foundation.files import exclusive_lock, own_file, write_atomically
 
 _ROOT = Path(__file__).resolve().parents[1]
 _POLL_SECONDS = 0.5
@@ -113,7 +113,7 @@ def train_encoder(plan: EncoderPlan, report: Report) -> None:
             while not _locked(left_behind, plan.encoder):
                 _wait(report, "waiting for the encoder's training to end")
         write_atomically(plan.folder / "preset.yaml", yaml.safe_dump(plan.preset, sort_keys=False))
-        with (plan.folder / "output.txt").open("wb") as output:
+        with own_file(plan.folder / "output.txt").open("wb") as output:
             command = [sys.executable, *plan.command()]
             # a session of its own: Ctrl-C in the terminal reaches the search alone, which passes it on
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=_ROOT, start_new_session=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from agents.jobs import Stopped
 from foundation.documents import read_lines
+from foundation.files import own_file
 
 _DYING_SECONDS = 10.0
 _LEASE_SECONDS = 120.0
@@ -45,7 +46,7 @@ def lock_patience(folder: Path) -> float:
 
 def _append(folder: Path, line: dict[str, Any]) -> None:
     content = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **line}).encode() + b"\n"
-    path = folder / "attempts.jsonl"
+    path = own_file(folder / "attempts.jsonl")
     before = path.read_bytes() if path.is_file() else b""
     half = before and not before.endswith(b"\n")
     # one write to the end: a killed process leaves whole lines

@@ -45,12 +45,6 @@ def finished_result(config: AgentRun) -> dict[str, Any] | None:
     return result
 
 
-def refuse_encoders_folder(folder: Path) -> None:
-    """Raise `UserError` where a run would write over an encoder's files of the same names."""
-    if (folder / "encoder.json").is_file():
-        raise UserError(f"{folder}: holds an encoder; choose another --run")
-
-
 def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:
     if not isinstance(settings, dict):
         return [(where, settings)]

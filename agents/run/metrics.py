@@ -7,6 +7,7 @@ from typing import Any
 
 from foundation.documents import read_lines
 from foundation.errors import UserError
+from foundation.files import own_file
 
 
 def latest(folder: Path, *names: str) -> dict[str, float]:
@@ -25,7 +26,7 @@ class MetricsFile:
     def __init__(self, folder: Path, size: int, steps: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = folder / "metrics.jsonl"
+        self.path = own_file(folder / "metrics.jsonl")
         self.path.touch()
         if self.path.stat().st_size < size:
             raise UserError(f"{self.path}: shorter than its checkpoint says; choose another --run, or delete resume.pt to start over")

@@ -15,7 +15,7 @@ from agents.run.attempts import attempt, lock_patience
 from agents.run.checkpoint import read_checkpoint, restore_checkpoint
 from agents.run.config import AgentRun, completed, plain
 from agents.run.evaluation import Evaluation, Played
-from agents.run.identity import finished_result, identity, refuse_differences, refuse_encoders_folder
+from agents.run.identity import finished_result, identity, refuse_differences
 from agents.run.metrics import MetricsFile
 from agents.run.pictures import write_episode
 from agents.run.position import Position
@@ -26,6 +26,7 @@ from agents.run.saving import Checkpoints
 from envs.failures import log_of_failures
 from foundation.env_options import shareable
 from foundation.files import exclusive_lock, write_atomically
+from foundation.folders import AGENT, refuse_others
 
 
 def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
     process works on it, the encoder is damaged or does not fit, CUDA was asked for and is missing, or an environment failed.
     """
     torch.set_num_threads(config.threads)
-    refuse_encoders_folder(config.run)
+    refuse_others(config.run, AGENT)
     with exclusive_lock(config.run, "training an agent", lock_patience(config.run)), log_of_failures(config.run):
         result = finished_result(config)
         if result is not None:

@@ -281,7 +281,9 @@ def test_a_client_that_sends_a_byte_now_and_then_has_no_more_time_than_one_that_
     thread.join()
 
 
-@pytest.mark.parametrize("command", ["forward 9" + "9" * 400, "forward 99999999999", "camera 1e300 0", "camera nan 0", "jump " + "1" * 5000])
+@pytest.mark.parametrize(
+    "command", ["forward 9" + "9" * 400, "forward 99999999999", "camera 1e300 0", "camera nan 0", "jump " + "1" * 5000]
+)
 def test_numbers_that_no_player_sends_close_the_connection_in_one_line(command) -> None:
     world = World(np.random.default_rng(0))
     world.begin(treechop(), b"token:0:0:agents:true:1")
