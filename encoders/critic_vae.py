@@ -70,12 +70,15 @@ class CriticVAE(Encoder):
     hyperparameters: CriticVAEHyperparameters
     largest_difference: Tensor
     differences_seen: Tensor
+    above: float | None
+    """The value tells whether the reward to come is above this; None: how large it is."""
 
     def __init__(self, hyperparameters: CriticVAEHyperparameters | None = None, critic: Encoder | None = None) -> None:
         super().__init__()
         self.hyperparameters = h = hyperparameters or CriticVAEHyperparameters()
         self.frame_shape, self.latents = h.frame_shape, {"all": (h.latent_dim + 1,), "mean": (h.latent_dim,), "value": (1,)}
         self.critic = _checked(critic, h)
+        self.above = getattr(self.critic, "above", None)
         height, width, colours = h.frame_shape
         halved = len(h.channels)
         self.laid_out = (h.channels[-1], height >> halved, width >> halved)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from encoders.artifact import EncoderArtifact, load_encoder
+from encoders.artifact import EncoderArtifact, load_encoder, read_info
 from encoders.encoder import Encoder
 from encoders.registry import architecture_of, described, encoder_class, is_described, make_architecture
 from foundation.errors import UserError
@@ -24,6 +24,18 @@ def make_on_top(name: str, resize: str | None = None, **hyperparameters: Any) ->
         missing = getattr(model, part).load_state_dict(artifact.model.state_dict(), strict=False).missing_keys
         assert not missing, "an artifact holds all weights of its model"
     return model
+
+
+def parts_of(model: Encoder) -> list[Encoder]:
+    """Return the encoders that a model stands on."""
+    return [part for name in model.parts if (part := getattr(model, name)) is not None]
+
+
+def cards_of_parts(name: str, hyperparameters: dict[str, Any]) -> tuple[str, ...]:
+    """Say what the trained encoders whose folders the hyperparameters name learned from: "its critic (frames, rewards of ...)"."""
+    architecture, values = architecture_of(name, hyperparameters)
+    folders = {part: text for part in encoder_class(architecture).parts if (text := values.get(part)) and not is_described(text)}
+    return tuple(f"its {part} ({card})" for part, folder in folders.items() if (card := read_info(folder).card))
 
 
 def _found(part: str, folder: str, resize: str | None) -> EncoderArtifact:

@@ -119,6 +119,9 @@ Fit = Callable[[Tensor, Tensor, Sequence[float]], list[LinearMap]]
 def ridge(x_ND: Tensor, values_NK: Tensor, ridges: Sequence[float]) -> list[LinearMap]:
     """Minimise the mean squared error plus `ridge` times the sum of squared weights, in closed form."""
     known = ~values_NK.isnan().any(1)
+    if not known.any():
+        nothing = values_NK.new_zeros(values_NK.shape[1])
+        return [LinearMap(x_ND.new_zeros(x_ND.shape[1], len(nothing)), nothing) for _ in ridges]
     x_ND, values_NK = x_ND[known], values_NK[known]
     x_mean, mean = x_ND.mean(0), values_NK.mean(0)
     centred = x_ND - x_mean

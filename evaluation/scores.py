@@ -7,20 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from encoders.heads.scores import area_under_curve
+
 _BINS = 10
 
 
 def auc(truth: np.ndarray, score: np.ndarray) -> float:
     """Return the chance that a frame of truth 1 scores above one of truth 0 (N,), ties counted half; NaN without both kinds."""
-    positive = np.asarray(truth) > 0.5
-    count = int(positive.sum())
-    others = len(positive) - count
-    if not count or not others:
-        return float("nan")
-    # the Mann-Whitney statistic of ranks, equal scores sharing theirs
-    _, place, times = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(times) - (times - 1) / 2)[place]
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
+    return area_under_curve(np.asarray(score), np.asarray(truth))
 
 
 def balanced_accuracy(truth: np.ndarray, score: np.ndarray) -> float:
@@ -32,9 +26,9 @@ def balanced_accuracy(truth: np.ndarray, score: np.ndarray) -> float:
 
 
 def r_squared(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Return 1 - squared error / squared deviation from the mean, both summed over all columns (N, K)."""
-    error = np.square(truth - predicted).sum()
-    return float(1 - error / np.square(truth - truth.mean(0)).sum())
+    """Return 1 - squared error / squared deviation from the mean, both summed over all columns (N, K); NaN where nothing deviates."""
+    spread = np.square(truth - truth.mean(0)).sum() if len(truth) else 0.0
+    return float(1 - np.square(truth - predicted).sum() / spread) if spread > 0 else float("nan")
 
 
 @dataclass(frozen=True)

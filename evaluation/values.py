@@ -10,6 +10,7 @@ import torch
 
 from encoders.encoder import Encoder, GivesValue
 from encoders.heads.attached import wanted_labels
+from encoders.parts import parts_of
 from evaluation.evaluation import Evaluation
 from evaluation.sampled import Sampled
 from foundation.errors import UserError
@@ -40,8 +41,9 @@ def says_value(model: Encoder, store: FrameStore) -> bool:
 
 
 def label_options(model: Encoder) -> dict[str, Any]:
-    """Return the options of the reward to come that the value was trained on; {} are those of every label without others."""
-    return dict(wanted_labels(model).get(LABEL, {}))
+    """Return the options of the reward to come that the value was trained on, the model's or those of what it stands on."""
+    found = [labels[LABEL] for one in (model, *parts_of(model)) if LABEL in (labels := wanted_labels(one))]
+    return dict(found[0]) if found else {}
 
 
 def trained_label(model: Encoder, giver: GivesValue, store: FrameStore, indices: np.ndarray) -> tuple[np.ndarray, str]:

@@ -43,17 +43,18 @@ def reward_counts(store: FrameStore, split: str = "all") -> RewardCounts:
     return RewardCounts(*counts.tolist())
 
 
-def check_rewards(store: FrameStore, *, never: bool = False, always: bool = False) -> None:
-    """Raise `UserError` where there are no rewards, none is greater than 0 (allowed by `never`), or all are (allowed by `always`)."""
-    counts = reward_counts(store)
+def check_rewards(store: FrameStore, split: str = "all", *, never: bool = False, always: bool = False) -> None:
+    """Raise `UserError` where a split has no rewards, none is greater than 0 (allowed by `never`), or all are (allowed by `always`)."""
+    counts = reward_counts(store, split)
+    where = f"{store.path}" if split == "all" else f"{store.path}, split '{split}'"
     if not counts.steps:
-        raise UserError(f"{store.path}: has no rewards; build it from recordings with rewards, or leave out what needs them")
+        raise UserError(f"{where}: has no rewards; build it from recordings with rewards, or leave out what needs them")
     if not counts.rewarded and not never:
         remedy = "record a player that earns some, or leave out what needs them"
-        raise UserError(f"{store.path}: none of its {counts.steps:,} rewards is greater than 0; {remedy}")
+        raise UserError(f"{where}: none of its {counts.steps:,} rewards is greater than 0; {remedy}")
     if counts.rewarded == counts.steps and not always:
-        remedy = "so every frame is worth the same; use the rewards as they are (binarised=false)"
-        raise UserError(f"{store.path}: all of its {counts.steps:,} rewards are greater than 0, {remedy}")
+        remedy = "so no frame is worth more than another; leave out what needs them (the label can have them as they are: binarised=False)"
+        raise UserError(f"{where}: all of its {counts.steps:,} rewards are greater than 0, {remedy}")
 
 
 def to_come(rewards: np.ndarray, gamma: float, capped: bool) -> np.ndarray:

@@ -3,17 +3,11 @@
 import numpy as np
 
 import frames
-from encoders.encoder import Encoder
-from encoders.heads.config import Column, HeadsConfig, Labels, Recorded, joined_labels
+from encoders.heads.config import Column, HeadsConfig, Labels, Recorded
 from frames.labels import action_columns_described, is_random, state_names
 
 _MOST_STATES = 100_000
 _REWARDS = ("reward_to_come", "time_to_reward", "rewarded_within")
-
-
-def labels_of(model: Encoder, heads: HeadsConfig) -> Labels:
-    """Return the labels that a model and the heads it will have are trained on."""
-    return joined_labels([model.targets, heads.labels(model.clip_length)])
 
 
 def what_is_recorded(store: frames.FrameStore, heads: HeadsConfig) -> Recorded:

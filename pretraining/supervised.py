@@ -8,6 +8,7 @@ from pathlib import Path
 from encoders import EncoderArtifact, load_encoder, save_encoder
 from encoders.artifact import INFO_FILE, WEIGHTS_FILE, read_info
 from encoders.heads.config import HeadsConfig, StateConfig
+from encoders.parts import parts_of
 from encoders.registry import make_architecture
 from encoders.training.config import TrainingConfig
 from encoders.training.run_record import recorded
@@ -58,6 +59,11 @@ def supervised_options(
     mirror = chosen_encoder(mirrored, latents)
     if not any(True for _ in mirror.model.parameters()):
         raise UserError(f"{mirrored}: a '{mirror.info.name}' is computed, so 'supervised' cannot mirror it: name a trained encoder first")
+    if parts_of(mirror.model):
+        raise UserError(
+            f"{mirrored}: a '{mirror.info.name}' on another encoder, which stays as it is, so 'supervised' cannot mirror it: name one that "
+            "stands alone first"
+        )
     opened = opened_store(mirror.info, mirror.model, store)
     if not state_names(opened):
         raise UserError(

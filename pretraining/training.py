@@ -9,8 +9,8 @@ import frames
 from encoders import Encoder, Placement, StoreReference, TrainingData, prepare, train
 from encoders.actions import difference, stored_actions
 from encoders.artifact import INFO_FILE, STATISTICS_FRAMES, check_meaning, check_source, read_info
-from encoders.heads.attached import attach_heads, heads_of, wanted_labels
-from encoders.parts import make_on_top
+from encoders.heads.attached import attach_heads, heads_of, labels_with, wanted_labels
+from encoders.parts import cards_of_parts, make_on_top
 from encoders.training.checks import check_request
 from encoders.training.devices import choose_device
 from encoders.training.parallel import Ranks
@@ -23,8 +23,9 @@ from foundation.presets import to_dict
 from foundation.progress import say
 from frames.labels import check_values
 from frames.loading import hold, prefetch
+from frames.rewards import check_rewards
 from pretraining.options import TrainOptions
-from pretraining.recorded import labels_of, tasks_of, what_is_recorded, what_was_seen
+from pretraining.recorded import tasks_of, what_is_recorded, what_was_seen
 
 
 def make_encoder_of(options: TrainOptions, placement: Placement) -> None:
@@ -57,8 +58,11 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     model = make_on_top(options.encoder, store.meta["resize"], **to_dict(options.model))
     _check_fit(model, store, options.stride)
     # the store is asked for every label before heads are made of what it has
-    frames.Labels(store, labels_of(model, options.heads))
-    if model.needed_values is not None:
+    labels = labels_with(model, options.heads)
+    frames.Labels(store, labels)
+    if "reward_to_come" in labels and labels["reward_to_come"].get("binarised", True):
+        check_rewards(store, "train")
+    if model.needed_values is not None and options.heads.trains_own:
         low, high, least = model.needed_values
         check_values(store, options=model.targets["reward_to_come"], low=low, high=high, least=least)
     _number_texts(model, store, options)
@@ -161,5 +165,5 @@ def _reference(store: frames.FrameStore, model: Encoder, options: TrainOptions) 
     rate = store.frames_per_second / options.stride
     actions = stored_actions(store) if model.action_size else None
     path, resize = str(options.store.absolute()), store.meta["resize"]
-    saw = what_was_seen(store, wanted_labels(model), bool(model.action_size))
+    saw = (*what_was_seen(store, wanted_labels(model), bool(model.action_size)), *cards_of_parts(options.encoder, to_dict(options.model)))
     return StoreReference(path, store.fingerprint, rate, resize, actions, tasks_of(store), saw)

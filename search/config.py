@@ -52,6 +52,9 @@ class SearchConfig(AgentRun):
             raise UserError(f"'reduction' must be at least 2, got {self.reduction}")
         if self.first_rung is not None and self.first_rung < self.evaluation.every:
             raise UserError(f"'first_rung' must be at least evaluation.every = {self.evaluation.every}, got {self.first_rung}")
+        if self.control == "supervised":
+            once = "train one agent on it (train_agent.py --control supervised --run RUN) and search with --encoder RUN/encoder"
+            raise UserError(f"--control supervised would train an encoder for every trial: {once}")
         if self.encoder_preset is None:
             super().check()
             return

@@ -42,9 +42,11 @@ class MaskedPicture(gymnasium.ObservationWrapper):
         picture = space.spaces.get(PICTURE) if isinstance(space, spaces.Dict) else space
         if not isinstance(picture, spaces.Box) or picture.dtype != np.uint8 or len(picture.shape) != 3:
             raise UserError(f"masks need an observation that is or holds an RGB picture, got {in_one_line(space)}")
-        # tells of other sizes, and of no masks, before the first step
-        self.frozen.masks(np.zeros((1, *picture.shape), np.uint8))
         height, width, channels = picture.shape
+        # tells of other sizes, and of no masks, before the first step
+        shape = self.frozen.masks(np.zeros((1, *picture.shape), np.uint8)).shape[1:]
+        if shape != (height, width):
+            raise UserError(f"masks are of {shape[0]}x{shape[1]} pixels, the picture of {height}x{width}; make it of that size")
         shown = spaces.Box(0, 255, (height, width, channels + 1 if how == "channel" else channels), np.uint8)
         self.observation_space = spaces.Dict({**space.spaces, PICTURE: shown}) if is_entry else shown  # type: ignore[attr-defined]
 

@@ -34,12 +34,15 @@ class Critic(Encoder):
     Hyperparameters = CriticHyperparameters
     parts: ClassVar[tuple[str, ...]] = ("features",)
     hyperparameters: CriticHyperparameters
+    above: float | None
+    """The value tells whether the reward to come is above this; None: how large it is."""
 
     def __init__(self, hyperparameters: CriticHyperparameters | None = None, features: Encoder | None = None) -> None:
         super().__init__()
         self.hyperparameters = h = hyperparameters or CriticHyperparameters()
         self.frame_shape = h.frame_shape
         self.targets = {LABEL: h.label_options}
+        self.above = h.binarise_above
         self.needed_values = (h.low_below, h.high_above, h.least_frames)
         height, width, channels = h.frame_shape
         self.features = features

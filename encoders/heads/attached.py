@@ -97,13 +97,18 @@ def heads_of(model: Encoder) -> Heads | None:
 def wanted_labels(model: Encoder) -> Labels:
     """Return the labels that a model and its heads are trained on; raise `UserError` where they want one in different ways."""
     heads = heads_of(model)
-    return joined_labels([model.targets, {} if heads is None else heads.config.labels(model.clip_length)])
+    return labels_with(model, HeadsConfig() if heads is None else heads.config)
+
+
+def labels_with(model: Encoder, config: HeadsConfig) -> Labels:
+    """Return what `wanted_labels` does of a model with the heads of `config`, before it has them."""
+    return joined_labels([model.targets if config.trains_own else {}, config.labels(model.clip_length)])
 
 
 def own_is_trained(model: Encoder) -> bool:
     """Tell whether the model's own loss has a part in its training."""
     heads = heads_of(model)
-    return model.has_own_loss and (heads is None or heads.config.own_weight > 0)
+    return model.has_own_loss and (heads is None or heads.config.trains_own)
 
 
 def preferred_reading(model: Encoder, kl_per_unit: dict[str, Tensor]) -> str:

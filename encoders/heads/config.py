@@ -93,6 +93,11 @@ class HeadsConfig:
         _check(self.future.temperature > 0, "future.temperature must be greater than 0")
 
     @property
+    def trains_own(self) -> bool:
+        """Whether the model's own loss has a part in the training."""
+        return self.own_weight > 0 or not self.active
+
+    @property
     def active(self) -> dict[str, HeadConfig]:
         """The heads that are trained, by name."""
         return {name: head for name, head in self._all().items() if head.weight}

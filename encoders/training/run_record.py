@@ -11,8 +11,8 @@ from foundation.files import write_atomically
 from foundation.presets import build, read_yaml
 
 CONFIG_FILE = "config.yaml"
-MAY_DIFFER = frozenset({"steps", "device", "workers", "training.log_every", "store.path"})
-_RECORDED_LATER = frozenset({"store.actions", "store.tasks", "store.saw"})
+MAY_DIFFER = frozenset({"steps", "device", "workers", "training.log_every", "store.path", "store.tasks", "store.saw"})
+_RECORDED_LATER = frozenset({"store.actions"})
 """What runs of before it was recorded do not have, and need not: they go on as they were."""
 
 

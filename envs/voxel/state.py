@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from envs.voxel import kernels
 
-_FAR, _HIGH = 32.0, 16.0
+_FAR, _HIGH = 32.0, 8.0
 """Blocks that count as 1."""
 _GROUND = ("grass", "dirt", "stone", "sand", "water", "bedrock")
 _SHOWN = ("air", "diamond", "ground", "leaves", "log")
@@ -29,14 +29,15 @@ def state(
     """Return where the target is, how far the view is tilted, and what is on the crosshair.
 
     `away` is the way from the eye to the target in blocks (x, y, z), None where none is left: then it is at distance 1, and both parts of
-    the bearing are 0. `bearing` and `pitch` are in degrees. `distance` counts in 32 blocks and `height` in 16, both clipped;
-    `block_distance` in the reach of a hand, 1 where nothing is within it.
+    the bearing are 0. `bearing` and `pitch` are in degrees. `distance` is log(1 + blocks) / log(33), since it is near the target that a
+    block more or less matters; `height` counts in 8 blocks; both are clipped at 1. `block_distance` counts in the reach of a hand, 1 where
+    nothing is within it.
     """
     angle = math.radians(bearing)
     kind = "ground" if aimed_block in _GROUND else aimed_block
     found = dict.fromkeys(NUMBERS, 0.0)
     found["bearing_sin"], found["bearing_cos"] = (0.0, 0.0) if away is None else (math.sin(angle), math.cos(angle))
-    found["distance"] = 1.0 if away is None else min(math.hypot(*away) / _FAR, 1.0)
+    found["distance"] = 1.0 if away is None else min(math.log1p(math.hypot(*away)) / math.log1p(_FAR), 1.0)
     found["height"] = 0.0 if away is None else max(-1.0, min(away[1] / _HIGH, 1.0))
     found["pitch"] = pitch / 90.0
     found["block_distance"] = min(aimed_distance / kernels.REACH, 1.0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evaluation.evaluation import Evaluation
     from evaluation.masked import Masked
     from frames import FrameStore
+    from frames.labels import Labels
 
 _SHOWN = 40
 _UNSCORED_THRESHOLD = 0.5
@@ -53,29 +54,38 @@ class Masks(Judge):
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
         from evaluation.sampled import lacks_recordings
 
-        return lacks_recordings(store) if isinstance(model, encoders.GivesMasks) else "it gives no masks"
+        if not isinstance(model, encoders.GivesMasks):
+            return "it gives no masks"
+        return None if _recorded(store) is None else lacks_recordings(store)
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: MasksOptions, out: Evaluation) -> Numbers:
         from evaluation.masked import masked
         from evaluation.sampled import halves, sampled
-        from frames.labels import Labels
 
+        labels = _recorded(store)
+        if labels is None:
+            out.verdict(f"{store.path} holds no segmentation: look at {out.pictures / 'masks.png'}, no number says what the masks mark.")
+            seen = sampled(store, store.of_split(out.split), artifact.model, out.stride(store), options.frames)
+            return _pictures(artifact.model, store, masked(artifact.model, seen, out), None, {}, options, out)
         shared = halves(store, out.split)
         parts = [sampled(store, half, artifact.model, out.stride(store), options.frames) for half in (shared.first, shared.second)]
         found = [masked(artifact.model, part, out) for part in parts]
-        try:
-            labels = Labels(store, {"segmentation": {}})
-        except UserError:
-            labels = None
-            out.verdict(f"{store.path} holds no segmentation: look at {out.pictures / 'masks.png'}, no number says what the masks mark.")
-        truth = None if labels is None else [_truth(labels, part.indices, options.blocks) for part in parts]
-        numbers: dict[str, Any] = {}
-        if truth is not None:
-            numbers = _scores(found, truth, [store.frames(part.indices) for part in parts], options)
-            _show(numbers, out)
+        truth = [_truth(labels, part.indices, options.blocks) for part in parts]
+        numbers = _scores(found, truth, [store.frames(part.indices) for part in parts], options)
+        _show(numbers, out)
         if shared.note:
             out.say(f"masks: {shared.note}")
         return numbers | _pictures(artifact.model, store, found[1], labels, numbers, options, out)
+
+
+def _recorded(store: FrameStore) -> Labels | None:
+    """Return what tells the blocks of a store's frames, or None where nothing does."""
+    from frames.labels import Labels
+
+    try:
+        return Labels(store, {"segmentation": {}})
+    except UserError:
+        return None
 
 
 def numbers_of(blocks: tuple[str, ...]) -> list[int]:

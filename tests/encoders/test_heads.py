@@ -12,7 +12,16 @@ import torch
 from encoders import Batch, Encoder, GivesValue, StoreReference, load_encoder, make_encoder, save_encoder
 from encoders.artifact import reading_statistics
 from encoders.heads import HeadsConfig, Recorded, attach_heads, value_giver
-from encoders.heads.attached import Heads, heads_of, held_out_scores, preferred_reading, terms_and_scores, training_terms, wanted_labels
+from encoders.heads.attached import (
+    Heads,
+    heads_of,
+    held_out_scores,
+    labels_with,
+    preferred_reading,
+    terms_and_scores,
+    training_terms,
+    wanted_labels,
+)
 from encoders.heads.config import ActionsConfig, Column, FutureConfig, InverseConfig, StateConfig, ValueConfig
 from encoders.heads.networks import Actions, Future, StateOf, Value
 from encoders.heads.pictures import heads_picture
@@ -330,3 +339,14 @@ def test_agents_get_a_reading_that_something_has_trained() -> None:
     assert preferred_reading(with_heads("debug", only_points, points=4)[0], {}) == "points"
     assert preferred_reading(with_heads("debug", dataclasses.replace(only_points, own_weight=1.0), points=4)[0], {}) == "mean"
     assert preferred_reading(with_heads("evidence_tiny", only_points)[0], {}) == "both"
+
+
+@pytest.mark.parametrize(("own_weight", "wanted"), [(0.0, {"state"}), (1.0, {"state", "reward_to_come"})])
+def test_a_model_s_own_labels_are_asked_for_only_where_its_own_loss_counts(own_weight: float, wanted: set[str]) -> None:
+    config = HeadsConfig(own_weight=own_weight, state=StateConfig(weight=1))
+    model = make_encoder("critic_debug")
+    assert labels_with(model, config).keys() == wanted
+    attach_heads(model, config, Recorded(states=(Column("distance"),)))
+    assert wanted_labels(model).keys() == wanted
+    # without heads there is nothing but its own
+    assert labels_with(make_encoder("critic_debug"), HeadsConfig(own_weight=0.0)).keys() == {"reward_to_come"}

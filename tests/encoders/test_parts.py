@@ -128,7 +128,10 @@ def test_the_commands_train_a_critic_and_then_a_vae_on_it(command: Callable[...,
     assert command("train_encoder.py", *vae, "--steps", 2) == 0
     assert command("train_encoder.py", *vae, "--steps", 4) == 0
     shutil.rmtree(tmp_path / "critic")
-    assert load_encoder(tmp_path / "vae").info.steps == 4
+    told = load_encoder(tmp_path / "vae").info
+    assert told.steps == 4
+    assert trained.info.store.saw == ("rewards",)
+    assert told.store.saw == (f"its critic ({trained.info.card})",)
 
 
 def test_a_store_with_too_few_frames_of_high_value_is_refused(

@@ -115,9 +115,9 @@ def test_the_state_says_what_info_says_in_small_numbers(name, blocks_met):
         assert env.state_space.contains({key: np.array(value, np.float32) for key, value in state.items()})
         assert math.degrees(math.atan2(state["bearing_sin"], state["bearing_cos"])) == pytest.approx(info["target_bearing"])
         assert state["pitch"] * 90 == pytest.approx(info["pitch"])
-        assert state["distance"] == pytest.approx(min(info["target_distance"] / 32, 1))
+        assert state["distance"] == pytest.approx(min(np.log(1 + info["target_distance"]) / np.log(33), 1))
         rise = info["target_position"][1] - info["position"][1] - EYE
-        assert state["height"] == pytest.approx(np.clip(rise / 16, -1, 1))
+        assert state["height"] == pytest.approx(np.clip(rise / 8, -1, 1))
         assert state["block_distance"] == pytest.approx(min(info["aimed_distance"] / REACH, 1))
         shown = [key for key, value in state.items() if key.startswith("block_") and key != "block_distance" and value == 1]
         expected = info["aimed_block"] if info["aimed_block"] in ("air", "log", "leaves", "diamond") else "ground"

@@ -35,6 +35,8 @@ def test_balanced_accuracy_and_r_squared_by_hand() -> None:
     assert balanced_accuracy(np.array([1, 1, 1, 0]), np.array([1.0, 2.0, -1.0, -3.0])) == pytest.approx((2 / 3 + 1) / 2)
     truth, predicted = np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [2.0]])
     assert r_squared(truth, predicted) == pytest.approx(1 - 1 / 2)
+    assert np.isnan(r_squared(np.ones((3, 1)), predicted))
+    assert np.isnan(r_squared(np.empty((0, 1)), np.empty((0, 1))))
 
 
 def test_calibration_compares_each_tenth() -> None:
@@ -55,6 +57,19 @@ def test_ridge_is_the_closed_form() -> None:
     found = ridge(torch.from_numpy(x), torch.from_numpy(y), (0.1,))[0]
     np.testing.assert_allclose(found.weights_DK.numpy(), expected)
     np.testing.assert_allclose(found(torch.from_numpy(x)).numpy()[known].mean(0), y[known].mean(0))
+
+
+def test_a_target_of_which_the_recordings_to_fit_on_know_nothing_is_a_constant() -> None:
+    # time to a reward, where those recordings end before any came, and only those to choose by know it
+    random = np.random.default_rng(0)
+    learned, kept = np.arange(120) < 60, (np.arange(120) >= 40) & (np.arange(120) < 60)
+    values = np.where(np.arange(120) < 40, np.nan, random.normal(size=120))[:, None]
+    target = Target("time", "R2", values, ("time",))
+    found = ridge(torch.zeros(4, 2, dtype=torch.float64), torch.full((4, 1), np.nan, dtype=torch.float64), (0.1, 1.0))
+    assert [one(torch.ones(1, 2, dtype=torch.float64)).item() for one in found] == [0.0, 0.0]
+    probes = Probes(random.normal(size=(120, 3)), learned, kept)
+    assert np.isfinite(probes.linear([target])["time"].score)
+    assert np.isfinite(probes.network([target])["time"].score)
 
 
 def test_logistic_regressions_are_where_their_slope_is_0_each_with_both_kinds_weighing_the_same() -> None:

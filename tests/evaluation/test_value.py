@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoders import EncoderArtifact
+from encoders import Encoder, EncoderArtifact, make_encoder
+from encoders.critic_vae import CriticVAE
+from encoders.encoder import GivesValue
 from evaluation import check_judge
 from evaluation.judges.value import Value, ValueOptions
 from evaluation.scores import auc
+from evaluation.values import label_options, trained_label
 from frames import FrameStore
 
 
@@ -38,3 +41,16 @@ def test_squared_error_auc_and_calibration_are_those_of_a_loop(marks: EncoderArt
 def test_what_has_no_value_and_what_has_no_rewards_is_left_out(marks: EncoderArtifact, judged: Any, clip_store: Any) -> None:
     assert Value().applies(judged.ReadsPixels(), FrameStore(clip_store)) == "it gives no value"
     assert Value().applies(marks.model, FrameStore(clip_store)) == "the store holds no rewards, or nothing else"
+
+
+@pytest.mark.parametrize("stands_on_it", [False, True])
+def test_values_are_compared_with_what_their_critic_was_trained_on(marked_store: FrameStore, stands_on_it: bool) -> None:
+    model: Encoder = make_encoder("critic_debug", gamma=0.9, leave_out_after=0, binarise_above=0.5)
+    model = CriticVAE(critic=model) if stands_on_it else model
+    assert isinstance(model, GivesValue)
+    assert label_options(model)["gamma"] == 0.9
+    indices = marked_store.indices("val")[:30]
+    truth, meaning = trained_label(model, model, marked_store, indices)
+    # the reward comes with the step from frame 29
+    np.testing.assert_array_equal(truth, 0.9 ** np.arange(29, -1, -1) > 0.5)
+    assert meaning == "whether the reward to come is above 0.5"

@@ -275,7 +275,7 @@ def test_rewards_that_say_nothing_are_refused(tmp_path):
     with pytest.raises(UserError, match="none of its 3 rewards is greater than 0"):
         Labels(never, {"reward_to_come": {}})
     always = write(tmp_path / "always", [[1, 2], [1, 1]])
-    with pytest.raises(UserError, match=r"all of its 4 rewards are greater than 0, .*binarised=false"):
+    with pytest.raises(UserError, match=r"all of its 4 rewards are greater than 0, .*binarised=False"):
         Labels(always, {"reward_to_come": {}})
     as_they_are = {"binarised": False, "capped": False, "gamma": 0.5}
     assert of_all(always, "reward_to_come", **as_they_are).tolist() == [2, 2, 0, 1.5, 1, 0]

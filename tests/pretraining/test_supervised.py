@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.run.training import train_agent
-from encoders import StoreReference, load_encoder, make_encoder, prepare
+from encoders import StoreReference, load_encoder, make_encoder, make_on_top, prepare
 from foundation.errors import UserError
 from frames import FrameStore, Labels
 from pretraining import supervised
@@ -80,6 +80,20 @@ def test_what_was_stopped_goes_on_with_the_same_bits_and_what_is_whole_is_kept(e
     assert not (tmp_path / "whole" / "resume.pt").exists()
     with pytest.raises(UserError, match=r"training\.seed=0, now it is 1"):
         supervised_artifact(supervised_options(encoder, tmp_path / "broken", 1))
+
+
+def test_what_stands_on_another_encoder_is_not_mirrored(encoder, state_store, tmp_path) -> None:
+    frames = np.zeros((64, 64, 64, 3), np.uint8)
+    reference = StoreReference(path=str(state_store), fingerprint="f", frames_per_second=20.0, resize="squash")
+    prepare(make_on_top("critic_debug", features=str(encoder)), frames, tmp_path / "critic", store=reference)
+    with pytest.raises(UserError, match="a 'critic' on another encoder"):
+        supervised_options(tmp_path / "critic", tmp_path / "made", 0)
+
+
+def test_a_critic_is_mirrored_without_the_rewards_it_learns_from(state_store, tmp_path) -> None:
+    folder = mirrored(tmp_path / "critic", state_store, "critic_debug")
+    made = supervised_artifact(supervised_options(folder, tmp_path / "made", 0, latents="bottleneck"))
+    assert made.info.store.saw == ("state",)
 
 
 def test_agents_see_the_reading_that_was_trained(state_store, tmp_path) -> None:

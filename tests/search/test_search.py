@@ -173,6 +173,8 @@ def test_what_varies_and_what_is_given_must_go_together(tmp_path) -> None:
         read_search([*common, "conv_vae", "--encoder-preset", "conv_vae_tiny"])
     with pytest.raises(UserError, match="leave out --encoder"):
         read_search([*common, "conv_vae", "--encoder-preset", "conv_vae_tiny", "--store", "s", "--encoder", "e"])
+    with pytest.raises(UserError, match="an encoder for every trial: train one agent on it"):
+        read_search([*common, "debug", "--control", "supervised", "--encoder", "e"])
     with pytest.raises(UserError, match="no encoder given"):
         read_search([*common, "debug"])
     with pytest.raises(UserError, match=r"at least evaluation\.every"):

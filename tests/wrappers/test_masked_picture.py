@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from encoders import Encoder, EncoderArtifact
 from foundation.errors import UserError
@@ -105,3 +106,19 @@ def test_what_has_no_picture_is_refused(pictures_env):
 def test_another_way_to_show_a_mask_is_refused(pictures_env):
     with pytest.raises(UserError, match="'channel'"):
         MaskedPicture(pictures_env(), artifact(RedThings()), how="brighten")
+
+
+def test_masks_of_another_size_than_the_picture_are_refused(pictures_env):
+    with pytest.raises(UserError, match="masks are of 8x8 pixels, the picture of 16x16"):
+        MaskedPicture(pictures_env(size=16), FrozenEncoder(artifact(RedThings()), resize=True))
+
+
+def test_the_last_picture_of_an_episode_in_parallel_environments_has_its_mask(pictures_env):
+    venv = DummyVecEnv([lambda: MaskedPicture(pictures_env(), artifact(RedThings()))] * 2)
+    seen, infos = venv.reset(), [{}]
+    while not any("terminal_observation" in info for info in infos):
+        seen, _, _, infos = venv.step(np.array([1, 1]))
+    last = np.stack([info["terminal_observation"] for info in infos if "terminal_observation" in info])
+    assert last.shape[1:] == seen.shape[1:] == (8, 8, 4)
+    for pictures in (seen, last):
+        assert np.array_equal(pictures[..., 3], pictures[..., 0])
