@@ -14,14 +14,14 @@ from agents.play_config import PlayConfig
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
 from agents.run.environment import Seen, bare_environments, evaluation_environments
-from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, lies_in_a_run
+from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, refuse_unasked
 from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
 from agents.run.pictures import TICKS_A_SECOND, reconstructed
 from encoders.encoder import Generates
 from envs.episode_limit import tell_of_no_limit
 from envs.registry import refuse_unasked_import
-from foundation.env_options import Scalar
+from foundation.env_options import Scalar, refuse_shared_options
 from foundation.errors import UserError
 from foundation.presets import build, preset_names
 from foundation.progress import progress_bar
@@ -81,6 +81,7 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     if config.environment not in (None, environment.name):
         raise UserError(f"--environment {config.environment}: the agent in {folder} was trained in {environment.name}")
     refuse_unasked_import(folder / "agent.json", environment.name, config.environment, "--environment")
+    refuse_shared_options(folder / "agent.json", environment.options, options)
     settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
@@ -114,8 +115,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
     if preset not in preset_names("env") and not preset.endswith((".yaml", ".yml")):
         raise UserError(f"--player plays an environment preset ({', '.join(preset_names('env'))}), not '{preset}'")
     environment = environment_preset(preset, options)
-    if lies_in_a_run(preset):
-        refuse_unasked_import(Path(preset), environment.name, config.environment, "--environment")
+    refuse_unasked(preset, environment, config.environment, "--environment", options)
     if config.player == "random":
         venv = evaluation_environments(environment, 1, None)
         tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)

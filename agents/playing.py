@@ -15,7 +15,7 @@ Other options for its environment: --env.NAME VALUE, such as --env.python PATH (
 
 def play(argv: Sequence[str]) -> int:
     """Play episodes, print their returns and write the video; return the exit status."""
-    if not argv or argv[0].startswith("-"):
+    if not argv or not argv[0] or argv[0].startswith("-"):
         if argv and argv[0] in ("-h", "--help"):
             parse(PlayConfig, PLAY, ["--help"], program="play_agent.py RUN")
         raise UserError("name the folder of a trained agent first: python play_agent.py RUN [--episodes N] [--video FILE]")

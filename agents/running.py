@@ -1,5 +1,6 @@
 """One agent from a command: what is checked before Ray starts, the run in its worker, what is said at the end."""
 
+import shlex
 from typing import Any
 
 from agents.cluster.resources import ray_cluster
@@ -9,16 +10,19 @@ from agents.cluster.workers import run_jobs
 from agents.run.config import AgentRun
 from agents.run.devices import available_device
 from agents.run.environment import check_environment
-from agents.run.identity import finished_result, refuse_encoders_folder
+from agents.run.identity import finished_result
 from agents.run.needs import local_cpus, run_needs
 from agents.run.representation import reading_line, seen_artifact
 from agents.run.training import train_agent
+from foundation.env_options import running_options
 from foundation.errors import UserError
+from foundation.folders import AGENT, refuse_others
 from foundation.progress import console, progress_bar, say
 
 
 def run_agent(config: AgentRun) -> int:
     """Train one agent in one Ray worker, unless it is finished; return the exit status."""
+    refuse_others(config.run, AGENT)
     result = finished_result(config)
     if result is not None:
         print(f"{config.run} is already finished, at {result['steps']:,} steps; give more --steps to continue")
@@ -32,7 +36,6 @@ def run_agent(config: AgentRun) -> int:
         say(reading_line(config.encoder, config.latents))
     if config.control == "supervised":
         # here, where its progress is seen; the worker finds it made
-        refuse_encoders_folder(config.run)
         seen_artifact(config)
     outcomes: list[Outcome] = []
     console.print("starting a Ray worker", soft_wrap=True)
@@ -68,4 +71,6 @@ def _show_trained(config: AgentRun, result: dict[str, Any]) -> None:
     print(f"wrote {config.run}: agent.safetensors, agent.json, result.json, metrics.jsonl, tensorboard/, pictures/")
     # its name has a module to import, which an agent's file cannot ask for
     asked = f" --environment {config.environment.name}" if ":" in config.environment.name else ""
+    # nor does it say how a game runs
+    asked += "".join(f" --env.{name} {shlex.quote(str(value))}" for name, value in running_options(config.environment.options).items())
     print(f"next: python play_agent.py {config.run}{asked} --video {config.run}/episode.mp4, or compare_encoders.py for several seeds")

@@ -7,7 +7,6 @@ from agents.cluster.resources import cores, ray_cluster
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
 from agents.run.devices import available_device
-from agents.run.identity import refuse_encoders_folder
 from agents.run.needs import local_cpus, run_needs
 from agents.run.training import train_agent
 from comparison.checks import refuse_misfits
@@ -16,6 +15,7 @@ from comparison.grid import MADE_ONCE, Cell, Part, not_asked, refuse_other_layou
 from comparison.players import PlayerRun, play_player
 from encoders.artifact import INFO_FILE
 from foundation.files import exclusive_lock
+from foundation.folders import COMPARISON, refuse_others
 from pretraining.controls import control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
 
@@ -78,8 +78,8 @@ class Comparison:
             return self._run_cells(missing, ended, watch)
 
     def _refuse_folder(self) -> None:
-        refuse_encoders_folder(self.config.run)
         refuse_other_layout(self.config.run)
+        refuse_others(self.config.run, COMPARISON)
         for part in self.parts:
             part.refuse_other_settings()
 

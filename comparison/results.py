@@ -3,7 +3,6 @@
 A `TaskResults` is one environment with its settings; rows of several comparisons on the same task can stand in one.
 """
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
 from comparison.grid import Part, Row
 from encoders.artifact import read_info
-from foundation.errors import UserError
+from foundation.documents import read
+from foundation.errors import UserError, in_one_line
 from foundation.presets import build, to_dict
 
 FORMAT = 3
@@ -32,6 +32,9 @@ ORDER = ("encoder", "control", "player")
 _DOCUMENTED_TARGETS = {"Treechop": (64.0, "64 logs, where MineRL ends the episode"), "Navigate": (100.0, "the reward of the goal")}
 _TOLD = {"oracle": "told the answers", "supervised": "trained on the answers"}
 _SAME_TASK = ("environment", "evaluation", "steps")
+
+
+_LONGEST_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -192,22 +195,21 @@ def read_results(folder: str | Path) -> list[TaskResults]:
     Raises `UserError` for a folder without one, and for one that is damaged or of another version.
     """
     path = Path(folder) / REPORT_FILE
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a finished comparison") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); run its comparison's command again, which repeats no finished run") from error
+    values = read(path, "name the folder of a finished comparison, or run its command again, which repeats no finished run")
     found = values.get("format") if isinstance(values, dict) else None
     if found not in (2, FORMAT):
-        raise UserError(
-            f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it again with the version that made it"
-        )
+        raise UserError(f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it again with the version that made it")
     results = values.get("results")
     if not isinstance(results, list) or not results:
         raise UserError(f"{path}: holds no results; run its comparison's command again")
     current = [_from_format_2(one) for one in results] if found == 2 else results
-    return [_resolved(build(TaskResults, one, f"{path}: results"), path.parent) for one in current]
+    return [_printable(_resolved(build(TaskResults, one, f"{path}: results"), path.parent)) for one in current]
+
+
+def _printable(task: TaskResults) -> TaskResults:
+    """Return a task whose names, which may be somebody else's, are safe to print."""
+    rows = [replace(row, label=in_one_line(row.label, _LONGEST_NAME)) for row in task.rows]
+    return replace(task, name=in_one_line(task.name, _LONGEST_NAME), rows=rows)
 
 
 def to_plain(task: TaskResults, folder: Path) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 _SHOWN = 5
 """Known names that a hint lists at most."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a quota, `ulimit -f`."""
 
 
 class UserError(Exception):
@@ -31,6 +35,31 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def in_one_line(value: object, longest: int = 120) -> str:
-    """Return a value's text in one line of at most `longest` characters: arrays and spaces are written in many."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= longest else f"{text[: longest - 4]} ..."
+    """Return a value's text in one line of at most `longest` characters, without what a terminal obeys: ESC is spelled out as \\x1b.
+
+    Every text from outside goes through this before it is printed: names in files, messages of other programs, paths.
+    """
+    # no more than is shown is looked at: a name may have a megabyte
+    text = without_controls(" ".join(str(value)[: 8 * longest].split()))
+    return text if len(text) <= longest and len(str(value)) <= 8 * longest else f"{text[: longest - 4]} ..."
+
+
+def without_controls(text: str) -> str:
+    """Return a text with everything spelled out that a terminal obeys, line breaks too."""
+    return "".join(letter if _shown(letter) else ascii(letter)[1:-1] for letter in text)
+
+
+def _shown(letter: str) -> bool:
+    # here, for every command imports this module before it can take a Ctrl-C
+    from unicodedata import category
+
+    # controls, marks that turn the direction of what follows, halves of letters, ends of lines
+    return (letter < "\x7f" and letter >= " ") or category(letter) not in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def csv_cell(value: object) -> object:
+    """Return a cell that a spreadsheet takes for no formula: a text that begins as one does gets an apostrophe before it."""
+    if not isinstance(value, str):
+        return value
+    text = in_one_line(value, 300)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

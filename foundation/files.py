@@ -9,7 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from foundation.errors import UserError
+from foundation.errors import FULL, UserError
+
+_HALF_WRITTEN = ".minerl-perception-half-written"
+"""How the names of temporary files end: nobody else gives such a name, and those of killed processes are removed."""
 
 
 @contextmanager
@@ -20,21 +23,49 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     refuse_devices(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_HALF_WRITTEN}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        make_folder(path.parent)
+        with open(temporary, "wb", opener=_new) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in (*FULL, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or choose another folder") from error
         raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it; raise `UserError` for a new one at the root of the file system, where an administrator could."""
+    missing = next((one for one in reversed([folder, *folder.parents]) if not one.exists()), None)
+    if missing is not None and missing.is_absolute() and len(missing.parts) == 2:
+        raise UserError(f"{folder}: there is no {missing}; make it first, or choose another place")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def own_file(path: Path) -> Path:
+    """Make sure that a file to append to is this folder's own, there or not, and return it.
+
+    Raises `UserError` for a link, whose target would be written to. A second name of another file, as a copy by links has it, becomes a
+    file of its own.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UserError(f"{path}: a link or no file, and what is written there would land elsewhere; remove it or choose another folder")
+    if path.exists() and path.stat().st_nlink > 1:
+        write_atomically(path, path.read_bytes())
+    return path
+
+
+def _new(path: str, flags: int) -> int:
+    # a link of that name, or what a killed process of the same number left, is not written through
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def refuse_devices(path: Path) -> None:
@@ -43,7 +74,7 @@ def refuse_devices(path: Path) -> None:
         raise UserError(f"{path}: not a regular file; choose another name")
 
 
-def write_atomically(path: str | Path, content: bytes | str) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview | str) -> None:
     """Write `content` to `path` in one step: a reader sees the old file or the new one, never a part."""
     with atomic_write(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -58,7 +89,7 @@ def exclusive_lock(folder: str | Path, purpose: str, wait_seconds: float = 0.0) 
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     try:
@@ -69,8 +100,9 @@ def exclusive_lock(folder: str | Path, purpose: str, wait_seconds: float = 0.0) 
         if not _is_at(handle, folder / ".lock"):
             raise UserError(f"{folder}: another process has just finished {purpose} here; run the same command again")
         # what a killed process was about to write; nobody else writes here now
-        for stale in folder.glob(".*.tmp"):
-            stale.unlink()
+        for stale in folder.glob(f".*{_HALF_WRITTEN}"):
+            if stale.is_file() or stale.is_symlink():
+                stale.unlink()
         yield
     finally:
         os.close(handle)

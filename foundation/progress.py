@@ -10,12 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column
 from rich.text import Text
 
+from foundation.errors import without_controls
+
 console = Console(stderr=True, highlight=False)
+_LONGEST = 1500
 
 
 def say(text: str) -> None:
     """Print a line on standard error, above the bar if one is shown; never wrapped, brackets as they are."""
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(without_controls(text)[:_LONGEST], soft_wrap=True, markup=False)
 
 
 class Advance(Protocol):

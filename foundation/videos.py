@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.files import refuse_devices
+from foundation.files import make_folder, refuse_devices
 
 # browsers play the first; which of them there are depends on the build of OpenCV
 _CODECS = ("vp09", "mp4v")
@@ -22,7 +22,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], rate: float) -> 
     path = Path(path)
     refuse_devices(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise UserError(f"{path.parent}: cannot be made ({error.strerror}); choose another folder for the video") from error
     if path.is_dir():

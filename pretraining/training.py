@@ -19,6 +19,7 @@ from encoders.training.run_record import recorded_store
 from encoders.training.state import RESUME_FILE
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
+from foundation.folders import ENCODER, refuse_others
 from foundation.presets import to_dict
 from foundation.progress import say
 from frames.labels import check_values
@@ -139,6 +140,7 @@ def _compute(store: frames.FrameStore, model: Encoder, options: TrainOptions) ->
     for option in ("weights", "compile"):
         if getattr(options, option):
             raise UserError(f"--{option}: a '{options.encoder}' is computed, not trained; leave it out")
+    refuse_others(options.run, ENCODER)
     with exclusive_lock(options.run, "making an encoder"):
         if (options.run / RESUME_FILE).exists():
             raise UserError(f"{options.run}: holds a training run; choose another folder")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foundation.errors import csv_cell
 from search.config import FIRST_SEED
 from search.search import Record, Search, Trial
 
@@ -157,7 +158,8 @@ def to_csv(findings: Findings) -> str:
     for one in findings.found:
         values = [shown(one.trial.values[name]) for name in names]
         known = ["" if number is None else number for number in (one.steps, one.score)]
-        writer.writerow([one.trial.number, one.how, *known, *values, one.record.restarts, one.record.message])
+        line = [one.trial.number, one.how, *known, *values, one.record.restarts, one.record.message]
+        writer.writerow([csv_cell(value) for value in line])
     return buffer.getvalue()
 
 

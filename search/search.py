@@ -12,22 +12,28 @@ from typing import Any, Literal
 import yaml
 
 from agents.run.config import AgentRun, plain
-from agents.run.identity import refuse_encoders_folder
 from agents.run.representation import fingerprint
 from agents.run.result import read_result
+from foundation.documents import checked, parse, read, schema
+from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
+from foundation.folders import SEARCH, refuse_others
+from foundation.outside import read_regular
 from foundation.presets import build, read_yaml, to_dict
 from search.config import FIRST_SEED, SearchConfig
 from search.settings import TrialSettings, agent_run, known_names, settled, trial_settings
 from search.space import Space, read_space
 from search.trials import Reached, TrialPlan, encoder_plan
 
+_DRAWN = schema(values=dict[str, Any])
+
 Ended = Literal["finished", "stopped early", "failed"]
 
 _MAY_DIFFER = ("run", "trials", "workers", "device", "policy_device", "checkpoint_every", "checkpoint_minutes", "remote", "ray", "store")
 _NOT_PATHS = ("encoder", "space", "encoder_preset")
 """What they hold is compared, not where it lies."""
+_HOW_GAMES_RUN = {"environment.options", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
 _OF_OTHERS = ("grid.yaml", "comparison.json", "agent.json", "result.json", "resume.pt")
 """What a folder of a comparison, a joined report, or an agent's run holds, and one of a search does not."""
 
@@ -60,10 +66,7 @@ class Trial:
     def record(self) -> Record:
         """Return what the trial came to so far."""
         path = self.folder / "trial.json"
-        try:
-            return build(Record, json.loads(path.read_text()), str(path)) if path.is_file() else Record()
-        except ValueError as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run the command again") from error
+        return build(Record, read(path, "delete it and run the command again"), str(path)) if path.is_file() else Record()
 
     def write(self, record: Record) -> None:
         """Replace the trial's record."""
@@ -148,14 +151,16 @@ class Search:
         drawn = self.space.draw(self.config.trials, self.config.seed)
         if not path.is_file():
             return drawn
-        try:
-            before = [json.loads(line)["values"] for line in path.read_text().splitlines()]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run the command again, which draws the same trials") from error
+        remedy = "delete it and run the command again, which draws the same trials"
+        lines = read_regular(path).splitlines()
+        before = [checked(_DRAWN, parse(line, path, remedy), path, remedy)["values"] for line in lines]
         if len(before) > len(drawn):
             raise UserError(
                 f"{self.config.run}: holds {len(before)} trials, but you asked for {len(drawn)}; give --trials {len(before)} or more"
             )
+        # the file may be somebody else's: nothing but what the space varies comes from it
+        if any(not isinstance(values, dict) or values.keys() != set(self.space.names) for values in before):
+            raise UserError(f"{path}: damaged, its trials have other values than the space; delete it and run the command again")
         return [*before, *drawn[len(before) :]]
 
     def _refuse_other_search(self) -> None:
@@ -163,7 +168,7 @@ class Search:
         if not path.is_file():
             return
         before, now = dict(_flat(read_yaml(path))), dict(_flat(self._identity()))
-        for key in sorted({*before, *now}):
+        for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):
                 raise UserError(
                     f"{self.config.run}: holds a search with {key} = {before.get(key)}, but {now.get(key)} was asked for; "
@@ -177,6 +182,7 @@ class Search:
         encoders = trial_settings(config, {}).encoder
         return {
             **settings,
+            "environment": shareable(settings["environment"]),
             "space": self.space.plain(),
             "encoder_sha256": None if config.encoder is None else fingerprint(config.encoder),
             "encoder_preset": encoders,
@@ -192,9 +198,9 @@ class Search:
 
 
 def _refuse_folder_of_others(folder: Path) -> None:
-    refuse_encoders_folder(folder)
     if found := next((name for name in _OF_OTHERS if (folder / name).exists()), None):
         raise UserError(f"{folder}: holds {found}: a comparison or an agent, not a search; choose another --run")
+    refuse_others(folder, SEARCH)
 
 
 def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:

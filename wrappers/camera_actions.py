@@ -8,7 +8,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from foundation.arrays import Kind, checked_arrays
 from foundation.errors import UserError, nearest
+
+_SAVED = {"pitch": Kind(np.float64, (1,), -90, 90), "attack_left": Kind(np.int64, (1,), -(2**53), 2**53)}
 
 # (pitch, yaw) in MineRL's signs: down and right are positive
 CAMERA_TURNS = {"camera_left": (0, -1), "camera_right": (0, 1), "camera_up": (-1, 0), "camera_down": (1, 0)}
@@ -131,8 +134,8 @@ class CameraActions(gymnasium.ActionWrapper):
 
     def restore_state(self, state: dict[str, np.ndarray]) -> None:
         """Go on from what `save_state` returned."""
-        self._pitch = float(state["pitch"][0])
-        self._attack_left = int(state["attack_left"][0])
+        arrays = checked_arrays(state, _SAVED, "the saved state of the actions is damaged")
+        self._pitch, self._attack_left = float(arrays["pitch"][0]), int(arrays["attack_left"][0])
 
 
 def dictionary_of(env: gymnasium.Env) -> spaces.Dict:

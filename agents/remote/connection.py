@@ -3,31 +3,27 @@
 A Ray call costs CPU time on both sides, a message over a socket next to none; and a socket ends at once when its other side dies.
 """
 
-import os
 import pickle
 import secrets
-import socket
-import struct
 import sys
 import threading
 import time
 from collections.abc import Collection
-from multiprocessing import AuthenticationError, Pipe
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import ray
 from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, NodeDiedError, ObjectLostError, RayActorError, RayError, RayTaskError, WorkerCrashedError
 
+from foundation.connections import connect, limit
 from foundation.errors import UserError
 
 _DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError)
-_CONNECT_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 """How often Ray is asked for actors that are starting."""
 _REASON_SECONDS = 2.0
-_SILENT_SECONDS = 30
 
 
 class ActorLost(Exception):
@@ -126,17 +122,6 @@ def answered(connections: Collection[ActorConnection]) -> list[ActorConnection]:
     return ready
 
 
-def tune(connection: Any) -> None:
-    """Send small messages at once, and notice within half a minute that the other node is gone."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as shared:
-        shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        shared.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if sys.platform == "linux":
-            for option, value in ((socket.TCP_KEEPIDLE, _SILENT_SECONDS // 2), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
-                shared.setsockopt(socket.IPPROTO_TCP, option, value)
-            shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _SILENT_SECONDS)
-
-
 def _hear(connections: Collection[ActorConnection]) -> None:
     """Wait for the next news, and note it."""
     starting = {one._starting: one for one in connections if one._starting is not None}
@@ -155,30 +140,12 @@ def _hear(connections: Collection[ActorConnection]) -> None:
 
 def _connected(address: tuple[str, int], key: bytes) -> Connection | None:
     try:
-        return _dialled(address, key)
-    except (OSError, EOFError, AuthenticationError) as error:
+        connection = connect(address, key)
+    except OSError as error:
         print(f"no connection to the environment actor at {address[0]}:{address[1]} ({error}): using Ray calls instead", file=sys.stderr)
         return None
-
-
-def _dialled(address: tuple[str, int], key: bytes) -> Connection:
-    with socket.create_connection(address, _CONNECT_SECONDS) as made:
-        made.settimeout(None)
-        connection = Connection(made.detach())
-    if not connection.poll(_CONNECT_SECONDS):
-        raise TimeoutError("no answer")
-    answer_challenge(connection, key)
-    deliver_challenge(connection, key)
-    tune(connection)
-    _limit(connection)
+    limit(connection)
     return connection
-
-
-def _limit(connection: Connection) -> None:
-    """Raise where the other side stops in the middle of a message."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as shared:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            shared.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _SILENT_SECONDS, 0))
 
 
 def _relayed(actor: Any) -> Connection:

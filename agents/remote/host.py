@@ -7,8 +7,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Listener
 from typing import Any
 
 import gymnasium
@@ -18,8 +16,8 @@ from ray import cloudpickle
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from agents.remote.connection import tune
 from encoders.encoder import State
+from foundation.connections import KeyedListener
 from wrappers import FrozenEncoder, VecLatent
 
 Counts = dict[str, int]
@@ -99,7 +97,7 @@ class EnvironmentHost:
             self.bare.set_attr(name, value, index)
         self.venv: VecEnv = self.bare if frozen is None else VecLatent(self.bare, frozen)
         self._begun = self.reset([None] * len(factories), [{}] * len(factories)) if begin else None
-        listener = Listener((ray.util.get_node_ip_address(), 0), authkey=key)
+        listener = KeyedListener(ray.util.get_node_ip_address(), key)
         threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
         spaces = {"observation_space": self.venv.observation_space, "action_space": self.venv.action_space}
         return {**spaces, "metadata": self.bare.metadata, "address": listener.address}
@@ -167,25 +165,14 @@ class EnvironmentHost:
         """Close the environments."""
         self.venv.close()
 
-    def _serve(self, listener: Listener) -> None:
-        with listener:
-            accepted = _accepted(listener)
-        tune(accepted)
-        with accepted as connection:
+    def _serve(self, listener: KeyedListener) -> None:
+        with listener.accept() as connection:
             while True:
                 try:
                     request = connection.recv_bytes()
                 except (EOFError, OSError):
                     return
                 connection.send_bytes(self.answer(request))
-
-
-def _accepted(listener: Listener) -> Any:
-    while True:
-        try:
-            return listener.accept()
-        except (AuthenticationError, EOFError, ConnectionError):  # somebody else
-            continue
 
 
 def _portable(error: Exception) -> Exception:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.limits import at_least
-from foundation.env_options import Scalar
+from foundation.env_options import Scalar, refuse_shared_options
 from foundation.presets import build, read_preset
 
 
@@ -63,9 +63,23 @@ def environment_preset(preset: str, options: Mapping[str, Scalar] | None = None)
 
 
 def lies_in_a_run(preset: str) -> bool:
-    """Say whether a preset is a file in the folder of a run, a comparison or a search: those are shared."""
-    is_file = preset.endswith((".yaml", ".yml"))
-    return is_file and any(Path(preset).with_name(name).exists() for name in ("agent.json", "resume.pt", "grid.yaml", "trials.jsonl"))
+    """Say whether a preset is a file in the folder of a run, or below that of a comparison or a search: those are shared."""
+    if not preset.endswith((".yaml", ".yml")):
+        return False
+    # a link to such a file is no file of the user's own
+    folder = Path(preset).resolve().parent
+    beside = any((folder / name).exists() for name in ("agent.json", "resume.pt", "result.json", "attempts.jsonl"))
+    return beside or any((above / name).exists() for above in (folder, *folder.parents) for name in ("grid.yaml", "trials.jsonl"))
+
+
+def refuse_unasked(preset: str, environment: EnvironmentConfig, asked: str | None, option: str, given: Mapping[str, Scalar]) -> None:
+    """Raise `UserError` where a preset in a run's folder imports a module or says how a game runs, and the command line does not."""
+    if lies_in_a_run(preset):
+        # brings gymnasium
+        from envs.registry import refuse_unasked_import
+
+        refuse_unasked_import(Path(preset), environment.name, asked, option)
+        refuse_shared_options(Path(preset), environment.options, given)
 
 
 def add_options(values: dict[str, Any], options: Mapping[str, Scalar]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from agents.remote.restarts import RESTARTS
 from envs.episode_limit import EpisodeLimit
 from envs.failures import EnvironmentFailed
+from foundation.arrays import Kind, checked_arrays
 from foundation.errors import UserError
 from foundation.seeds import FIRST_EVALUATION_SEED
 from wrappers.flat_observation import PICTURE
@@ -25,6 +26,11 @@ def evaluation_seed(episode: int) -> int:
     return FIRST_EVALUATION_SEED + episode
 
 
+_SAVED = {
+    "episode": Kind(np.int64, (1,), 0, 2**53),
+    "return": Kind(np.float64, (1,)),
+    "length": Kind(np.int64, (1,), 0, 2**53),
+}
 _MOST_REPEATS = 2
 """A world that its environment dies of each time is not played for ever."""
 
@@ -128,8 +134,9 @@ class Episodes(gymnasium.Wrapper):
 
     def restore_state(self, state: dict[str, np.ndarray]) -> None:
         """Go on from what `save_state` returned."""
-        self.episode = int(state["episode"][0])
-        self._return, self._length = float(state["return"][0]), int(state["length"][0])
+        arrays = checked_arrays(state, _SAVED, "the saved state of an episode is damaged")
+        self.episode = int(arrays["episode"][0])
+        self._return, self._length = float(arrays["return"][0]), int(arrays["length"][0])
 
 
 def save_layers(env: gymnasium.Env) -> list[dict[str, np.ndarray]]:
@@ -139,7 +146,10 @@ def save_layers(env: gymnasium.Env) -> list[dict[str, np.ndarray]]:
 
 def restore_layers(env: gymnasium.Env, states: list[dict[str, np.ndarray]]) -> None:
     """Go on from what `save_layers` returned."""
-    for layer, state in zip(_layers(env), states, strict=True):
+    layers = _layers(env)
+    if len(layers) != len(states):
+        raise UserError(f"the saved state of the environment is damaged: it has {len(states)} layers, not {len(layers)}")
+    for layer, state in zip(layers, states, strict=True):
         layer.restore_state(state)
 
 

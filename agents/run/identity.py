@@ -1,6 +1,5 @@
 """What makes a run this run: only one with the same settings goes on in its folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from agents.run.environment import resolved
 from agents.run.representation import fingerprint, seen_artifact
 from agents.run.result import read_result
 from encoders import EncoderArtifact
-from foundation.env_options import RUNNING_OPTIONS
+from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
 
 _MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote", "ray")
@@ -21,7 +20,7 @@ _MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{nam
 def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, Any]:
     """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
     settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
-    settings["environment"] = plain(resolved(config.environment))
+    settings["environment"] = shareable(plain(resolved(config.environment)))
     mirrored = fingerprint(config.encoder) if config.control and config.encoder else None
     return {**settings, "encoder_sha256": None if artifact is None else artifact.info.weights_sha256, "mirrored_sha256": mirrored}
 
@@ -42,14 +41,8 @@ def finished_result(config: AgentRun) -> dict[str, Any] | None:
     result, checkpoint = read_result(config.run), read_checkpoint(config.run)
     if result is None or checkpoint is None or result["steps"] < config.steps:
         return None
-    refuse_differences(completed(json.loads(checkpoint["settings"])), identity(config, seen_artifact(config)), config.run)
+    refuse_differences(completed(checkpoint["settings"]), identity(config, seen_artifact(config)), config.run)
     return result
-
-
-def refuse_encoders_folder(folder: Path) -> None:
-    """Raise `UserError` where a run would write over an encoder's files of the same names."""
-    if (folder / "encoder.json").is_file():
-        raise UserError(f"{folder}: holds an encoder; choose another --run")
 
 
 def _flat(settings: Any, where: str = "") -> list[tuple[str, Any]]:

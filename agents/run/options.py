@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import field, fields, make_dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from agents.learning.algorithms import settings_class
 from agents.learning.learner import Learner
 from agents.run.config import TrainingConfig
-from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run
+from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked
 from foundation.env_options import Scalar, take_env_options
-from foundation.errors import UserError
+from foundation.errors import UserError, in_one_line
 from foundation.presets import command_line, read_preset
 from foundation.telling import tell
 
@@ -51,15 +50,22 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
 
     parsed = command_line("env", with_agent, description, argv)
     config = schema(**{one.name: getattr(parsed, one.name) for one in fields(schema)})
+    for preset in [*argv[:1], *agents]:
+        refuse_unasked(preset, config.environment, _option(argv, "--environment.name"), "--environment.name", options)
     if argv and lies_in_a_run(argv[0]):
-        # brings gymnasium
-        from envs.registry import refuse_unasked_import
-
-        refuse_unasked_import(Path(argv[0]), config.environment.name, _option(argv, "--environment.name"), "--environment.name")
+        _refuse_elsewhere(argv, config)
     if (own := presets_own.get("options")) and config.environment.name != presets_own["name"]:
         _settle_options(config.environment, own, presets_own["name"], options)
     config.check()
     return config
+
+
+def _refuse_elsewhere(argv: list[str], config: TrainingConfig) -> None:
+    """Raise `UserError` where a preset that may be somebody else's says where to write, or which cluster to send code to and run with."""
+    for option, value in (("--run", getattr(config, "run", None)), ("--ray.address", config.ray.address)):
+        # without a value: tyro has asked for it
+        if value is not None and _option(argv, option) is None:
+            raise UserError(f"{argv[0]}: says {option} {in_one_line(value)}, and a file that may be shared does not: add {option} yourself")
 
 
 def _settle_options(environment: EnvironmentConfig, own: dict[str, Scalar], before: str, given: dict[str, Scalar]) -> None:

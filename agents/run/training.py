@@ -1,6 +1,5 @@
 """One agent run in this process: train, evaluate, checkpoint at rollout boundaries, resume."""
 
-import json
 import sys
 from contextlib import ExitStack
 from typing import Any
@@ -16,7 +15,7 @@ from agents.run.attempts import attempt, lock_patience
 from agents.run.checkpoint import read_checkpoint, restore_checkpoint
 from agents.run.config import AgentRun, completed, plain
 from agents.run.evaluation import Evaluation, Played
-from agents.run.identity import finished_result, identity, refuse_differences, refuse_encoders_folder
+from agents.run.identity import finished_result, identity, refuse_differences
 from agents.run.metrics import MetricsFile
 from agents.run.pictures import write_episode
 from agents.run.position import Position
@@ -25,7 +24,9 @@ from agents.run.representation import seen_artifact
 from agents.run.result import facts, write_result
 from agents.run.saving import Checkpoints
 from envs.failures import log_of_failures
+from foundation.env_options import shareable
 from foundation.files import exclusive_lock, write_atomically
+from foundation.folders import AGENT, refuse_others
 
 
 def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
     process works on it, the encoder is damaged or does not fit, CUDA was asked for and is missing, or an environment failed.
     """
     torch.set_num_threads(config.threads)
-    refuse_encoders_folder(config.run)
+    refuse_others(config.run, AGENT)
     with exclusive_lock(config.run, "training an agent", lock_patience(config.run)), log_of_failures(config.run):
         result = finished_result(config)
         if result is not None:
@@ -44,7 +45,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
         settings = identity(config, artifact)
         checkpoint = read_checkpoint(config.run)
         if checkpoint is not None:
-            refuse_differences(completed(json.loads(checkpoint["settings"])), settings, config.run)
+            refuse_differences(completed(checkpoint["settings"]), settings, config.run)
         with attempt(config.run, checkpoint["position"]["steps"] if checkpoint else 0), ExitStack() as opened:
             agent = make_agent(config, artifact)
             opened.callback(agent.venv.close)
@@ -53,12 +54,17 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
             opened.callback(evaluation.close)
             metrics = MetricsFile(config.run, position.metrics_bytes, position.steps)
             opened.callback(metrics.close)
-            write_atomically(config.run / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+            write_atomically(config.run / "config.yaml", yaml.safe_dump(_shared(config), sort_keys=False))
             record = Record(metrics, position, Restarts((agent.venv, evaluation.venv)))
             run = _Run(config, agent, evaluation, record, Checkpoints(config, settings, agent, record, segments), report)
             if config.steps > position.steps:
                 run.learn(resumed=checkpoint is not None)
             return run.finish()
+
+
+def _shared(config: AgentRun) -> dict[str, Any]:
+    settings = plain(config)
+    return {**settings, "environment": shareable(settings["environment"])}
 
 
 class _Run:

@@ -16,6 +16,7 @@ from comparison.report.probes import probe_lines, probed
 from comparison.report.statistics import Estimate
 from comparison.report.summary import to_table
 from comparison.results import RowResults, TaskResults
+from foundation.errors import csv_cell
 
 _HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds\na run", "latents", "ms\na frame", "encoder\nweights")
 _ESSENTIAL = 4
@@ -165,5 +166,5 @@ def _csv(heads: list[str], lines: list[list[Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(heads)
-    writer.writerows(lines)
+    writer.writerows([csv_cell(value) for value in line] for line in lines)
     return buffer.getvalue()

@@ -42,6 +42,7 @@ from encoders.training.transfer import adopt
 from encoders.training.validation import Validation, collapse_verdict, compared_term, match_statistics, to_batch, validate
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
+from foundation.folders import ENCODER, refuse_others
 from foundation.pictures import write_png
 from foundation.presets import to_dict
 from foundation.progress import Advance, progress_bar, say
@@ -74,6 +75,7 @@ def train(
     it or it has diverged, and `SystemExit` (128 + n) after saving when signal n asked to stop.
     """
     folder, ranks = Path(folder), placement.ranks
+    refuse_others(folder, ENCODER)
     check_request(model, folder, steps, placement)
     device = choose_device(placement.device)
     placement = replace(placement, precision=choose_precision(placement.precision, device))

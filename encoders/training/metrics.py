@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from foundation.files import own_file
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -18,7 +20,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, step: int, position: int) -> None:
-        self._file = open(folder / METRICS_FILE, "ab")  # noqa: SIM115
+        self._file = open(own_file(folder / METRICS_FILE), "ab")  # noqa: SIM115
         self._file.truncate(min(position, os.path.getsize(folder / METRICS_FILE)))
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 

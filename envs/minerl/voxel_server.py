@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 from envs.minerl.mission import LONGEST_XML, Mission, MissionRefused, read_mission
 from envs.voxel import tasks
 from envs.voxel.env import VoxelEnv
-from foundation.errors import UserError
+from foundation.errors import UserError, in_one_line
 from foundation.seeds import FIRST_EVALUATION_SEED
 
 _OK = struct.pack("!I", 1)
 _PATIENCE = 10.0
-"""Seconds that the rest of a message that has begun may take."""
+"""Seconds that the whole of a message that has begun may take, however its bytes are spread."""
+_MOST = 10**6
+"""Of a key's number: none that a player presses is larger."""
 
 
 class BadMessage(Exception):
@@ -44,7 +47,7 @@ class World:
         try:
             seed = int(parts[5]) if len(parts) > 5 else int(self._seeds.integers(FIRST_EVALUATION_SEED))
         except ValueError:
-            raise BadMessage(f"the seed is {parts[5]!r}, which is no number") from None
+            raise BadMessage(f"the seed is {in_one_line(repr(parts[5]))}, which is no number") from None
         if self._env is None or mission != self._mission:
             self._env = VoxelEnv(mission.task, mission.frame_size, mission.ticks)
             self._keys = frozenset(tasks.action_space(tasks.TASKS[mission.task]).spaces)
@@ -81,11 +84,11 @@ class World:
                 key, _, value = line.strip().partition(" ")
                 if key == "camera":
                     pitch, yaw = value.split()
-                    action[key] = (float(pitch), float(yaw))
+                    action[key] = (_bounded(float(pitch)), _bounded(float(yaw)))
                 elif key in self._keys:
-                    action[key] = value if key == "place" else int(value)
-        except ValueError:
-            raise BadMessage(f"the command {line!r}") from None
+                    action[key] = value if key == "place" else int(_bounded(int(value)))
+        except (ValueError, OverflowError):
+            raise BadMessage(f"the command {in_one_line(repr(line))}") from None
         return action
 
     def _encode(self, observation: dict[str, Any], info: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -99,18 +102,25 @@ class World:
         return observation["pov"][::-1].tobytes(), json.dumps(told).encode()
 
 
+def _bounded(number: float) -> float:
+    if not -_MOST <= number <= _MOST:
+        raise ValueError("out of range")
+    return number
+
+
 class Connection:
     """One client: messages of a big-endian length and that many bytes."""
 
     def __init__(self, peer: socket.socket) -> None:
         self.peer = peer
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer.settimeout(_PATIENCE)
+        self._deadline = 0.0
         self._greeted = False
         self._mission_xml: bytes | None = None
 
     def receive(self) -> bytes | None:
         """Return the next message, None where the client has closed; raises `BadMessage` and `OSError`."""
+        self._deadline = time.monotonic() + _PATIENCE
         head = self._read(4)
         if head is None:
             return None
@@ -122,6 +132,7 @@ class Connection:
     def _read(self, count: int) -> bytes | None:
         received = b""
         while len(received) < count:
+            self.peer.settimeout(max(self._deadline - time.monotonic(), 1e-3))
             more = self.peer.recv(count - len(received))
             if not more:
                 return None
@@ -129,6 +140,7 @@ class Connection:
         return received
 
     def send(self, *messages: bytes) -> None:
+        self.peer.settimeout(_PATIENCE)
         # in one piece: three small packets would be three system calls, here and at the client's
         self.peer.sendall(b"".join(struct.pack("!I", len(message)) + message for message in messages))
 
@@ -220,7 +232,7 @@ class VoxelServer:
             message = connection.receive()
             return message is not None and connection.answer(message, self._world)
         except (BadMessage, MissionRefused, UserError, OSError, ValueError) as error:
-            print(f"the voxel world closes a connection: {' '.join(str(error).split())}", flush=True)
+            print(f"the voxel world closes a connection: {in_one_line(error, 300)}", flush=True)
             return False
 
 

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 from envs.voxel import blocks, kernels, tasks, terrain, textures
+from envs.voxel.saved import checked_state
 from envs.voxel.state import state, state_space
 from foundation.errors import UserError, nearest
 
@@ -108,12 +109,11 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         }
 
     def restore_state(self, state: Mapping[str, np.ndarray]) -> tuple[Observation, dict[str, Any]]:
-        """Go back to a saved state; return the observation and info of that moment."""
-        wanted = {"cells", "top", "logs", "sky", "tint", "start", "goal", "player", "ticks", "goal_away", "random"}
-        shape = (self.task.landscape.size, self.task.landscape.size, terrain.HEIGHT)
-        if not wanted <= state.keys() or state["cells"].shape != shape or (state["goal"].size > 0) != self.task.has_goal:
-            raise UserError(f"the saved state is not one of {self.task.name}: restore it into the task that it was saved from")
-        arrays = {name: np.array(state[name]) for name in wanted}
+        """Go back to a saved state; return the observation and info of that moment.
+
+        Raises `UserError` for a damaged one, and for one of another task: what is compiled does not look.
+        """
+        arrays = checked_state(state, self.task)
         goal = arrays["goal"] if self.task.has_goal else None
         fields = {name: arrays[name] for name in ("cells", "top", "logs", "sky", "tint", "start")}
         self._enter(terrain.World(**fields, goal=goal))

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
+from foundation.errors import in_one_line, without_controls
 from frames.storage.format import SPLITS, LeftOut
 
 LISTED = 20
@@ -27,7 +28,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
 
 def print_line(line: str) -> None:
     """Print a line on standard output, brackets as they are."""
-    console.print(printable(line), markup=False, soft_wrap=True)
+    console.print(without_controls(line), markup=False, soft_wrap=True)
 
 
 def store_tables(figures: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -75,8 +76,8 @@ def left_out_lines(left_out: list[LeftOut], trimmed: Mapping[str, int], rest: st
 
 
 def printable(name: str) -> str:
-    """File names may hold bytes that are no text, and line breaks."""
-    return " ".join(name.encode("utf-8", "replace").decode().split("\n"))
+    """File names may hold bytes that are no text, line breaks, and what a terminal obeys."""
+    return in_one_line(name, 300)
 
 
 def bar(share: float, width: int = _BAR) -> str:

@@ -1,13 +1,14 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from foundation.errors import UserError
-from foundation.files import atomic_write, exclusive_lock, write_atomically
+from foundation.files import atomic_write, exclusive_lock, own_file, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -55,10 +56,55 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
 
 
 def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
-    (tmp_path / ".resume.pt.123.tmp").write_text("half")
     (tmp_path / "resume.pt").write_text("whole")
+    (tmp_path / ".notes.tmp").write_text("somebody's own")
+    child = os.fork()
+    if not child:
+        with atomic_write(tmp_path / "resume.pt") as file:
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 3
     with exclusive_lock(tmp_path, "training"):
-        assert {path.name for path in tmp_path.iterdir()} == {".lock", "resume.pt"}
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", ".notes.tmp", "resume.pt"}
+    assert (tmp_path / "resume.pt").read_text() == "whole"
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    notes, run = tmp_path / "notes.txt", tmp_path / "run"
+    run.mkdir()
+    notes.write_text("mine")
+    (run / "result.json").symlink_to(notes)
+    write_atomically(run / "result.json", "{}")
+    assert not (run / "result.json").is_symlink()
+    (run / "metrics.jsonl").symlink_to(notes)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: a link"):
+        own_file(run / "metrics.jsonl")
+    (run / "attempts.jsonl").hardlink_to(notes)
+    own_file(run / "attempts.jsonl").write_text("ours")
+    (run / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="cannot be written"):
+        with exclusive_lock(run, "training"):
+            pass
+    assert notes.read_text() == "mine"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_link_of_the_temporary_name_is_not_written_through(tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    with atomic_write(tmp_path / "x") as file:
+        name = os.path.basename(file.name)
+    (tmp_path / name).symlink_to(notes)
+    write_atomically(tmp_path / "x", "ours")
+    assert (notes.read_text(), (tmp_path / "x").read_text()) == ("mine", "ours")
+
+
+def test_no_folder_is_made_at_the_root_of_the_file_system():
+    with pytest.raises(UserError, match="there is no /nonexistent_dir; make it first"):
+        write_atomically("/nonexistent_dir/pictures/x.png", b"x")
+    assert not os.path.exists("/nonexistent_dir")
 
 
 def test_a_lock_that_its_last_holder_removed_is_not_taken(tmp_path, monkeypatch):

@@ -220,6 +220,17 @@ def test_trials_are_what_the_folder_says(searching, tmp_path) -> None:
         searching()
 
 
+def test_trials_of_somebody_else_choose_nothing_but_what_the_space_varies(searching, tmp_path) -> None:
+    with searching().remembered():
+        pass
+    path = tmp_path / "search" / "trials.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["values"] |= {"environment.name": "worlds.far:Endless-v0", "environment.options": {"python": "/x.sh"}}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"trials\.jsonl: damaged, its trials have other values than the space"):
+        searching()
+
+
 def test_rungs_stop_a_run_that_ends_as_if_it_had_never_stopped(searching) -> None:
     search = searching(trials=1)
     plan = search.plan(search.trials[0])

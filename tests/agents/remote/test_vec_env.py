@@ -305,7 +305,7 @@ def test_without_a_connection_steps_go_through_ray(frozen, monkeypatch, capsys) 
     def refuse(address, key):
         raise ConnectionRefusedError("closed")
 
-    monkeypatch.setattr("agents.remote.connection._dialled", refuse)
+    monkeypatch.setattr("agents.remote.connection.connect", refuse)
     venv, expected = make(2, 1), local(2)
     assert_same_steps(venv, expected)
     told = capsys.readouterr().err

@@ -5,12 +5,16 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from envs.minerl.mission import MissionRefused, read_mission
+from envs.minerl.voxel_server import BadMessage, Connection, World
 from envs.voxel.env import VoxelEnv
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -253,3 +257,37 @@ def test_the_mission_says_task_length_and_size_whatever_its_name():
     assert (played.task, played.ticks, played.frame_size, played.tells_inventory) == ("VoxelTreechop-v0", 200, 32, False)
     assert read_mission(navigate()).task == "VoxelNavigateDense-v0"
     assert read_mission(navigate().replace(DENSE.encode(), b"")).task == "VoxelNavigate-v0"
+
+
+def test_a_client_that_sends_a_byte_now_and_then_has_no_more_time_than_one_that_sends_none(monkeypatch) -> None:
+    monkeypatch.setattr("envs.minerl.voxel_server._PATIENCE", 0.5)
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    monkeypatch.setattr(socket, "TCP_NODELAY", socket.SO_KEEPALIVE)
+    monkeypatch.setattr(socket, "IPPROTO_TCP", socket.SOL_SOCKET)
+    ours.sendall(struct.pack("!I", 200))
+
+    def drip():
+        with suppress(OSError):
+            while True:
+                ours.send(b"x")
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    with pytest.raises(TimeoutError):
+        Connection(theirs).receive()
+    ours.close()
+    theirs.close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "command", ["forward 9" + "9" * 400, "forward 99999999999", "camera 1e300 0", "camera nan 0", "jump " + "1" * 5000]
+)
+def test_numbers_that_no_player_sends_close_the_connection_in_one_line(command) -> None:
+    world = World(np.random.default_rng(0))
+    world.begin(treechop(), b"token:0:0:agents:true:1")
+    with pytest.raises(BadMessage) as refused:
+        world.step(command)
+    assert len(str(refused.value)) < 300
+    world.step("forward 1")
