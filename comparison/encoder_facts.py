@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,7 @@ from encoders import load_encoder
 from encoders.artifact import EncoderInfo, read_info
 from encoders.encoder import Encoder, Generates
 from encoders.training.validation import COLLAPSED_SHARE
+from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import build, to_dict
@@ -83,11 +85,11 @@ class SpeedCache:
     """Speeds by weights, device, batch and threads, kept in a file: an encoder is measured once a comparison."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.known: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self.known = {}
+        self.path, self.known = path, dict[str, Any]()
+        # what is no such file is measured again
+        with suppress(UserError):
+            known = read(path)
+            self.known = known if isinstance(known, dict) else {}
 
     def speed(self, folder: Path, info: EncoderInfo, reading: str | None, device: str, batch: int, threads: int) -> Speed:
         """Return what was measured before, or measure."""
@@ -134,13 +136,14 @@ def read_probes(folder: Path, info: EncoderInfo, reading: str | None = None, who
     `who` is the encoder itself, or one of those that it was judged beside: `pca` or `untrained`.
     """
     try:
-        content = json.loads((folder / EVALUATION_FILE).read_text())
+        content = read(folder / EVALUATION_FILE)
         judged = content["probes"]
         if content["encoder"] != info.weights_sha256 or judged["reading"] != (reading or next(iter(info.latents))):
             return {}
-        return {target: Probe(found["metric"], **found[who]) for target, found in judged["probes"].items() if who in found}
+        found = {target: {"metric": one["metric"], **one[who]} for target, one in judged["probes"].items() if who in one}
+        return {target: build(Probe, one) for target, one in found.items()}
     # evaluated by another version, or by hand
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, AttributeError, KeyError, TypeError):
         return {}
 
 

@@ -27,6 +27,7 @@ from agents.run.result import read_result
 from comparison.config import PartConfig
 from comparison.players import Player, PlayerRun
 from encoders.artifact import EncoderInfo, read_info
+from foundation.documents import read_checked, schema
 from foundation.env_options import RUNNING_OPTIONS
 from foundation.errors import UserError
 from foundation.files import write_atomically
@@ -40,6 +41,7 @@ RUNS, PLAYERS = "runs", "players"
 MADE_ONCE: tuple[Control, ...] = ("pca", "supervised")
 """Controls that see an encoder of the comparison's own, the same for every seed."""
 
+_STEPS, _FAILURE = schema(steps=int), schema(message=str)
 _FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads")
 """What must be the same whenever runs are added to a part."""
 _DIGITS = 8
@@ -83,14 +85,14 @@ class Cell:
         if self.result() is not None:
             return self.run.steps
         try:
-            return min(int(json.loads((self.folder / "agent.json").read_text())["steps"]), self.run.steps)
-        except (OSError, ValueError, KeyError):
+            return max(0, min(read_checked(_STEPS, self.folder / "agent.json")["steps"], self.run.steps))
+        except UserError:
             return 0
 
     def failure(self) -> str | None:
         """Return why the last attempt failed."""
         path = self.folder / "failed.json"
-        return json.loads(path.read_text())["message"] if path.is_file() else None
+        return read_checked(_FAILURE, path, "delete it")["message"] if path.is_file() else None
 
     def remember_failure(self, message: str, details: str) -> None:
         """Leave the reason in the run's folder."""

@@ -3,7 +3,6 @@
 A `TaskResults` is one environment with its settings; rows of several comparisons on the same task can stand in one.
 """
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
 from comparison.grid import Part, Row
 from encoders.artifact import read_info
+from foundation.documents import read
 from foundation.errors import UserError
 from foundation.presets import build, to_dict
 
@@ -192,17 +192,10 @@ def read_results(folder: str | Path) -> list[TaskResults]:
     Raises `UserError` for a folder without one, and for one that is damaged or of another version.
     """
     path = Path(folder) / REPORT_FILE
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a finished comparison") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); run its comparison's command again, which repeats no finished run") from error
+    values = read(path, "name the folder of a finished comparison, or run its command again, which repeats no finished run")
     found = values.get("format") if isinstance(values, dict) else None
     if found not in (2, FORMAT):
-        raise UserError(
-            f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it again with the version that made it"
-        )
+        raise UserError(f"{path}: has format {found}, this version reads 2 and {FORMAT}; write it again with the version that made it")
     results = values.get("results")
     if not isinstance(results, list) or not results:
         raise UserError(f"{path}: holds no results; run its comparison's command again")

@@ -24,8 +24,11 @@ from encoders.actions import Actions, ActionStore, difference, stored_actions, u
 from encoders.encoder import Encoder, to_float
 from encoders.heads.attached import attached_again, heads_of
 from encoders.registry import make_architecture, registered_name
+from foundation.documents import parse
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.limits import installed_memory
+from foundation.outside import MOST_BYTES, read_regular
 from foundation.presets import build, to_dict
 from foundation.progress import say
 
@@ -147,7 +150,7 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     """
     folder = Path(folder)
     info = read_info(folder)
-    content = _read(folder / WEIGHTS_FILE)
+    content = _read(folder / WEIGHTS_FILE, installed_memory())
     if hashlib.sha256(content).hexdigest() != info.weights_sha256:
         raise UserError(f"{folder / WEIGHTS_FILE}: does not match {INFO_FILE} (damaged, or from another save); copy both again")
     try:
@@ -173,11 +176,7 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
 def read_info(folder: str | Path) -> EncoderInfo:
     """Read `encoder.json` alone; raise `UserError` where it is missing or damaged."""
     path = Path(folder) / INFO_FILE
-    content = _read(path)
-    try:
-        values = json.loads(content)
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); copy the encoder again") from error
+    values = parse(_read(path, MOST_BYTES), path, "copy the encoder again")
     if isinstance(values, dict) and values.get("format") != FORMAT:
         raise UserError(f"{path}: has format {values.get('format')}, this version reads {FORMAT}; use the version that wrote it")
     return build(EncoderInfo, values, str(path))
@@ -318,8 +317,8 @@ def _mean_and_deviation(mean: Tensor, mean_square: Tensor) -> tuple[Tensor, Tens
     return mean.float(), deviation.clamp_min(DEVIATION_FLOOR * deviation.max()).float()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, most)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name the folder of a trained encoder") from error

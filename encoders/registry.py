@@ -6,6 +6,7 @@ import json
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
+from foundation.documents import checked, parse, schema
 from foundation.errors import UserError, nearest
 from foundation.presets import build, preset_names, read_preset
 
@@ -23,6 +24,7 @@ BUILT_IN = {
     "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
     "points": EntryPoint("points", "encoders.conv.points:Points", GROUP),
 }
+_DESCRIBED = schema(encoder=str, model=dict[str, Any])
 
 
 def make_encoder(name: str, **hyperparameters: Any) -> Encoder:
@@ -74,9 +76,9 @@ def _part(part: str, text: str) -> Encoder:
     if not is_described(text):
         raise UserError(f"model.{part}: '{text}' is a folder; encoders.make_on_top reads the encoder in it")
     try:
-        described = json.loads(text)
+        described = checked(_DESCRIBED, parse(text, f"model.{part}"), f"model.{part}")
         return make_architecture(described["encoder"], described["model"])
-    except (ValueError, KeyError, TypeError) as error:
+    except UserError as error:
         raise UserError(f"model.{part}: describes no encoder ({error}); copy the encoder that stands on it again") from error
 
 

@@ -13,6 +13,7 @@ from encoders.training.devices import available_threads, choose_device
 from evaluation.evaluation import Evaluation
 from evaluation.judge import Judge, Numbers, option_name
 from evaluation.options import Options
+from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say
@@ -69,8 +70,8 @@ def applicable(
 def kept_numbers(path: Path, header: dict[str, Any]) -> Numbers:
     """Return `header`, and what other judges have found before if it was of the same encoder, store and split."""
     try:
-        before = json.loads(path.read_text())
-    except (OSError, ValueError):
+        before = read(path)
+    except UserError:
         return dict(header)
     same = isinstance(before, dict) and all(before.get(name) == value for name, value in header.items() if name != "store")
     return {**before, **header} if same else dict(header)

@@ -14,8 +14,10 @@ from typing import Any
 import tyro
 import yaml
 
-from foundation.errors import UserError, nearest
+from foundation.errors import UserError, in_one_line, nearest
+from foundation.outside import check_plain, read_regular
 
+_MOST_YAML_BYTES = 2**20
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -35,9 +37,11 @@ def read_preset(kind: str, name: str) -> dict[str, Any]:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping with `safe_load`."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        content = yaml.safe_load(read_regular(path, _MOST_YAML_BYTES).decode())
+    # PyYAML raises ValueError for impossible dates and numbers of 5000 digits
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {in_one_line(error, 300)}") from error
+    check_plain(content, path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold a mapping of keys to values")
     return content
@@ -50,7 +54,7 @@ def build(schema: type, values: Any, where: str = "", missing: Any = None) -> An
     `missing` stands in for top-level fields without a value, where the command line still has to give them.
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where or schema.__name__}: must be a mapping of keys to values, got {values!r}")
+        raise UserError(f"{where or schema.__name__}: must be a mapping of keys to values, got {in_one_line(repr(values))}")
     hints = typing.get_type_hints(schema)
     fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
     for key in values:
@@ -165,7 +169,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         if value in arguments:
             return value
-        raise UserError(f"'{where}' must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        raise UserError(f"'{where}' must be one of {', '.join(map(str, arguments))}, got {in_one_line(repr(value))}")
     if origin in (tuple, list):
         return _convert_sequence(origin, arguments, value, where)
     if origin is dict and isinstance(value, dict):
@@ -189,7 +193,7 @@ def _convert_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _convert_sequence(origin: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"'{where}' must be a list, got {value!r}")
+        raise UserError(f"'{where}' must be a list, got {in_one_line(repr(value))}")
     if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
         if len(value) != len(arguments):
             raise UserError(f"'{where}' must have {len(arguments)} entries, got {len(value)}")
@@ -211,4 +215,4 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     elif type(value) is hint:
         return value
     name = getattr(hint, "__name__", str(hint))
-    raise UserError(f"'{where}' must be of type {name}, got {value!r}")
+    raise UserError(f"'{where}' must be of type {name}, got {in_one_line(repr(value))}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import UserError, nearest
+from foundation.limits import free_memory
 from frames.action_columns import action_columns, array_width, common_action_names, joined_actions
 from frames.curation.splits import known_split
 from frames.rates import Strides, common_rate, rates_line, strides_at
@@ -376,15 +377,6 @@ def _episodes(path: Path, meta: dict[str, Any]) -> list[Episode]:
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: the episode table is damaged ({error}); build the store again") from error
     return episodes
-
-
-def free_memory() -> int | None:
-    """Return the bytes of memory that can be had without swapping, where the system tells (Linux)."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _check_clip(length: int, stride: int | Strides) -> None:

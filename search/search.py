@@ -15,13 +15,17 @@ from agents.run.config import AgentRun, plain
 from agents.run.identity import refuse_encoders_folder
 from agents.run.representation import fingerprint
 from agents.run.result import read_result
+from foundation.documents import checked, parse, read, schema
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
+from foundation.outside import read_regular
 from foundation.presets import build, read_yaml, to_dict
 from search.config import FIRST_SEED, SearchConfig
 from search.settings import TrialSettings, agent_run, known_names, settled, trial_settings
 from search.space import Space, read_space
 from search.trials import Reached, TrialPlan, encoder_plan
+
+_DRAWN = schema(values=dict[str, Any])
 
 Ended = Literal["finished", "stopped early", "failed"]
 
@@ -60,10 +64,7 @@ class Trial:
     def record(self) -> Record:
         """Return what the trial came to so far."""
         path = self.folder / "trial.json"
-        try:
-            return build(Record, json.loads(path.read_text()), str(path)) if path.is_file() else Record()
-        except ValueError as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run the command again") from error
+        return build(Record, read(path, "delete it and run the command again"), str(path)) if path.is_file() else Record()
 
     def write(self, record: Record) -> None:
         """Replace the trial's record."""
@@ -148,10 +149,9 @@ class Search:
         drawn = self.space.draw(self.config.trials, self.config.seed)
         if not path.is_file():
             return drawn
-        try:
-            before = [json.loads(line)["values"] for line in path.read_text().splitlines()]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and run the command again, which draws the same trials") from error
+        remedy = "delete it and run the command again, which draws the same trials"
+        lines = read_regular(path).splitlines()
+        before = [checked(_DRAWN, parse(line, path, remedy), path, remedy)["values"] for line in lines]
         if len(before) > len(drawn):
             raise UserError(
                 f"{self.config.run}: holds {len(before)} trials, but you asked for {len(drawn)}; give --trials {len(before)} or more"

@@ -17,6 +17,7 @@ from agents.jobs import Report, Stopped
 from agents.run.config import AgentRun
 from agents.run.training import train_agent
 from encoders.artifact import read_info
+from foundation.documents import read_lines
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 
@@ -90,12 +91,9 @@ def advance(plan: TrialPlan, rung: int | None, report: Report) -> Reached:
 
 def evaluated(folder: Path, rung: int) -> Reached | None:
     """Return a run's first evaluation at `rung` steps or later, or None."""
-    path = folder / "metrics.jsonl"
-    # a killed process may leave half a line
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    for line in (json.loads(line) for line in lines if line.endswith("\n")):
-        if "evaluation/returns" in line and line["step"] >= rung:
-            return Reached(line["step"], float(np.mean(line["evaluation/returns"])))
+    for line in read_lines(folder / "metrics.jsonl"):
+        if isinstance(returns := line.get("evaluation/returns"), list) and line.get("step", 0) >= rung:
+            return Reached(line["step"], float(np.mean(returns)))
     return None
 
 

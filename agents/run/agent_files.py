@@ -15,10 +15,17 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from foundation.documents import checked, read, schema
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.limits import MOST_THREADS, installed_memory, refuse_more
+from foundation.outside import read_regular
 
 FORMAT = 1
+
+
+_SETTINGS = schema(environment=dict[str, Any], algorithm=dict[str, Any], encoder_sha256=str | None, threads=int, control=str | None)
+_ABOUT = schema({"encoder": schema(name=str) | None, "encoder_folder": str | None}, settings=_SETTINGS, weights_sha256=str, steps=int)
 
 
 def save_agent(folder: Path, settings: dict[str, Any], algorithm: BaseAlgorithm, about: dict[str, Any]) -> None:
@@ -41,12 +48,11 @@ def read_agent(folder: Path) -> dict[str, Any]:
     path = folder / "agent.json"
     if not path.is_file():
         raise UserError(f"{folder}: holds no trained agent (no agent.json); give the --run folder of train_agent.py")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); run the train_agent.py command again") from error
+    again = "run the train_agent.py command again"
+    content = read(path, again)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path}: written by another version of this program")
+    refuse_more("settings.threads", checked(_ABOUT, content, path, again)["settings"]["threads"], MOST_THREADS)
     return content
 
 
@@ -55,7 +61,7 @@ def load_policy(folder: Path, algorithm: BaseAlgorithm) -> None:
     path = folder / "agent.safetensors"
     expected = read_agent(folder)["weights_sha256"]
     try:
-        content = path.read_bytes()
+        content = read_regular(path, installed_memory())
         if hashlib.sha256(content).hexdigest() != expected:
             raise UserError(f"{path}: does not belong to agent.json beside it; run the train_agent.py command again")
         tensors = load_safetensors(content)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.jobs import Stopped
+from foundation.documents import read_lines
 
 _DYING_SECONDS = 10.0
 _LEASE_SECONDS = 120.0
@@ -39,7 +40,7 @@ def attempts(folder: Path) -> int:
 def lock_patience(folder: Path) -> float:
     """Return for how many seconds the process of an earlier attempt, dying or on a lost node, may still hold the folder's lock."""
     last = (_lines(folder) or [{"event": "none"}])[-1]
-    return _LEASE_SECONDS if last["event"] == "start" and last["host"] != socket.gethostname() else _DYING_SECONDS
+    return _LEASE_SECONDS if last["event"] == "start" and last.get("host") != socket.gethostname() else _DYING_SECONDS
 
 
 def _append(folder: Path, line: dict[str, Any]) -> None:
@@ -53,10 +54,5 @@ def _append(folder: Path, line: dict[str, Any]) -> None:
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "attempts.jsonl"
-    lines = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        # a full disk or a lost machine leaves half of one
-        with suppress(ValueError):
-            lines.append(json.loads(line))
-    return lines
+    # a full disk or a lost machine leaves half of one
+    return [line for line in read_lines(folder / "attempts.jsonl") if "event" in line]

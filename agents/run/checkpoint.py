@@ -19,13 +19,26 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.replay import Segment, cut_episodes, read_segments, remove_others, replay_buffer, rows_added, write_segments
 from agents.run.position import Position
+from foundation.documents import checked, fitting, parse, schema
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.outside import refuse_irregular
 
 FORMAT = 1
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_n_calls", "exploration_rate")
 """What algorithms count; `_n_calls` and `exploration_rate` are those of DQN and its kin."""
+
+_REMEDY = "choose another --run or delete it"
+_CHECKPOINT = schema(
+    {"variables": dict[str, Any], "replay": list[tuple[int, int]]},
+    settings=schema(environment=dict[str, Any], algorithm=dict[str, Any]),
+    position=Position,
+    parameters=dict[str, Any],
+    counters=dict[str, int | float],
+    random=schema(python=Any, numpy=schema(keys=Any, rest=tuple[int, int, float]), torch=Any, cuda=list[Any]),
+    worlds=schema(layers=list[list[Any]]),
+)
 
 
 def save_checkpoint(
@@ -59,27 +72,37 @@ def save_checkpoint(
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return what `save_checkpoint` wrote, or None when there is none; never unpickles anything but plain data and tensors."""
     path = folder / "resume.pt"
+    refuse_irregular(path)
     if not path.is_file():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path}: damaged, or not a checkpoint of this program; choose another --run or delete it") from error
+        raise UserError(f"{path}: damaged, or not a checkpoint of this program; {_REMEDY}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or "settings" not in content:
         raise UserError(f"{path}: a checkpoint of another version or of no agent; choose another --run")
-    return content
+    content["settings"] = parse(content["settings"], f"{path}: settings", _REMEDY)
+    return checked(_CHECKPOINT, content, path, _REMEDY)
 
 
 def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm, folder: Path) -> tuple[Position, list[Segment]]:
+    """Put everything back as `_restored` does; raise `UserError` for a checkpoint whose content fits no such agent."""
+    with fitting(folder / "resume.pt", _REMEDY):
+        return _restored(content, algorithm, folder)
+
+
+def _restored(content: dict[str, Any], algorithm: BaseAlgorithm, folder: Path) -> tuple[Position, list[Segment]]:
     """Put the algorithm, its environments and the random generators back; return the position and the replay buffer's segments.
 
     Environments that cannot be restored begin fresh episodes, and so do all where an actor's death was found as they were saved.
     """
     algorithm.set_parameters(content["parameters"], exact_match=True)
-    for name, value in content.get("variables", {}).items():
-        getattr(algorithm, name).data.copy_(value)
-    for name, value in content["counters"].items():
-        setattr(algorithm, name, value)
+    for name in _variables(algorithm):
+        if name in content.get("variables", {}):
+            getattr(algorithm, name).data.copy_(content["variables"][name])
+    for name in _COUNTERS:
+        if name in content["counters"] and hasattr(algorithm, name):
+            setattr(algorithm, name, content["counters"][name])
     assert algorithm.env is not None
     segments = [Segment(first, last) for first, last in content.get("replay", [])]
     buffer = replay_buffer(algorithm)
@@ -91,7 +114,7 @@ def restore_checkpoint(content: dict[str, Any], algorithm: BaseAlgorithm, folder
         segments = segments[:-1]
     _restore_random(content["random"])
     if "actions" in content["random"]:
-        algorithm.action_space.np_random.bit_generator.state = json.loads(content["random"]["actions"])
+        algorithm.action_space.np_random.bit_generator.state = parse(content["random"]["actions"], "random.actions")
     return Position(**content["position"]), segments
 
 

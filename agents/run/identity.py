@@ -1,6 +1,5 @@
 """What makes a run this run: only one with the same settings goes on in its folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def finished_result(config: AgentRun) -> dict[str, Any] | None:
     result, checkpoint = read_result(config.run), read_checkpoint(config.run)
     if result is None or checkpoint is None or result["steps"] < config.steps:
         return None
-    refuse_differences(completed(json.loads(checkpoint["settings"])), identity(config, seen_artifact(config)), config.run)
+    refuse_differences(completed(checkpoint["settings"]), identity(config, seen_artifact(config)), config.run)
     return result
 
 

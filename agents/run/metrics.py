@@ -2,25 +2,18 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from foundation.documents import read_lines
 from foundation.errors import UserError
 
 
 def latest(folder: Path, *names: str) -> dict[str, float]:
     """Return the last value of each metric that a run, perhaps one under way, has written."""
     found: dict[str, float] = {}
-    try:
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-    except OSError:
-        return found
-    for line in reversed(lines):
-        with suppress(ValueError):
-            # the last one may be half written
-            values = json.loads(line)
-            found |= {name: values[name] for name in names if name in values and name not in found}
+    for values in read_lines(folder / "metrics.jsonl", backwards=True):
+        found |= {name: values[name] for name in names if name not in found and isinstance(values.get(name), (int, float))}
         if len(found) == len(names):
             break
     return found
@@ -35,9 +28,7 @@ class MetricsFile:
         self.path = folder / "metrics.jsonl"
         self.path.touch()
         if self.path.stat().st_size < size:
-            raise UserError(
-                f"{self.path}: shorter than its checkpoint says; choose another --run, or delete resume.pt to start over"
-            )
+            raise UserError(f"{self.path}: shorter than its checkpoint says; choose another --run, or delete resume.pt to start over")
         self._file = self.path.open("r+b")
         self._file.truncate(size)
         self._file.seek(size)
@@ -71,7 +62,7 @@ class MetricsFile:
         self._board.close()
 
     def _lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        return [line for line in read_lines(self.path) if "step" in line]
 
     def _show(self, steps: int, numbers: dict[str, Any]) -> None:
         for name, value in numbers.items():

@@ -12,8 +12,17 @@ from agents.run.agent import Agent
 from agents.run.attempts import attempts
 from agents.run.config import AgentRun, plain
 from agents.run.position import Position
-from foundation.errors import UserError
+from foundation.documents import read_checked, schema
 from foundation.files import write_atomically
+
+_POINT = schema(step=int, returns=list[float])
+_SEEN = schema({"reading": str | None}, name=str, latents=list[int])
+_PLACED = schema(policy=str | None, encoder=str | None)
+_MAY_HAVE = {"attempts": int, "restarts": int, "seconds": float, "curve": list[_POINT]}  # type: ignore[valid-type]
+_SIZES = {"encoder_parameters": int, "policy_parameters": int | None, "threads": int, "encoder_folder": str | None}
+_RESULT = schema(
+    _MAY_HAVE | _SIZES | {"encoder": _SEEN | None, "device": _PLACED}, steps=int, seed=int, final_return=float, final_returns=list[float]
+)
 
 
 def facts(config: AgentRun, agent: Agent, position: Position) -> dict[str, Any]:
@@ -56,7 +65,4 @@ def write_result(folder: Path, known: dict[str, Any], position: Position, curve:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return a finished run's result, or None."""
     path = folder / "result.json"
-    try:
-        return json.loads(path.read_text()) if path.is_file() else None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and run the command again") from error
+    return read_checked(_RESULT, path, "delete it and run the command again") if path.is_file() else None

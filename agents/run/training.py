@@ -1,6 +1,5 @@
 """One agent run in this process: train, evaluate, checkpoint at rollout boundaries, resume."""
 
-import json
 import sys
 from contextlib import ExitStack
 from typing import Any
@@ -44,7 +43,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
         settings = identity(config, artifact)
         checkpoint = read_checkpoint(config.run)
         if checkpoint is not None:
-            refuse_differences(completed(json.loads(checkpoint["settings"])), settings, config.run)
+            refuse_differences(completed(checkpoint["settings"]), settings, config.run)
         with attempt(config.run, checkpoint["position"]["steps"] if checkpoint else 0), ExitStack() as opened:
             agent = make_agent(config, artifact)
             opened.callback(agent.venv.close)

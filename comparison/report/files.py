@@ -17,6 +17,7 @@ from comparison.report.plots import figures, png, row_colours, svg
 from comparison.report.summary import summarise, to_table
 from comparison.report.tables import rows_csv, runs_csv
 from comparison.results import FORMAT, REPORT_FILE, TaskResults, collect, join, read_results, to_plain
+from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.presets import to_dict
@@ -72,8 +73,8 @@ def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked:
 def _figures_before(folder: Path) -> set[str]:
     """Return the names of the figures that the report before this one has drawn; none where it does not say."""
     try:
-        found = json.loads((folder / REPORT_FILE).read_text()).get("figures", [])
-    except (OSError, ValueError, AttributeError):
+        found = read(folder / REPORT_FILE).get("figures", [])
+    except (UserError, AttributeError):
         return set()
     return {str(name) for name in found if re.fullmatch(r"\w+", str(name))} if isinstance(found, list) else set()
 

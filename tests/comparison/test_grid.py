@@ -208,7 +208,10 @@ def test_the_table_tells_tasks_and_encoders_with_long_names_apart_in_eighty_colu
 
 def test_a_resumed_comparison_counts_what_its_checkpoints_hold(parts) -> None:
     finished, half = (cell for cell in parts[0].cells if cell.row.control)
-    for cell, name, content in ((finished, "result.json", {"steps": 100, "final_return": 1.0}), (half, "agent.json", {"steps": 40})):
+    for cell, name, content in (
+        (finished, "result.json", {"steps": 100, "final_return": 1.0, "final_returns": [1.0], "seed": 0}),
+        (half, "agent.json", {"steps": 40}),
+    ):
         cell.folder.mkdir(parents=True)
         (cell.folder / name).write_text(json.dumps(content))
     table = ProgressTable(parts)
