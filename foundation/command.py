@@ -12,7 +12,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from foundation.errors import UserError
+from foundation.errors import FULL, UserError
+from foundation.output import Lasting, lasting_output
 
 OLDEST_PYTHON = (3, 11)
 _NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
@@ -22,42 +23,57 @@ def run(main: Callable[[], int | None]) -> None:
     """Call `main` and exit with its status; print a `UserError` as one line and exit 2; Ctrl-C exits 130.
 
     An interpreter that is too old, or without the project's packages, ends with one line that names the remedy, and status 1. A reader
-    of the output that goes away, such as `head`, ends the command with status 0.
+    of the output that goes away, such as `head`, ends no work: a training behind it goes on to its end.
     """
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(_wrong_interpreter(f"Python {'.'.join(map(str, sys.version_info[:3]))}"))
     # ignored signals stay ignored, as a shell wants it for what runs in the background
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    try:
+    with lasting_output() as streams:
         status = _status(main)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except BrokenPipeError:
-        _discard_output()
-        status = 0
-    except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    except ModuleNotFoundError as error:
-        if error.name not in _NEEDED_BY_EVERY_COMMAND:
-            raise
-        status = _wrong_interpreter(str(error))
+        status = _flushed(streams, status)
     sys.exit(status)
 
 
 def _status(main: Callable[[], int | None]) -> int | str | None:
-    """Call `main` and return its status, or that of a `SystemExit`, once what it printed is written out.
-
-    A pipe that is closed shows itself then. At the interpreter's own end nobody could handle it any more.
-    """
+    """Call `main` and return its status, or that of what ended it; what is the user's to mend is said in one line."""
     try:
-        status: int | str | None = main() or 0
+        return main() or 0
     except SystemExit as ended:
-        status = ended.code
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    return status
+        return ended.code
+    except UserError as error:
+        return _said(str(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except MemoryError:
+        return _said("this machine has not enough memory for that; ask for less, or end other programs")
+    except ModuleNotFoundError as error:
+        if error.name not in _NEEDED_BY_EVERY_COMMAND:
+            raise
+        return _wrong_interpreter(str(error))
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return _said(f"{error.filename or 'a file'}: cannot be written ({error.strerror}); free some space and run the command again")
+
+
+def _said(mistake: str) -> int:
+    print(f"error: {mistake}", file=sys.stderr)
+    return 2
+
+
+def _flushed(streams: list[Lasting], status: int | str | None) -> int | str | None:
+    """Write out what was printed; return the status, or 2 where some of it could not be written for want of space.
+
+    At the interpreter's own end nobody could handle a stream that fails. That a reader such as `head` has gone is no error.
+    """
+    for stream in streams:
+        stream.flush()
+    failed = [stream.failure for stream in streams if stream.failure is not None and not isinstance(stream.failure, BrokenPipeError)]
+    if not failed or status:
+        return status
+    return _said(f"the output could not be written ({failed[0].strerror}); the work itself is done")
 
 
 def _wrong_interpreter(reason: str) -> str:
@@ -74,10 +90,3 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             os._exit(128 + number)
         frame = frame.f_back
     raise KeyboardInterrupt
-
-
-def _discard_output() -> None:
-    """Let what is still buffered for standard output and error go nowhere, at the interpreter's end too."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)

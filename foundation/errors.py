@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 _SHOWN = 5
 """Known names that a hint lists at most."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A full disk, a quota, `ulimit -f`."""
 
 
 class UserError(Exception):

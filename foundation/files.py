@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from foundation.errors import UserError
+from foundation.errors import FULL, UserError
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in (*FULL, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
             raise UserError(f"{path}: cannot be written ({error.strerror}); free some space or choose another folder") from error
         raise
     finally:
@@ -43,7 +43,7 @@ def refuse_devices(path: Path) -> None:
         raise UserError(f"{path}: not a regular file; choose another name")
 
 
-def write_atomically(path: str | Path, content: bytes | str) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview | str) -> None:
     """Write `content` to `path` in one step: a reader sees the old file or the new one, never a part."""
     with atomic_write(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

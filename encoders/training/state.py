@@ -1,6 +1,7 @@
 """Everything a run needs to go on: weights, their average, the optimizer, the best so far; saved as `resume.pt`."""
 
 import copy
+import io
 import math
 import pickle
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from encoders.training.optimizers import make_optimizer
 from encoders.training.parallel import ALONE, Ranks, synchronised
 from encoders.training.validation import compared_term
 from foundation.errors import UserError
-from foundation.files import atomic_write
+from foundation.files import write_atomically
 
 RESUME_FILE = "resume.pt"
 _FORMAT = 1
@@ -102,8 +103,10 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "best": None if self.best is None else vars(self.best),
         }
-        with atomic_write(folder / RESUME_FILE) as file:
-            torch.save(content, file)
+        # through memory: torch writes on into a full disk, and its own error hides the disk's
+        file = io.BytesIO()
+        torch.save(content, file)
+        write_atomically(folder / RESUME_FILE, file.getbuffer())
         self.saved = self.step
 
     def load(self, folder: Path) -> tuple[int, dict[str, Any]]:

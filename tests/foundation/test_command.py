@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -91,3 +92,50 @@ def test_an_old_python_is_told_which_one_has_the_packages(monkeypatch, capsys):
     monkeypatch.setattr(command.sys, "version_info", (3, 8, 10))
     with pytest.raises(SystemExit, match=r"Python 3\.8\.10.*make setup"):
         run(lambda: 0)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_work_goes_on_when_its_reader_has_gone(stream: str, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    work = f"print('line\\n' * 100_000, file=sys.{stream}, flush=True); print('more', file=sys.{stream}, flush=True)"
+    code = f"def main():\n    {work}\n    open({str(tmp_path / 'done')!r}, 'w').close()"
+    words = [sys.executable, "-c", f"import sys\nfrom foundation.command import run\n{code}\nrun(main)\n"]
+    ended = subprocess.run(words, **{stream: writer}, timeout=60, cwd=Path(__file__).resolve().parents[2])
+    os.close(writer)
+    assert ended.returncode == 0
+    assert (tmp_path / "done").exists()
+
+
+def test_output_on_a_full_disk_is_one_line_once_the_work_is_done(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = script(f"def main():\n    print('line\\n' * 100_000)\n    open({str(tmp_path / 'done')!r}, 'w').close()", stdout=full)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in ended.stderr
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_letters_that_the_output_lacks_are_spelled_out(encoding: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    code = """
+from foundation.errors import UserError
+def main():
+    print('R\\u00b2 \\u2192 \\udcff')
+    raise UserError('caf\\u00e9 \\u2192')
+"""
+    ended = script(code, env=environment, stdout=subprocess.PIPE, encoding=encoding)
+    assert ended.returncode == 2
+    assert ended.stdout.endswith("\\u2192 \\udcff\n")
+    assert ended.stderr.startswith("error: caf")
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_a_full_disk_anywhere_is_one_line(number: str, capsys) -> None:
+    def main() -> None:
+        raise OSError(getattr(errno, number), "full", "/somewhere/events")
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: /somewhere/events: cannot be written (full); free some space and run the command again\n"
