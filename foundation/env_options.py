@@ -36,6 +36,7 @@ def take_env_options(argv: Sequence[str]) -> tuple[list[str], dict[str, Scalar]]
 def _scalar(text: str) -> Scalar:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    # numbers of 5000 digits and impossible dates are no YAMLError
+    except (RecursionError, ValueError, yaml.YAMLError):
         return text
     return value if isinstance(value, (bool, int, float)) else text
