@@ -7,10 +7,11 @@ from pathlib import Path
 import tyro
 
 from agents.learning.learner import Learner
-from agents.limits import at_least
+from agents.limits import within
 from agents.run.config import SEEING_NO_ENCODER, Control, TrainingConfig
 from agents.run.options import own_agent, read_command, take_words
 from foundation.errors import UserError
+from foundation.limits import MOST_RUNS
 from foundation.presets import read_preset
 
 _ONE_FOR_ALL = ("run", "workers", "ray", "remote", "device", "policy_device")
@@ -36,8 +37,8 @@ class ComparisonConfig(TrainingConfig):
 
     def check(self) -> None:
         """Raise `UserError` where there is nothing to compare, or nothing for a control to mirror."""
-        at_least(0, first_seed=self.first_seed)
-        at_least(1, seeds=self.seeds, **({} if self.workers is None else {"workers": self.workers}))
+        within(0, 2**32 - 1 - MOST_RUNS, first_seed=self.first_seed)
+        within(1, MOST_RUNS, seeds=self.seeds, **({} if self.workers is None else {"workers": self.workers}))
         if not self.encoders and not self.controls:
             raise UserError("nothing to compare: add --encoders FOLDER ... or --controls pixels")
         mirrors = [control for control in self.controls if control not in SEEING_NO_ENCODER]

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from encoders.actions import Actions, ActionStore, difference, stored_actions, unrecorded
+from encoders.content import check_description, check_tensors
 from encoders.encoder import Encoder, to_float
 from encoders.heads.attached import attached_again, heads_of
 from encoders.registry import make_architecture, registered_name
@@ -160,6 +161,7 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     model = make_architecture(info.name, info.hyperparameters)
     if info.latents.keys() != model.latents.keys():
         raise UserError(f"{folder / INFO_FILE}: has the readings {', '.join(info.latents)}, a '{info.name}' has {', '.join(model.latents)}")
+    check_description(folder / INFO_FILE, model, info.frame_shape, info.latents, info.frames_per_second)
     if info.heads is not None:
         attached_again(model, info.heads, str(folder / INFO_FILE))
     model.prefer(next(iter(info.latents)))
@@ -170,6 +172,7 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: its weights do not fit a '{info.name}' with its hyperparameters: {reason}") from error
+    check_tensors(folder / WEIGHTS_FILE, weights, statistics, model)
     return EncoderArtifact(model.eval().requires_grad_(False), info, statistics)
 
 

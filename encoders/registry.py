@@ -7,7 +7,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from foundation.documents import checked, parse, schema
-from foundation.errors import UserError, nearest
+from foundation.errors import UserError, in_one_line, nearest
+from foundation.limits import refuse_odd_numbers
 from foundation.presets import build, preset_names, read_preset
 
 if TYPE_CHECKING:
@@ -56,11 +57,20 @@ def make_architecture(name: str, hyperparameters: dict[str, Any]) -> Encoder:
     """Make a new encoder from a registered architecture's name and its hyperparameters; no preset is read."""
     kind = encoder_class(name)
     values = build(kind.Hyperparameters, hyperparameters, "model")
+    refuse_odd_numbers(values, "model")
     given = {part: _part(part, text) for part in kind.parts if (text := getattr(values, part)) is not None}
+    # here, for torch takes seconds to import
+    from encoders.sizes import bounded_size, refuse_frames
+
     try:
-        return kind(values, **given)
+        with bounded_size():
+            model = kind(values, **given)
     except ValueError as error:
         raise UserError(f"model: {error}") from error
+    except (ArithmeticError, LookupError, RuntimeError, TypeError) as error:
+        raise UserError(f"model: no '{name}' can be made of these hyperparameters ({in_one_line(error)}); change them") from error
+    refuse_frames(model)
+    return model
 
 
 def described(name: str, hyperparameters: dict[str, Any]) -> str:

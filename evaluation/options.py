@@ -10,6 +10,7 @@ import tyro
 
 from evaluation.judge import Judge
 from foundation.errors import UserError
+from foundation.limits import MOST_THREADS, refuse_more
 
 _PROJECTOR = ("--projector.frames", "2000")
 _RENAMED = {
@@ -48,6 +49,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value}: must be 1 or more")
+        refuse_more("--threads", self.threads or 1, MOST_THREADS)
 
 
 def with_judges(judges: dict[str, Judge]) -> type[Any]:

@@ -70,6 +70,7 @@ def _is_path(value: Any) -> bool:
 def _scalar(text: str) -> Scalar:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    # numbers of 5000 digits and impossible dates are no YAMLError
+    except (RecursionError, ValueError, yaml.YAMLError):
         return text
     return value if isinstance(value, (bool, int, float)) else text

@@ -15,6 +15,7 @@ import tyro
 import yaml
 
 from foundation.errors import UserError, in_one_line, nearest
+from foundation.limits import refuse_odd_numbers
 from foundation.outside import check_plain, read_regular
 
 _MOST_YAML_BYTES = 2**20
@@ -69,7 +70,7 @@ def build(schema: type, values: Any, where: str = "", missing: Any = None) -> An
             converted[name] = missing
     try:
         return schema(**converted)
-    except ValueError as error:
+    except (ArithmeticError, ValueError) as error:
         raise UserError(f"{where + ': ' if where else ''}{error}") from error
 
 
@@ -124,13 +125,15 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+            parsed = tyro.cli(schema, args=argv, prog=program, description=description, config=config, **keywords)
+    except (ArithmeticError, ValueError) as error:
+        raise UserError(in_one_line(error, 300)) from error
     except SystemExit as stopped:
         if not stopped.code:
             raise
         raise UserError(_one_line(complaint.getvalue(), program or Path(sys.argv[0]).name)) from None
+    refuse_odd_numbers(parsed)
+    return parsed
 
 
 def _one_line(box: str, program: str) -> str:
@@ -212,7 +215,7 @@ def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
         # YAML 1.1 reads 1e-4 (no dot) as a string
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             pass
     elif hint is int and isinstance(value, float) and value.is_integer():
         return int(value)

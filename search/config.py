@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agents.limits import within
 from agents.run.config import AgentRun
 from agents.run.options import read_command
 from foundation.errors import UserError
+from foundation.limits import MOST_INTEGER, MOST_RUNS
 
 FIRST_SEED = 1000
 """The agents of every trial have this seed and the following; comparisons count from 0, so that theirs are new."""
@@ -46,10 +48,10 @@ class SearchConfig(AgentRun):
     def check(self) -> None:
         """Raise `UserError` where options do not go together."""
         for name in ("trials", "seeds", "workers", "encoder_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"'{name}' must be at least 1, got {getattr(self, name)}")
-        if self.reduction < 2:
-            raise UserError(f"'reduction' must be at least 2, got {self.reduction}")
+            if getattr(self, name) is not None:
+                within(1, MOST_INTEGER if name == "encoder_steps" else MOST_RUNS, **{name: getattr(self, name)})
+        within(0, 2**32 - 1, seed=self.seed)
+        within(2, MOST_INTEGER, reduction=self.reduction)
         if self.first_rung is not None and self.first_rung < self.evaluation.every:
             raise UserError(f"'first_rung' must be at least evaluation.every = {self.evaluation.every}, got {self.first_rung}")
         if self.control == "supervised":

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agents.limits import at_least
+from agents.limits import within
 from foundation.errors import UserError
 
 
@@ -20,7 +20,7 @@ class RayConfig:
     """How often a run is restarted after its worker or node died."""
 
     def __post_init__(self) -> None:
-        at_least(0.01, cpus=self.cpus)
-        at_least(0, retries=self.retries, **({} if self.gpus is None else {"gpus": self.gpus}))
+        within(0.01, 65_536, cpus=self.cpus)
+        within(0, 65_536, retries=self.retries, **({} if self.gpus is None else {"gpus": self.gpus}))
         if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
             raise UserError(f"'gpus' must be a fraction of one or a whole number, got {self.gpus:g}")

@@ -7,7 +7,7 @@ import importlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from agents.limits import at_least
+from agents.limits import at_least, check_settings
 from foundation.errors import UserError, in_one_line
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class Learner:
     """What stands between Cnn, Mlp or MultiInput and Policy in the names of its policies."""
     own: ClassVar[tuple[str, ...]] = ("kind", "n_envs", "net_arch", "set_policy", "set_width")
     """Settings that are not the algorithm's keywords."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     @property
     def chunk(self) -> int:

@@ -26,6 +26,7 @@ class _OffPolicy(Learner):
     """Steps whose rewards a target holds before the value of what follows."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._at_least(1, "n_envs", "set_width", "buffer_size", "batch_size", "train_freq", "gradient_steps", "n_steps")
         self._at_least(0, "learning_starts")
         if self.buffer_size % self.n_envs:

@@ -19,6 +19,7 @@ class _OnPolicy(Learner):
     acts: ClassVar[tuple[Acts, ...]] = ("choice", "choices", "continuous")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._at_least(1, "n_envs", "set_width", "n_steps")
 
     @property
@@ -47,6 +48,7 @@ class PPOSettings(_OnPolicy):
     algorithm: ClassVar[str] = "stable_baselines3:PPO"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rollout = self.n_envs * self.n_steps
         self._at_least(1, "n_envs", "set_width", "n_steps", "batch_size", "n_epochs")
         if self.batch_size < 2:

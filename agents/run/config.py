@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 from agents.cluster.config import RayConfig
 from agents.learning.algorithms import PPOSettings, build_algorithm
 from agents.learning.learner import Learner
-from agents.limits import at_least
+from agents.limits import at_least, within
 from agents.remote.config import RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
 from foundation.errors import UserError
+from foundation.limits import MOST_RUNS, MOST_THREADS
 from foundation.presets import build, to_dict
 
 Control = Literal["pixels", "untrained", "pca", "oracle", "supervised"]
@@ -32,7 +33,8 @@ class EvaluationConfig:
     """Take the likeliest action instead of sampling, which is what PPO trains. DQN and QR-DQN sample with their last epsilon."""
 
     def __post_init__(self) -> None:
-        at_least(1, every=self.every, episodes=self.episodes, final_episodes=self.final_episodes)
+        at_least(1, every=self.every)
+        within(1, MOST_RUNS, episodes=self.episodes, final_episodes=self.final_episodes)
 
     @property
     def most_episodes(self) -> int:
@@ -68,7 +70,8 @@ class TrainingConfig:
     """Frames for the controls untrained, pca and supervised, when the store that the encoder names is gone or has no state."""
 
     def __post_init__(self) -> None:
-        at_least(1, steps=self.steps, threads=self.threads, checkpoint_every=self.checkpoint_every)
+        at_least(1, steps=self.steps, checkpoint_every=self.checkpoint_every)
+        within(1, MOST_THREADS, threads=self.threads)
         at_least(0, checkpoint_minutes=self.checkpoint_minutes)
         if self.remote.actors > self.algorithm.n_envs:
             raise UserError(f"'remote.actors' must be at most algorithm.n_envs = {self.algorithm.n_envs}, got {self.remote.actors}")

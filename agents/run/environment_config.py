@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.limits import at_least
+from agents.limits import at_least, within
 from foundation.env_options import Scalar, refuse_shared_options
 from foundation.presets import build, read_preset
 
@@ -48,11 +48,14 @@ class EnvironmentConfig:
     """Evaluation episodes at a time, each in an environment of its own."""
 
     def __post_init__(self) -> None:
-        at_least(1, frame_skip=self.frame_skip, evaluated_at_once=self.evaluated_at_once)
+        within(1, 10_000, frame_skip=self.frame_skip, evaluated_at_once=self.evaluated_at_once)
+        within(0, 180, camera_degrees=self.camera_degrees, pitch_limit=self.pitch_limit)
+        for side in self.frame_size or ():
+            within(1, 4096, frame_size=side)
         if self.episode_steps is not None:
             at_least(1, episode_steps=self.episode_steps)
-        at_least(2, action_count=self.action_count)
-        at_least(0, action_seed=self.action_seed)
+        within(2, 65_536, action_count=self.action_count)
+        within(0, 2**32 - 1, action_seed=self.action_seed, sticky_attack=self.sticky_attack)
 
 
 def environment_preset(preset: str, options: Mapping[str, Scalar] | None = None) -> EnvironmentConfig:

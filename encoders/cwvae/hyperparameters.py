@@ -69,6 +69,8 @@ def _check(h: ClockworkVAEHyperparameters) -> None:
     for name in counts:
         if getattr(h, name) < 1:
             raise ValueError(f"{name} must be 1 or more")
+    if h.levels * math.log2(max(2, h.factor)) > 30:
+        raise ValueError(f"{h.levels} levels, each {h.factor} times as slow as the one below: the highest would never tick")
     if h.dense_layers < 0 or h.action_size < 0 or h.free_nats < 0 or h.frame_stddev <= 0 or h.min_stddev <= 0:
         raise ValueError("dense_layers, action_size and free_nats must be 0 or more, frame_stddev and min_stddev greater than 0")
     for name, values in (("beta", h.beta), ("use_obs", h.use_obs)):

@@ -86,7 +86,8 @@ class HeadsConfig:
             _check(0 <= getattr(self, name) < math.inf, f"{name} must be 0 or more")
         for name, head in self._all().items():
             _check(0 <= head.weight < math.inf, f"{name}.weight must be 0 or more")
-        _check(self.actions.count >= 1, "actions.count must be 1 or more")
+        _check(1 <= self.actions.count <= 4096, "actions.count must be from 1 to 4096")
+        _check(self.hidden <= 65_536, "hidden must be at most 65536")
         _check(0 < self.value.gamma <= 1, "value.gamma must be above 0 and at most 1")
         _check(self.value.above is None or 0 <= self.value.above < 1, "value.above must be at least 0 and below 1, or null")
         _check(self.future.ahead >= 1, "future.ahead must be 1 or more")

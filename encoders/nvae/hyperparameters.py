@@ -138,6 +138,8 @@ def _check_counts(h: NVAEHyperparameters) -> None:
 
 
 def _check_groups(h: NVAEHyperparameters) -> None:
+    if h.scales > 16 or sum(h.groups_per_scale) > 1000:
+        raise ValueError("groups must be at most 1,000 in all, on at most 16 scales")
     if isinstance(h.groups, tuple):
         if len(h.groups) != h.scales:
             raise ValueError(f"groups has {len(h.groups)} counts for {h.scales} scales: give one a scale, finest first, or one number")

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import tyro
 
 from foundation.errors import UserError
+from foundation.limits import refuse_more
 
+MOST_BATCH = 65_536
 Precision = Literal["auto", "float32", "bfloat16", "bfloat16-anyway"]
 
 
@@ -52,6 +54,7 @@ class TrainingConfig:
         for name in ("batch_size", "validation_every", "validation_frames", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} must be 1 or more")
+        refuse_more("training.batch_size", self.batch_size, MOST_BATCH)
         for name in ("seed", "warmup_steps", "final_learning_rate", "adam_epsilon", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"training.{name} must be 0 or more")

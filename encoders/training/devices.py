@@ -10,6 +10,7 @@ import torch
 from encoders.training.config import Precision
 from encoders.training.parallel import ALONE, Ranks
 from foundation.errors import UserError
+from foundation.limits import MOST_THREADS, refuse_more
 
 AskedToStop = Callable[[], int | None]
 
@@ -88,6 +89,7 @@ def check_threads(threads: int | None) -> None:
     """Raise `UserError` for a number of threads that is none."""
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: must be 1 or more")
+    refuse_more("--threads", threads or 1, MOST_THREADS)
 
 
 def available_threads() -> int:

@@ -1,0 +1,43 @@
+"""What an artifact's content must be beyond its names and types: somebody else may have made it, or a training that diverged."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from encoders.encoder import Encoder
+from foundation.errors import UserError
+
+
+def check_description(path: Path, model: Encoder, frame_shape: Sequence[int], latents: Mapping[str, Sequence[int]], rate: float) -> None:
+    """Raise `UserError` where `encoder.json` says otherwise than the model, or a rate of frames (1/s) that is none."""
+    for name, said, found in (
+        ("frame_shape", list(frame_shape), list(model.frame_shape)),
+        *((f"latents.{name}", list(latents[name]), list(shape)) for name, shape in model.latents.items()),
+    ):
+        if said != found:
+            raise UserError(f"{path}: {name} is {said}, its model's is {found}; copy the encoder again")
+    if not 0 < rate < math.inf:
+        raise UserError(f"{path}: store.frames_per_second is {rate}, and must be greater than 0; copy the encoder again")
+
+
+def check_tensors(path: Path, weights: Mapping[str, Tensor], statistics: Mapping[str, tuple[Tensor, Tensor]], model: Encoder) -> None:
+    """Raise `UserError` for the first tensor that is not finite, and for statistics that standardise no latents of the model's.
+
+    Mean and deviation of a reading have its shape, and no deviation is 0 or less.
+    """
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: weights.{name} has values that are not finite numbers; train the encoder again")
+    for reading, pair in statistics.items():
+        for name, tensor in zip(("mean", "deviation"), pair, strict=True):
+            where = f"{path}: statistics.{reading}.{name}"
+            if tuple(tensor.shape) != tuple(model.latents[reading]) or not tensor.is_floating_point():
+                found = f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+                raise UserError(f"{where} is {found}, the reading has {tuple(model.latents[reading])}; copy the encoder again")
+            if not torch.isfinite(tensor).all():
+                raise UserError(f"{where} has values that are not finite numbers; train the encoder again")
+        if not (pair[1] > 0).all():
+            raise UserError(f"{path}: statistics.{reading}.deviation has values of 0 or less; train the encoder again")
