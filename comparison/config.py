@@ -7,12 +7,12 @@ from pathlib import Path
 import tyro
 
 from agents.learning.learner import Learner
-from agents.limits import within
 from agents.run.config import SEEING_NO_ENCODER, Control, TrainingConfig
 from agents.run.options import own_agent, read_command, take_words
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS
 from foundation.presets import read_preset
+from foundation.ranges import within
 
 _ONE_FOR_ALL = ("run", "workers", "ray", "remote", "device", "policy_device")
 """What all parts of a comparison share, whatever their presets say."""

@@ -49,7 +49,7 @@ def lasting_output() -> Iterator[list[Lasting]]:
     """Make standard output and error last meanwhile; where a program has none of them, there is nothing to lose."""
     before = sys.stdout, sys.stderr
     streams = [None if stream is None else Lasting(stream) for stream in before]
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     try:
         yield [stream for stream in streams if stream is not None]
     finally:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agents.limits import within
 from agents.run.config import AgentRun
 from agents.run.options import read_command
 from foundation.errors import UserError
 from foundation.limits import MOST_INTEGER, MOST_RUNS
+from foundation.ranges import within
 
 FIRST_SEED = 1000
 """The agents of every trial have this seed and the following; comparisons count from 0, so that theirs are new."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from agents.limits import within
 from foundation.errors import UserError
+from foundation.ranges import within
 
 
 @dataclass

@@ -7,8 +7,9 @@ import importlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from agents.limits import at_least, check_settings
+from agents.learning.ranges import check_settings
 from foundation.errors import UserError, in_one_line
+from foundation.ranges import at_least
 
 if TYPE_CHECKING:
     from gymnasium import spaces

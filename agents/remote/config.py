@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from agents.limits import at_least
+from foundation.ranges import at_least
 
 ACTOR_CPUS = 0.1
 """What an environment actor asks of Ray, together with evaluation's beside it: environments wait more than they compute."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from agents.jobs import Stopped
 from foundation.documents import read_lines
+from foundation.errors import UserError
 from foundation.files import own_file
 
 _DYING_SECONDS = 10.0
@@ -27,7 +28,7 @@ def attempt(folder: Path, steps: int) -> Iterator[None]:
     except BaseException as error:
         end = {"event": "stopped"} if isinstance(error, Stopped) else {"event": "failed", "error": f"{type(error).__name__}: {error}"}
         # where the disk is full, the error that says so is not to be hidden by another
-        with suppress(OSError):
+        with suppress(OSError, UserError):
             _append(folder, end)
         raise
     _append(folder, {"event": "finished"})

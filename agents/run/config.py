@@ -7,12 +7,12 @@ from typing import Any, Literal, get_args
 from agents.cluster.config import RayConfig
 from agents.learning.algorithms import PPOSettings, build_algorithm
 from agents.learning.learner import Learner
-from agents.limits import at_least, within
 from agents.remote.config import RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
 from foundation.presets import build, to_dict
+from foundation.ranges import at_least, within
 
 Control = Literal["pixels", "untrained", "pca", "oracle", "supervised"]
 CONTROLS: tuple[Control, ...] = get_args(Control)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.limits import at_least, within
 from foundation.env_options import Scalar, refuse_shared_options
 from foundation.presets import build, read_preset
+from foundation.ranges import at_least, within
 
 
 @dataclass

@@ -168,19 +168,19 @@ def test_a_run_of_before_goes_on_and_one_of_now_keeps_its_numbers(stores, traine
 
 
 def test_weights_go_where_words_can_be_numbered_as_they_were(stores, trained, tmp_path, capsys) -> None:
-    assert trained("three", stores("three")) == 0
-    assert trained("two", stores("two")) == 0
-    assert trained("onward", stores("two"), "--weights", tmp_path / "three") == 0
+    assert trained("run-three", stores("three")) == 0
+    assert trained("run-two", stores("two")) == 0
+    assert trained("onward", stores("two"), "--weights", tmp_path / "run-three") == 0
     assert load_encoder(tmp_path / "onward").info.actions == ARRAYS
     # resumed, the words keep the numbers of the other run
-    assert trained("onward", stores("two"), "--weights", tmp_path / "three", "--steps", 3) == 0
+    assert trained("onward", stores("two"), "--weights", tmp_path / "run-three", "--steps", 3) == 0
     assert load_encoder(tmp_path / "onward").info.actions == ARRAYS
     for store, said in (
         (stores("three"), "its actions are not those of the run .*'action.place' may be cobblestone"),
         (stores("two", resize="crop"), "resized by 'crop', those of the run .* by 'squash'"),
     ):
         capsys.readouterr()
-        assert trained("refused", store, "--weights", tmp_path / "two") == 2
+        assert trained("refused", store, "--weights", tmp_path / "run-two") == 2
         assert re.search(said, last_line(capsys))
 
 

@@ -269,7 +269,7 @@ def test_no_episode_goes_on_from_a_checkpoint_in_which_its_actor_was_found_dead(
 
     def starts():
         algorithm._last_episode_starts = np.zeros(4, bool)
-        save_checkpoint(tmp_path, {}, Position(), algorithm, [])
+        save_checkpoint(tmp_path, {"environment": {}, "algorithm": {}}, Position(), algorithm, [])
         restore_checkpoint(read_checkpoint(tmp_path), algorithm, tmp_path)
         return algorithm._last_episode_starts.tolist()
 

@@ -6,9 +6,9 @@ import pytest
 
 from agents.command import train
 from agents.learning.algorithms import BUILT_IN, build_algorithm
-from agents.limits import at_least
 from comparison.config import ComparisonConfig, read_grid
 from foundation.errors import UserError
+from foundation.ranges import at_least
 from search.config import read_search
 
 

@@ -1,9 +1,8 @@
-"""Least and largest values of options."""
+"""Which numbers an algorithm's settings may have."""
 
-import math
 from typing import Any
 
-from foundation.errors import UserError
+from foundation.ranges import within
 
 _SETTINGS = {
     **dict.fromkeys(("gamma", "gae_lambda", "tau", "exploration_initial_eps", "exploration_final_eps"), (0, 1)),
@@ -12,20 +11,6 @@ _SETTINGS = {
     **dict.fromkeys(("n_envs", "n_epochs", "policy_delay"), (1, 4096)),
 }
 """What Stable-Baselines3 takes, and no machine has more of."""
-
-
-def at_least(least: float, **values: float) -> None:
-    """Raise `UserError` for the first option whose value is below `least`, or no number."""
-    within(least, math.inf, **values)
-
-
-def within(least: float, most: float, **values: float) -> None:
-    """Raise `UserError` for the first option whose value is not from `least` to `most`."""
-    for name, value in values.items():
-        if not value >= least:
-            raise UserError(f"'{name}' must be at least {least}, got {value}")
-        if value > most:
-            raise UserError(f"'{name}' must be at most {most:,}, got {value}")
 
 
 def check_settings(settings: Any) -> None:
