@@ -12,7 +12,7 @@ FLOORS = {
         {"running", "films"},
         {"run"},
         {"learning", "remote", "cluster"},
-        {"limits", "jobs"},
+        {"jobs"},
     ],
     "comparison": [{"command"}, {"running"}, {"report"}, {"results"}, {"comparison"}, {"grid"}, {"config"}],
 }
