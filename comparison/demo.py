@@ -48,8 +48,8 @@ class Demo:
     """Evaluation episodes of each finished agent."""
     record: list[str] = field(default_factory=list)
     """What is recorded beside the frames: state, segmentation; the control supervised needs the first, and probes read both."""
-    judges: list[str] = field(default_factory=list)
-    """Judges of the encoders; all that apply where none is named."""
+    judges: dict[str, list[str]] = field(default_factory=dict)
+    """Judges of each encoder; all that apply where none is named."""
     encoder: str | None = None
     """Pretrain this preset alone, in place of `encoders`."""
     encoder_steps: int | None = None
@@ -72,8 +72,8 @@ class Demo:
         for preset, steps in self.pretrained().items():
             asked = ["--seed", str(self.seed), *([] if steps is None else ["--steps", str(steps)])]
             stages[f"Pretrain {preset}"] = ["train_encoder.py", preset, "--store", store, "--run", folders[preset], *asked]
-        judges = ["--judges", *self.judges] if self.judges else []
         for preset in folders:
+            judges = ["--judges", *self.judges[preset]] if self.judges.get(preset) else []
             stages[f"Evaluate {preset}"] = ["evaluate_encoder.py", folders[preset], "--store", store, *judges]
         comparison = [self.task, "--agent", self.agent, "--encoders", *folders.values(), "--controls", *self.controls]
         comparison += ["--seeds", str(self.seeds), "--first-seed", str(self.seed * self.seeds)]

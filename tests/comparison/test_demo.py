@@ -9,6 +9,7 @@ import pytest
 from agents.run.options import read_command
 from comparison import demo
 from comparison.config import ComparisonConfig
+from evaluation.registry import registered_judges
 from foundation.errors import UserError
 from foundation.presets import build, preset_names, read_preset
 
@@ -26,6 +27,13 @@ def test_every_demo_asks_for_what_the_comparison_understands(preset, tmp_path):
     assert set(comparison.controls) == {"pixels", "untrained", "pca"}
 
 
+def test_the_demos_name_judges_that_there_are_for_encoders_that_they_train():
+    for preset in preset_names("demo"):
+        config = build(demo.Demo, {**read_preset("demo", preset), "run": "out"})
+        assert config.judges.keys() <= config.encoders.keys()
+        assert {name for names in config.judges.values() for name in names} <= registered_judges().keys()
+
+
 def test_recordings_take_the_place_of_the_voxel_world(tmp_path):
     config = build(demo.Demo, {**read_preset("demo", "voxel"), "run": str(tmp_path), "recordings": str(tmp_path)})
     collect = config.commands()["Collect frames"]
@@ -39,7 +47,7 @@ def made(**changes) -> demo.Demo:
 
 
 def test_several_encoders_are_pretrained_evaluated_and_compared():
-    stages = made(record=["state"], judges=["probes"]).commands()
+    stages = made(record=["state"], judges={"mine/points.yaml": ["probes"]}).commands()
     assert list(stages) == [
         "Collect frames",
         "Pretrain conv_vae_tiny",
