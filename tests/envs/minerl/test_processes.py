@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 
 import pytest
 
@@ -13,8 +14,14 @@ from foundation.errors import UserError
 
 
 @pytest.fixture
-def sleeper():
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env={**os.environ, processes.MARK: "a test"})
+def mark():
+    """Return a mark of this test alone: tests of this file run at the same time, and each sees the others' processes."""
+    return f"a test {uuid.uuid4()}"
+
+
+@pytest.fixture
+def sleeper(mark):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env={**os.environ, processes.MARK: mark})
     yield child
     child.kill()
     child.wait()
@@ -38,14 +45,14 @@ def dead_run(home, records):
     return folder
 
 
-def test_a_process_is_found_by_its_mark_and_ended_even_when_it_stands_still(sleeper):
+def test_a_process_is_found_by_its_mark_and_ended_even_when_it_stands_still(sleeper, mark):
     os.kill(sleeper.pid, signal.SIGSTOP)
-    found = processes.marked("a test")
+    found = processes.marked(mark)
     assert [process.pid for process in found] == [sleeper.pid]
     assert sleeper.pid in [process.pid for process in processes.descendants(os.getpid())]
     processes.end(found)
     assert not processes.lives(found[0])
-    assert processes.marked("a test") == []
+    assert processes.marked(mark) == []
 
 
 def test_what_a_dead_run_left_is_ended_and_its_folder_removed(sleeper, home):
