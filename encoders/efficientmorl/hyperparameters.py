@@ -25,7 +25,7 @@ class SlotHyperparameters:
     decoder_channels: int | None = None
     """None: the paper's, 64, and 32 for `small`."""
     start_gain: float = 0.02
-    """Of the kernels' start values, times Glorot's. With the published fiftieth all slots are grey at first and do not differ between frames."""
+    """Of the kernels' start values, times Glorot's. With the published fiftieth all slots are grey at first, whatever the frame."""
     sigma: float = 0.1
     """Standard deviation of a pixel's colour, in [0, 1]."""
     masks_from: Literal["attention", "decoder"] = "attention"
