@@ -1,5 +1,6 @@
 """Scripted players for the voxel tasks, who wander as people do: one knows where the target is, the other has to see it."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,29 @@ _EYE = 1.62
 _REACH = 4.3
 _TURN = 12.0
 """Degrees a tick that the player turns at most."""
+
+
+@dataclass(frozen=True)
+class _Manner:
+    """How a task is played: by hand at trunks, with a key to place dirt, for one target after another; the pitch in degrees and the
+    ticks without getting nearer that suit it; the pitches at which a way is dug in turn."""
+
+    chops: bool = False
+    places: bool = False
+    gathers: bool = False
+    pitch: float = 5.0
+    patience: int = 160
+    digs: tuple[float, ...] = (35.0, 0.0)
+
+
+_MANNERS = {
+    "VoxelTreechop-v0": _Manner(chops=True, pitch=10.0, patience=90),
+    "VoxelNavigate-v0": _Manner(places=True),
+    "VoxelNavigateDense-v0": _Manner(places=True),
+    "VoxelForage-v0": _Manner(gathers=True, pitch=12.0, patience=60, digs=(35.0, -35.0, 0.0)),
+    "VoxelFindCave-v0": _Manner(),
+    "VoxelRecall-v0": _Manner(),
+}
 
 
 class Player(Protocol):
@@ -34,7 +58,7 @@ def scripted_player(name: str, noise: float = 0.2, seed: int = 0, *, sees: bool 
         raise UserError(f"no scripted player for '{name}': {nearest(name, VOXEL_IDS)}")
     if not 0 <= noise <= 1:
         raise UserError(f"noise={noise}: must be from 0 to 1")
-    player = (SeeingPlayer if sees else ScriptedPlayer)(chops="Treechop" in name, noise=noise)
+    player = (SeeingPlayer if sees else ScriptedPlayer)(_MANNERS[name], noise)
     player.reset(seed)
     return player
 
@@ -42,8 +66,8 @@ def scripted_player(name: str, noise: float = 0.2, seed: int = 0, *, sees: bool 
 class ScriptedPlayer:
     """Walks to the target, digs through what it gets stuck at, chops logs; interrupted by whims."""
 
-    def __init__(self, chops: bool, noise: float) -> None:
-        self.chops = chops
+    def __init__(self, manner: _Manner, noise: float) -> None:
+        self.manner = manner
         self.noise = noise
 
     def reset(self, seed: int) -> None:
@@ -57,6 +81,7 @@ class ScriptedPlayer:
         self._last_position: np.ndarray | None = None
         self._best = np.inf
         self._since_best = 0
+        self._last_target: np.ndarray | None = None
 
     def __call__(self, observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
         self._notice_progress(info)
@@ -72,23 +97,27 @@ class ScriptedPlayer:
         moved = np.inf if self._last_position is None else float(np.hypot(*(info["position"] - self._last_position)[[0, 2]]))
         self._last_position = info["position"]
         self._stuck = self._stuck + 1 if moved < 0.03 else 0
-        if info["target_distance"] < self._best - 0.3 or info["target_distance"] > self._best + 6:
+        target, last = info["target_position"], self._last_target
+        self._last_target = target
+        # where one is gathered after another, the next one is no nearer for a while
+        new = self.manner.gathers and last is not None and not np.array_equal(target.round(), last.round())
+        if new or info["target_distance"] < self._best - 0.3 or info["target_distance"] > self._best + 6:
             self._best, self._since_best = info["target_distance"], 0
         self._since_best += 1
 
     def _work(self, info: dict[str, Any]) -> dict[str, Any]:
         if not np.isfinite(info["target_distance"]):
             return self._action(camera=(0.0, 3.0))
-        if self._since_best > (90 if self.chops else 160) and self._detour_left == 0:
+        if self._since_best > self.manner.patience and self._detour_left == 0:
             self._detour_left, self._since_best = int(self._random.integers(15, 45)), 0
             self._detour_turn = float(self._random.choice([-1, 1]) * self._random.uniform(50, 120))
             self._best = np.inf
         if self._detour_left > 0:
             self._detour_left -= 1
             return self._walk(info, info["target_bearing"] + self._detour_turn, pitch=15.0)
-        if self.chops and info["target_distance"] < _REACH + 0.3:
+        if self.manner.chops and info["target_distance"] < _REACH + 0.3:
             return self._chop(info)
-        return self._walk(info, info["target_bearing"], pitch=10.0 if self.chops else 5.0)
+        return self._walk(info, info["target_bearing"], pitch=self.manner.pitch)
 
     def _chop(self, info: dict[str, Any]) -> dict[str, Any]:
         """Face the log and hack at whatever is on the crosshair; close in while it is out of reach."""
@@ -104,11 +133,11 @@ class ScriptedPlayer:
         digging = self._stuck > 14 and info["aimed_block"] != "air"
         if digging:
             # down at the feet and back up, so that a wall two blocks high is opened
-            pitch = 35.0 if self._stuck // 40 % 2 == 0 else 0.0
+            pitch = self.manner.digs[self._stuck // 40 % len(self.manner.digs)]
         turn = self._turn(bearing, pitch - info["pitch"] + self._random.normal(0, 1.0))
         forward = abs(bearing) < 60
         jump = 2 < self._stuck < 200 and not (digging and self._stuck % 30 < 22)
-        sprint = not self.chops and abs(bearing) < 20
+        sprint = not self.manner.chops and abs(bearing) < 20
         return self._action(camera=turn, forward=forward, jump=jump, sprint=sprint, attack=digging)
 
     def _turn(self, bearing: float, elevation: float) -> tuple[float, float]:
@@ -145,7 +174,7 @@ class ScriptedPlayer:
         names = ("attack", "back", "forward", "jump", "left", "right", "sneak", "sprint")
         action: dict[str, Any] = {name: int(keys.get(name, 0)) for name in names}
         action["camera"] = np.array(camera, np.float32)
-        return action if self.chops else {**action, "place": 1}
+        return {**action, "place": 1} if self.manner.places else action
 
 
 class SeeingPlayer(ScriptedPlayer):
@@ -201,11 +230,11 @@ class SeeingPlayer(ScriptedPlayer):
         random = self._random
         self._looks, self._stuck = not self._looks or self._saw, 0
         side = random.choice([-1, 1])
-        if self._saw:
+        if self._saw and self.manner.chops:
             # what it has just worked at is often above: the next log of a trunk
             self._saw, self._left, self._rate, self._level = False, 12, 0.0, random.uniform(-55, -35)
         elif self._looks:
-            self._left, self._rate = int(random.integers(15, 50)), side * random.uniform(5, 10)
+            self._saw, self._left, self._rate = False, int(random.integers(15, 50)), side * random.uniform(5, 10)
             self._level = random.uniform(-20, 12)
         else:
             self._left, self._rate, self._level = int(random.integers(25, 90)), side * random.uniform(0, 5), random.uniform(0, 15)

@@ -14,7 +14,14 @@ import gymnasium
 from envs.pictures import PictureObservation
 from foundation.errors import UserError, nearest
 
-VOXEL_IDS = ("VoxelTreechop-v0", "VoxelNavigate-v0", "VoxelNavigateDense-v0")
+VOXEL_IDS = (
+    "VoxelTreechop-v0",
+    "VoxelNavigate-v0",
+    "VoxelNavigateDense-v0",
+    "VoxelForage-v0",
+    "VoxelFindCave-v0",
+    "VoxelRecall-v0",
+)
 
 _PLAIN_ID = re.compile(r"([\w.-]+/)?[\w.-]+-v\d+")
 _MODULE_ID = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<id>([\w.-]+/)?[\w.-]+)")
@@ -30,7 +37,7 @@ for _id in VOXEL_IDS:
 def make_env(name: str, **options: Any) -> gymnasium.Env[dict[str, Any], Any]:
     """Make an environment whose observation is a dictionary with an RGB picture, uint8 (H, W, 3), under `pov`.
 
-    `name` is a voxel task (options: `frame_size`, `episode_ticks`, `render_mode`), a task of the installed `minerl` (`MineRL...`;
+    `name` is a voxel task (options: those of `VoxelEnv`), a task of the installed `minerl` (`MineRL...`;
     options: see `make_minerl`), any registered gymnasium id (options: its own, and `picture`, see `PictureObservation`), or
     `module:EnvId`: the module is imported first and registers the id. The name carries the import into every process that makes
     the environment. Raises `UserError` for an unknown name or option and for a module that cannot be imported.

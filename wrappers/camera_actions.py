@@ -33,6 +33,12 @@ ACTION_LISTS: dict[str, tuple[str, ...]] = {
         "forward+attack",
         *CAMERA_TURNS,
     ),
+    "walk": (
+        "forward+sprint",
+        "forward+jump+sprint",
+        "camera_left",
+        "camera_right",
+    ),
     "navigate_place": (
         "forward+sprint",
         "forward+jump+sprint",

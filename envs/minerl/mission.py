@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from envs.voxel import tasks
+from envs.voxel import rules, tasks
 from foundation.errors import UserError
 
 STAND_INS = tuple(f"MineRL{task}{form}-v0" for task in ("Treechop", "Navigate", "NavigateDense") for form in ("", "VectorObf"))
@@ -17,7 +17,7 @@ LONGEST_XML = 1 << 20
 _SMALLEST, _LARGEST = 8, 1024
 
 _LOGS = ("RewardForPossessingItem", "log", 1.0)
-_GOAL = ("RewardForTouchingBlockType", "diamond_block", tasks.GOAL_REWARD)
+_GOAL = ("RewardForTouchingBlockType", "diamond_block", rules.GOAL_REWARD)
 _PROGRESS = ("RewardForDistanceTraveledToCompassTarget", "", 1.0)
 _TASKS = {
     frozenset({_LOGS}): "VoxelTreechop-v0",
@@ -25,7 +25,7 @@ _TASKS = {
     frozenset({_GOAL, _PROGRESS}): "VoxelNavigateDense-v0",
 }
 _ENDS = {
-    "VoxelTreechop-v0": {("AgentQuitFromPossessingItem", "log", float(tasks.LOGS_TO_WIN))},
+    "VoxelTreechop-v0": {("AgentQuitFromPossessingItem", "log", float(rules.LOGS_TO_WIN))},
     "VoxelNavigate-v0": {("AgentQuitFromTouchingBlockType", "diamond_block", 0.0)},
     "VoxelNavigateDense-v0": {("AgentQuitFromTouchingBlockType", "diamond_block", 0.0)},
 }

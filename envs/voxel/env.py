@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 
 from envs.voxel import blocks, kernels, tasks, terrain, textures
+from envs.voxel.look import Look
+from envs.voxel.rules import standing, way_to
 from envs.voxel.saved import checked_state
 from envs.voxel.state import state, state_space
 from foundation.errors import UserError, nearest
@@ -20,14 +22,22 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
     """A task in the seeded voxel world: a stand-in for Minecraft with MineRL's spaces, 20 ticks a second.
 
     `frame_size` is the side of the pov in pixels; `episode_ticks` shortens the episode (default: MineRL's). An episode
-    is terminated by success (64 logs, or touching the goal) and truncated by its length. `info` tells what an agent must
-    not see: position, view, where the nearest log or the goal is, and under `state` the numbers of `state_space`.
+    is terminated by what `rules` says, such as the 64th log, and truncated by its length. `palette`, `daylight` and `weather` change
+    how worlds look, and nothing else: see `Look`. `info` tells what an agent must not see: position, view, where the nearest log
+    or whatever the task's target is, and under `state` the numbers of `state_space`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
 
     def __init__(
-        self, task: str = "VoxelTreechop-v0", frame_size: int = 64, episode_ticks: int | None = None, render_mode: str | None = None
+        self,
+        task: str = "VoxelTreechop-v0",
+        frame_size: int = 64,
+        episode_ticks: int | None = None,
+        render_mode: str | None = None,
+        palette: str = "default",
+        daylight: float | str = "default",
+        weather: str = "clear",
     ) -> None:
         if not isinstance(frame_size, int) or not 8 <= frame_size <= _MAX_FRAME:
             raise UserError(f"frame_size={frame_size}: must be a whole number of pixels from 8 to {_MAX_FRAME}")
@@ -36,31 +46,26 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode='{render_mode}': only 'rgb_array' is drawn")
         self.task = tasks.TASKS[task]
+        self.look = Look(palette, daylight, weather)
         self.episode_ticks = self.task.ticks if episode_ticks is None else episode_ticks
         self.render_mode = render_mode
         self.frame_size = frame_size
         self.observation_space = tasks.observation_space(self.task, frame_size)
         self.action_space = tasks.action_space(self.task)
-        self.state_space = state_space()
+        self.state_space = state_space(self.task.things)
         self._known_keys = frozenset(self.action_space.keys())
         self._break_ticks = blocks.break_ticks(self.task.axe)
         self._keys = np.zeros(kernels.KEYS, np.int64)
-        self._target_kinds = (blocks.DIAMOND, blocks.DIAMOND) if self.task.has_goal else (blocks.OAK_LOG, blocks.BIRCH_LOG)
         self._seen = np.empty(kernels.SEEN_SIZE)
         self._kinds = np.empty((0, 0), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Make a new world (from `seed` when given) and return its first observation and info."""
         super().reset(seed=seed)
-        self._enter(terrain.generate(self.task.landscape, self.np_random))
-        self._player = np.zeros(kernels.PLAYER_SIZE)
-        self._player[[kernels.X, kernels.Y, kernels.Z]] = self._world.start
-        self._player[kernels.YAW] = self.np_random.uniform(-180, 180)
-        self._player[kernels.ON_GROUND] = 1
-        self._player[kernels.VY] = -kernels.GRAVITY * kernels.DRAG  # at rest, so that the first tick can jump
+        world = terrain.generate(self.task.landscape, self.np_random)
+        self._enter(world, standing(world.start, self.np_random.uniform(-180, 180)))
         self._ticks = 0
-        kernels.aim(self._world.cells, self._player)
-        self._goal_away = self._goal_distance()
+        kernels.aim(world.cells, self._player)
         return self._observe(), self._info()
 
     def step(self, action: Mapping[str, Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -104,8 +109,8 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             "goal": np.empty(0) if world.goal is None else world.goal.copy(),
             "player": self._player.copy(),
             "ticks": np.array([self._ticks]),
-            "goal_away": np.array([self._goal_away]),
             "random": _random_state(self.np_random),
+            **({"places": world.places.copy()} if self.task.has_places else {}),
         }
 
     def restore_state(self, state: Mapping[str, np.ndarray]) -> tuple[Observation, dict[str, Any]]:
@@ -115,18 +120,18 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         """
         arrays = checked_state(state, self.task)
         goal = arrays["goal"] if self.task.has_goal else None
-        fields = {name: arrays[name] for name in ("cells", "top", "logs", "sky", "tint", "start")}
-        self._enter(terrain.World(**fields, goal=goal))
-        self._player = arrays["player"]
+        fields = {name: arrays[name] for name in ("cells", "top", "logs", "sky", "tint", "start", "places") if name in arrays}
+        self._enter(terrain.World(**fields, goal=goal), arrays["player"])
         self._ticks = int(arrays["ticks"][0])
-        self._goal_away = float(arrays["goal_away"][0])
         self.np_random = _random_from(arrays["random"])
         return self._observe(), self._info()
 
-    def _enter(self, world: terrain.World) -> None:
-        self._world = world
-        self._atlas = textures.tinted_atlas(world.tint)
-        self._day_sky = world.sky.copy()
+    def _enter(self, world: terrain.World, player: np.ndarray) -> None:
+        self._world, self._player = world, player
+        self._rules = self.task.rules(world, player)
+        self._light = self.look.of(world)
+        self._atlas = textures.tinted_atlas(self._light.tint)
+        self._sky = self._light.sky.copy()
 
     def _read(self, action: Mapping[str, Any]) -> tuple[float, float]:
         """Put an action's keys into `_keys`; keys left out are not pressed. Return the camera's (pitch, yaw)."""
@@ -149,40 +154,19 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
 
     def _tick(self, pitch: float, yaw: float) -> tuple[float, bool]:
         """Advance one tick; return the reward and whether the task is done."""
-        player, world = self._player, self._world
-        logs_before = player[kernels.LOGS]
-        kernels.tick(world.cells, world.top, player, self._break_ticks, self._keys, pitch, yaw)
+        world = self._world
+        broken = kernels.tick(world.cells, world.top, self._player, self._break_ticks, self._keys, pitch, yaw)
         self._ticks += 1
-        if not self.task.has_goal:
-            return float(player[kernels.LOGS] - logs_before), bool(player[kernels.LOGS] >= tasks.LOGS_TO_WIN)
-        touched = bool(player[kernels.TOUCHED])
-        reward = tasks.GOAL_REWARD if touched else 0.0
-        if self.task.dense:
-            away = self._goal_distance()
-            reward += self._goal_away - away
-            self._goal_away = away
-        return reward, touched
-
-    def _goal_distance(self) -> float:
-        """Return the distance to the goal over the ground, in blocks."""
-        if self._world.goal is None:
-            return 0.0
-        away = self._away(self._world.goal)
-        return math.hypot(away[0], away[2])
+        return self._rules.after_tick(broken, self._ticks)
 
     def _away(self, place: np.ndarray) -> tuple[float, float, float]:
-        """Return how far a place lies from the eye (x, y, z), by the shortest way around the torus."""
-        size = self.task.landscape.size
-        half = size / 2
-        x, y, z = self._player[kernels.X : kernels.Z + 1].tolist()
-        to_x, to_y, to_z = place.tolist()
-        return (to_x - x + half) % size - half, to_y - y - kernels.EYE, (to_z - z + half) % size - half
+        return way_to(place, self._player, self._world.size)
 
     def _draw(self) -> np.ndarray:
         """Return a new picture; notice the nearest target in it, and what its pixels show once that was asked for."""
-        world = self._world
+        world, light, sky = self._world, self._light, self._sky
         frame = np.empty((self.frame_size, self.frame_size, 3), np.uint8)
-        self._day_sky[kernels.DRIFT] = world.sky[kernels.DRIFT] + 0.05 * self._ticks
+        sky[kernels.DRIFT] = light.sky[kernels.DRIFT] + 0.05 * self._ticks
         kernels.render(
             world.cells,
             world.top,
@@ -190,19 +174,26 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             self._atlas,
             textures.tile_table(),
             textures.cracks(),
-            textures.clouds(),
-            self._day_sky,
+            light.clouds,
+            sky,
             frame,
             self._kinds,
-            *self._target_kinds,
+            *self._rules.target_kinds,
             self._seen,
         )
+        if light.rains and not self._under_a_roof():
+            kernels.rain(frame, self._ticks, sky[kernels.DAYLIGHT])
         return frame
+
+    def _under_a_roof(self) -> bool:
+        x, y, z = (math.floor(value) for value in self._player[kernels.X : kernels.Z + 1].tolist())
+        mask = self._world.size - 1
+        return bool(self._world.top[x & mask, z & mask] > y + 1)
 
     def _observe(self) -> Observation:
         player, world, frame = self._player, self._world, self._draw()
         self._frame = frame
-        if world.goal is None:
+        if world.goal is None or not self.task.has_compass:
             return {"pov": frame}
         angle = np.array(self._bearing(self._away(world.goal)), np.float32)
         return {"pov": frame, "compass": {"angle": angle}, "inventory": {"dirt": np.array(int(player[kernels.DIRT_HELD]))}}
@@ -212,21 +203,14 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
         towards = math.degrees(math.atan2(-away[0], away[2]))
         return (towards - float(self._player[kernels.YAW]) + 180.0) % 360.0 - 180.0
 
-    def _target(self) -> np.ndarray | None:
-        """Return the centre of the goal, or of the nearest log that stands."""
-        if self._world.goal is not None:
-            return self._world.goal
-        row = kernels.nearest_log(self._world.cells, self._world.logs, self._player)
-        return None if row < 0 else self._world.logs[row] + 0.5
-
     def _info(self) -> dict[str, Any]:
-        player, target = self._player.tolist(), self._target()
+        player, target = self._player.tolist(), self._rules.target()
         away = (math.inf, 0.0, 0.0) if target is None else self._away(target)
         seen = None if math.isinf(self._seen[kernels.SEEN_DISTANCE]) else self._away(self._seen[kernels.SEEN_X :] + 0.5)
         x, y, z = player[kernels.X : kernels.Z + 1]
         eye = np.array((x, y + kernels.EYE, z))
         bearing = 0.0 if target is None else self._bearing(away)
-        aimed, aimed_distance = blocks.NAMES[int(player[kernels.AIM_BLOCK])], player[kernels.AIM_DISTANCE]
+        aimed = blocks.NAMES[int(player[kernels.AIM_BLOCK])], player[kernels.AIM_DISTANCE]
         return {
             "position": np.array((x, y, z)),
             "yaw": player[kernels.YAW],
@@ -238,12 +222,12 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             "seen_distance": math.inf if seen is None else math.hypot(*seen),
             "seen_bearing": 0.0 if seen is None else self._bearing(seen),
             "seen_position": np.full(3, math.inf) if seen is None else eye + seen,
-            "aimed_block": aimed,
-            "aimed_distance": aimed_distance,
+            "aimed_block": aimed[0],
+            "aimed_distance": aimed[1],
             "logs": int(player[kernels.LOGS]),
             "dirt": int(player[kernels.DIRT_HELD]),
             "ticks": self._ticks,
-            "state": state(None if target is None else away, bearing, player[kernels.PITCH], aimed, aimed_distance),
+            "state": state(None if target is None else away, bearing, player[kernels.PITCH], aimed, self.task.things),
         }
 
 

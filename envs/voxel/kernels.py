@@ -45,7 +45,7 @@ LANES = TILE * TILE
 """Rays are cast side by side, a square tile of pixels at a time: a vector instruction moves several, and the rays of a
 tile stop at about the same stride. Measured against 8, 32 and 64 lanes, and against rows of 16."""
 
-WATER, OAK_LOG, LEAVES_OFFSET, BIRCH_LOG, DIAMOND, DIRT, GRASS = 5, 6, 1, 8, 10, 2, 1
+WATER, OAK_LOG, LEAVES_OFFSET, BIRCH_LOG, DIAMOND, DIRT, GRASS, FLOWER, MUSHROOM = 5, 6, 1, 8, 10, 2, 1, 12, 13
 
 # The player is one float64 vector; these are its entries.
 X, Y, Z, VX, VY, VZ, YAW, PITCH, ON_GROUND, LOGS, DIRT_HELD, TOUCHED = range(12)
@@ -466,22 +466,22 @@ def put_block(world: Array, top: Array, x: int, y: int, z: int, block: int) -> N
                     world[(x + i) & mask, (z + k) & mask, j] = AIR + 8 * (rise - 1) + level - 1
 
 
-@_compiled("boolean(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1])")
-def _attack(world: Array, top: Array, player: Array, break_ticks: Array) -> bool:
-    """Work on the block on the crosshair; say whether it broke."""
+@_compiled("int64(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1])")
+def _attack(world: Array, top: Array, player: Array, break_ticks: Array) -> int:
+    """Work on the block on the crosshair; return its number if it broke, else 0."""
     block = int(player[AIM_BLOCK])
     if block == 0:
-        return False
+        return 0
     player[PROGRESS] += 1.0 / break_ticks[block]
     if player[PROGRESS] < 1.0 - _EDGE:
-        return False
+        return 0
     _clear(world, top, int(player[AIM_X]), int(player[AIM_Y]), int(player[AIM_Z]))
     if block in (OAK_LOG, BIRCH_LOG):
         player[LOGS] += 1
     elif block in (DIRT, GRASS):
         player[DIRT_HELD] += 1
     player[PROGRESS] = 0.0
-    return True
+    return block
 
 
 @_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1])")
@@ -507,49 +507,79 @@ def _place(world: Array, top: Array, player: Array) -> None:
     player[PLACE_WAIT] = PLACE_TICKS
 
 
-@_compiled("boolean(uint8[:,:,::1], float64[::1])")
-def _touches_goal(world: Array, player: Array) -> bool:
+@_compiled("int64(uint8[:,:,::1], float64[::1], int64, int64, int64[::1])")
+def _touch(world: Array, player: Array, first: int, last: int, place: Array) -> int:
+    """Return the number of a block from `first` to `last` that the body touches, and its `place` (x, y, z); 0 where there is none."""
     mask, near = world.shape[0] - 1, HALF_WIDTH + 0.05
     for x in range(math.floor(player[X] - near), math.floor(player[X] + near) + 1):
         for z in range(math.floor(player[Z] - near), math.floor(player[Z] + near) + 1):
             for y in range(max(math.floor(player[Y] - 0.05), 0), min(math.floor(player[Y] + HEIGHT) + 1, world.shape[2])):
-                if world[x & mask, z & mask, y] == DIAMOND:
-                    return True
-    return False
+                if first <= world[x & mask, z & mask, y] <= last:
+                    place[0], place[1], place[2] = x & mask, y, z & mask
+                    return int(world[x & mask, z & mask, y])
+    return 0
+
+
+@_compiled("int64(uint8[:,:,::1], float64[::1], int64, int64)")
+def touched_block(world: Array, player: Array, first: int, last: int) -> int:
+    """Return the number of a block from `first` to `last` that the body touches, 0 where there is none."""
+    return _touch(world, player, first, last, np.empty(3, np.int64))
+
+
+@_compiled("int64(uint8[:,:,::1], uint8[:,::1], float64[::1])")
+def pick_plants(world: Array, top: Array, player: Array) -> int:
+    """Take away the plants that the body touches; return how many more flowers than mushrooms there were."""
+    place, worth = np.empty(3, np.int64), 0
+    plant = _touch(world, player, FLOWER, MUSHROOM, place)
+    if plant == 0:
+        return 0
+    while plant != 0:
+        worth += 1 if plant == FLOWER else -1
+        _clear(world, top, place[0], place[1], place[2])
+        plant = _touch(world, player, FLOWER, MUSHROOM, place)
+    aim(world, player)
+    return worth
 
 
 # A TICK
 
 
-@_compiled("void(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1], int64[::1], float64, float64)")
-def tick(world: Array, top: Array, player: Array, break_ticks: Array, keys: Array, pitch: float, yaw: float) -> None:
-    """Advance the player and the world by one tick of 1/20 s: turn by (pitch, yaw) degrees, walk, then attack or place."""
+@_compiled("int64(uint8[:,:,::1], uint8[:,::1], float64[::1], float64[::1], int64[::1], float64, float64)")
+def tick(world: Array, top: Array, player: Array, break_ticks: Array, keys: Array, pitch: float, yaw: float) -> int:
+    """Advance the player and the world by one tick of 1/20 s: turn by (pitch, yaw) degrees, walk, then attack or place.
+
+    Returns the number of the block that broke, 0 where none did.
+    """
+    broken = 0
     player[YAW] = (player[YAW] + yaw + 180.0) % 360.0 - 180.0
     player[PITCH] = min(max(player[PITCH] + pitch, -90.0), 90.0)
     player[PLACE_WAIT] = max(player[PLACE_WAIT] - 1.0, 0.0)
     _walk(world, player, keys)
     aim(world, player)
-    if not keys[ATTACK]:
+    if keys[ATTACK]:
+        broken = _attack(world, top, player, break_ticks)
+        if broken != 0:
+            aim(world, player)
+    else:
         player[PROGRESS] = 0.0
-    elif _attack(world, top, player, break_ticks):
-        aim(world, player)
     if keys[PLACE]:
         _place(world, top, player)
-    if _touches_goal(world, player):
+    if touched_block(world, player, DIAMOND, DIAMOND) != 0:
         player[TOUCHED] = 1.0
+    return broken
 
 
 @_compiled("int64(uint8[:,:,::1], int32[:,::1], float64[::1])")
-def nearest_log(world: Array, logs: Array, player: Array) -> int:
-    """Return the row of `logs` (N, 3: x, y, z) nearest to the eye that still stands, or -1."""
+def nearest_block(world: Array, places: Array, player: Array) -> int:
+    """Return the row of `places` (N, 3: x, y, z) nearest to the eye where there is still a block, or -1."""
     size = world.shape[0]
     px, py, pz = player[X] % size - 0.5, player[Y] + EYE - 0.5, player[Z] % size - 0.5
     best, row = 1e18, -1
-    for i in range(logs.shape[0]):
-        dx, dz = abs(logs[i, 0] - px), abs(logs[i, 2] - pz)
-        dx, dy, dz = min(dx, size - dx), logs[i, 1] - py, min(dz, size - dz)
+    for i in range(places.shape[0]):
+        dx, dz = abs(places[i, 0] - px), abs(places[i, 2] - pz)
+        dx, dy, dz = min(dx, size - dx), places[i, 1] - py, min(dz, size - dz)
         distance = dx * dx + dy * dy + dz * dz
-        if distance < best and world[logs[i, 0], logs[i, 2], logs[i, 1]] < AIR:
+        if distance < best and world[places[i, 0], places[i, 2], places[i, 1]] < AIR:
             best, row = distance, i
     return row
 
@@ -559,9 +589,12 @@ def nearest_log(world: Array, logs: Array, player: Array) -> int:
 # Entries of the vector that describes the sky: brightness of the day, colours (0 to 255) and the clouds' drift in blocks.
 DAYLIGHT, HORIZON, ZENITH, DRIFT = 0, 1, 4, 7
 SKY_SIZE = 8
+# Two more that weather changes, in blocks: where fog begins, and where it is all that one sees.
+FOG_FROM, FOG_TO = 8, 9
+LOOK_SIZE = 10
 FIELD_OF_VIEW = 70.0
-FAR, FOG_START = 72.0, 24.0
 CLOUD_HEIGHT, CLOUD_SIZE = 70.0, 9.0
+STREAKS = 70
 SHADOW = 0.68
 """Brightness of what lies below leaves or earth."""
 NOTHING = 255
@@ -621,7 +654,8 @@ def _block_colour(code: _Code, ox: _Lanes, oy: _Lanes, oz: _Lanes, met: _Lanes) 
     level = ((distance > detail).floats() + (distance > detail * 2.0).floats() + (distance > detail * 4.0).floats()).ints()
     tile = code.gather("tiles", (block * 6.0 + axis * 2.0 + inwards.floats()).ints(), met)
     first = ((tile * code.length("atlas", 1) + level) * 256 + texel) * 3
-    fog = ((distance - FOG_START) / (FAR - FOG_START)).most(0.0).least(1.0)
+    start = code.item("sky", FOG_FROM)
+    fog = ((distance - start) / (code.item("sky", FOG_TO) - start)).most(0.0).least(1.0)
     fog = fog * fog * (3.0 - fog * 2.0)
     own, mist = light * (1.0 - fog) * code.item("sky", DAYLIGHT), fog * code.item("sky", DAYLIGHT)
     return [code.gather("atlas", first + c, met).floats() * own + code.item("sky", HORIZON + c) * mist for c in range(3)]
@@ -721,7 +755,7 @@ def render(
                 up, right = scale * (1.0 - (2 * i + 1) / height), scale * ((2 * j + 1) / width - 1.0) * width / height
                 dx, dz = -sy * cp - cy * right - sy * sp * up, cy * cp - sy * right + cy * sp * up
                 _start_ray(rays, lane, dx, -sp + cp * up, dz)
-            while _advance(world, rays, ox, oy, oz, FAR, ceiling, 0):
+            while _advance(world, rays, ox, oy, oz, sky[FOG_TO], ceiling, 0):
                 pass
             _shade(top, rays, ox, oy, oz, atlas, tiles, cracks, clouds, sky, aim_x, aim_y, aim_z, stage, detail)
             for lane in range(LANES):
@@ -732,6 +766,22 @@ def render(
                 _note_kinds(rays, first_i, first_j, kinds)
             if _meets(rays, target, other):
                 _see(rays, target, other, ox, oy, oz, size - 1, seen)
+
+
+@_compiled("void(uint8[:,:,::1], int64, float64)")
+def rain(frame: Array, ticks: int, daylight: float) -> None:
+    """Draw the streaks of rain at a tick over a frame, uint8 (H, W, 3): each falls in a column of its own, over and over."""
+    height, width = frame.shape[0], frame.shape[1]
+    wide, long = max(1, width // 128), max(2, height // 9)
+    state = np.uint32(1)
+    for _ in range(STREAKS):
+        state = np.uint32(state * np.uint32(1664525) + np.uint32(1013904223))
+        column, state = np.int64(state >> np.uint32(8)) % width, np.uint32(state * np.uint32(1664525) + np.uint32(1013904223))
+        row = (np.int64(state >> np.uint32(8)) + ticks * (height * 3 // 11)) % (height + long) - long
+        for i in range(max(row, 0), min(row + long, height)):
+            for j in range(column, min(column + wide, width)):
+                for c in range(3):
+                    frame[i, j, c] = int(frame[i, j, c] * 0.6 + (168.0 + 14.0 * c) * daylight * 0.4)
 
 
 # A WORLD

@@ -47,17 +47,27 @@ def checked_state(state: Any, task: tasks.Task) -> dict[str, np.ndarray]:
     """Return the arrays of `VoxelEnv.save_state` as copies; raise `UserError` where they are damaged, or of another task."""
     size = task.landscape.size
     cells = state.get("cells") if isinstance(state, Mapping) else None
-    goal = state.get("goal") if isinstance(state, Mapping) else None
-    if getattr(cells, "shape", None) != (size, size, terrain.HEIGHT) or (getattr(goal, "size", 0) > 0) != task.has_goal:
+    goal, places = ((state.get(name) if isinstance(state, Mapping) else None) for name in ("goal", "places"))
+    alike = (getattr(goal, "size", 0) > 0) == task.has_goal and (getattr(places, "size", 0) > 0) == task.has_places
+    if getattr(cells, "shape", None) != (size, size, terrain.HEIGHT) or not alike:
         raise UserError(f"the saved state is not one of {task.name}: restore it into the task that it was saved from")
-    arrays = checked_arrays(state, _kinds(size, task.has_goal), f"the saved state of {task.name} is damaged")
+    arrays = checked_arrays(state, _kinds(size, task), f"the saved state of {task.name} is damaged")
     cells = arrays["cells"]
     solid = cells < kernels.AIR
     if cells.max() > kernels.AIR + 8 * kernels.STRIDE - 1 or (solid & ((cells == 0) | (cells >= len(blocks.NAMES)))).any():
         raise UserError(f"the saved state of {task.name} is damaged: 'cells' holds blocks that there are not")
     if solid[:, :, terrain.HEIGHT - _FREE_LAYERS :].any():
         raise UserError(f"the saved state of {task.name} is damaged: 'cells' holds blocks above the highest layer for them")
+    if task.landscape.caves and len(arrays["places"]) % 2:
+        raise UserError(f"the saved state of {task.name} is damaged: 'places' holds a cave's mouth without its inside")
+    if task.landscape.beacon_distance and _block_at(cells, arrays["goal"]) not in blocks.BEACONS:
+        raise UserError(f"the saved state of {task.name} is damaged: there is no beacon at 'goal'")
     return arrays
+
+
+def _block_at(cells: np.ndarray, place: np.ndarray) -> int:
+    x, y, z = place.astype(int)
+    return int(cells[x, z, y])
 
 
 def _counted() -> np.ndarray:
@@ -67,23 +77,24 @@ def _counted() -> np.ndarray:
     return counted
 
 
-def _kinds(size: int, has_goal: bool) -> dict[str, Kind]:
+def _kinds(size: int, task: tasks.Task) -> dict[str, Kind]:
     low, high = (np.array([_PLAYER_BOUNDS[entry][end] for entry in range(kernels.PLAYER_SIZE)]) for end in (0, 1))
     sky_high = np.full(kernels.SKY_SIZE, 255.0)
     sky_high[kernels.DAYLIGHT], sky_high[kernels.DRIFT] = 1.0, _FAR
     inside = np.array([size, terrain.HEIGHT, size])
     # a state, its increment, a flag, and 32 bits that were not used
     words = np.array([2**64 - 1] * 4 + [1, 2**32 - 1], np.uint64)
+    places = {"places": Kind(np.int32, (None, 3), 0, inside - 1)} if task.has_places else {}
     return {
+        **places,
         "cells": Kind(np.uint8, (size, size, terrain.HEIGHT)),
         "top": Kind(np.uint8, (size, size), 0, terrain.HEIGHT - 1),
         "logs": Kind(np.int32, (None, 3), 0, inside - 1),
         "sky": Kind(np.float64, (kernels.SKY_SIZE,), 0, sky_high),
         "tint": Kind(np.float64, (3,), 0, 255),
-        "start": Kind(np.float64, (3,), 0, inside),
-        "goal": Kind(np.float64, (3 if has_goal else 0,), 0, inside if has_goal else 0),
+        "start": Kind(np.float64, (3,), 0, np.array([size, _HIGHEST, size])),
+        "goal": Kind(np.float64, (3 if task.has_goal else 0,), 0, inside - 0.5 if task.has_goal else 0),
         "player": Kind(np.float64, (kernels.PLAYER_SIZE,), low, high, _counted()),
         "ticks": Kind(np.int64, (1,), 0, _LONG),
-        "goal_away": Kind(np.float64, (1,), 0, _FAR),
         "random": Kind(np.uint64, (6,), 0, words),
     }

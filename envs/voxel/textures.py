@@ -15,6 +15,7 @@ _LEVELS = 4
 _TILES = (
     "grass_top", "grass_side", "dirt", "stone", "sand", "water",
     "oak_side", "oak_top", "birch_side", "birch_top", "oak_leaves", "birch_leaves", "diamond", "bedrock",
+    "flower", "mushroom", "cave_dim", "cave_dark", "red", "yellow", "blue",
 )  # fmt: skip
 _FACES = {  # sides, top, bottom
     blocks.GRASS: ("grass_side", "grass_top", "dirt"),
@@ -28,6 +29,13 @@ _FACES = {  # sides, top, bottom
     blocks.BIRCH_LEAVES: ("birch_leaves",) * 3,
     blocks.DIAMOND: ("diamond",) * 3,
     blocks.BEDROCK: ("bedrock",) * 3,
+    blocks.FLOWER: ("flower",) * 3,
+    blocks.MUSHROOM: ("mushroom",) * 3,
+    blocks.CAVE_DIM: ("cave_dim",) * 3,
+    blocks.CAVE_DARK: ("cave_dark",) * 3,
+    blocks.RED: ("red",) * 3,
+    blocks.YELLOW: ("yellow",) * 3,
+    blocks.BLUE: ("blue",) * 3,
 }
 CRACK_STAGES = 10
 
@@ -35,7 +43,8 @@ CRACK_STAGES = 10
 @cache
 def tile_table() -> np.ndarray:
     """Return the tile of each (block, face), uint8; faces are east, west, top, bottom, south, north."""
-    table = np.zeros((len(blocks.NAMES), 6), np.uint8)
+    # an even number of rows, since bytes are read from words of four
+    table = np.zeros((len(blocks.NAMES) + len(blocks.NAMES) % 2, 6), np.uint8)
     for block, (side, top, bottom) in _FACES.items():
         table[block] = [_TILES.index(name) for name in (side, side, top, bottom, side, side)]
     return table
@@ -67,6 +76,12 @@ def cracks() -> np.ndarray:
 def clouds() -> np.ndarray:
     """Return a map of clouds, uint8 (64, 64) of 0 and 1, that repeats without a seam."""
     return (periodic_noise(np.random.default_rng(11), 64, 16) > 0.24).astype(np.uint8)
+
+
+@cache
+def no_clouds() -> np.ndarray:
+    """Return the map of clouds of an overcast sky, which shows none by itself."""
+    return np.zeros_like(clouds())
 
 
 @cache
@@ -175,6 +190,29 @@ def _diamond(random: np.random.Generator) -> np.ndarray:
     return picture
 
 
+def _flower(random: np.random.Generator) -> np.ndarray:
+    """Draw a red blossom with a yellow eye: as much of it yellow as of a mushroom is white."""
+    picture = _speckled(random, _RED, 0.3)
+    away = np.hypot.outer(np.arange(_SIZE) - 7.5, np.arange(_SIZE) - 7.5)
+    picture[away < 4.2] = (238, 204, 96)
+    picture[(away > 7.2) & (away < 8.2)] *= 0.7
+    return picture
+
+
+def _mushroom(random: np.random.Generator) -> np.ndarray:
+    picture = _speckled(random, _RED, 0.3)
+    for row, column in ((2, 2), (1, 10), (7, 6), (7, 13), (11, 1), (12, 10)):
+        picture[row : row + 3, column : column + 3] = (232, 206, 160)
+    return picture
+
+
+def _beacon(random: np.random.Generator, colour: tuple[int, int, int]) -> np.ndarray:
+    picture = _speckled(random, colour, 0.12)
+    picture[[0, -1], :] = picture[:, [0, -1]] = np.array(colour) * 0.6
+    return picture
+
+
+_RED = (190, 44, 44)
 _DRAW = {
     "grass_top": _grass_top,
     "grass_side": _grass_side,
@@ -190,4 +228,12 @@ _DRAW = {
     "birch_leaves": lambda random: _leaves(random, (74, 104, 54)),
     "diamond": _diamond,
     "bedrock": lambda random: _speckled(random, (70, 70, 72), 0.9, 4),
+    "flower": _flower,
+    "mushroom": _mushroom,
+    # no light reaches a cave: its stones are dark by themselves
+    "cave_dim": lambda random: _stone(random) * 0.5,
+    "cave_dark": lambda random: _stone(random) * 0.18,
+    "red": lambda random: _beacon(random, (214, 40, 36)),
+    "yellow": lambda random: _beacon(random, (240, 208, 40)),
+    "blue": lambda random: _beacon(random, (44, 72, 220)),
 }

@@ -14,7 +14,8 @@ import envs
 from envs.voxel import blocks, kernels
 from foundation.errors import UserError
 
-TASKS = ["VoxelTreechop-v0", "VoxelNavigate-v0", "VoxelNavigateDense-v0"]
+NAVIGATE = ["VoxelNavigate-v0", "VoxelNavigateDense-v0"]
+TASKS = ["VoxelTreechop-v0", *NAVIGATE, "VoxelForage-v0", "VoxelFindCave-v0", "VoxelRecall-v0"]
 ROOT = Path(__file__).resolve().parents[2]
 PLAY = """
 import hashlib, numpy as np, envs
@@ -48,7 +49,7 @@ def test_spaces_are_minerls(name):
     observation, _ = env.reset(seed=0)
     assert observation["pov"].shape == (64, 64, 3)
     assert observation["pov"].dtype == np.uint8
-    if name == "VoxelTreechop-v0":
+    if name not in NAVIGATE:
         assert set(env.action_space) == moves
         assert set(env.observation_space) == {"pov"}
     else:
@@ -144,8 +145,8 @@ def test_an_episode_is_truncated_at_its_length_also_within_a_frame_skip():
     assert (terminated, truncated, info["ticks"]) == (False, True, 10)
 
 
-def test_default_lengths_are_minerls():
-    assert [envs.make_env(name).episode_ticks for name in TASKS] == [8000, 6000, 6000]
+def test_default_lengths_are_minerls_where_it_has_the_task():
+    assert [envs.make_env(name).episode_ticks for name in TASKS] == [8000, 6000, 6000, 4000, 3600, 600]
 
 
 def test_treechop_is_won_with_the_64th_log():

@@ -50,7 +50,7 @@ def marched(env, info, way, far=FAR, step=0.01):
     return int(found[at]), (int(x[at]) % cells.shape[0], int(y[at]), int(z[at]) % cells.shape[1])
 
 
-@pytest.mark.parametrize("name", ["VoxelTreechop-v0", "VoxelNavigate-v0"])
+@pytest.mark.parametrize("name", ["VoxelTreechop-v0", "VoxelNavigate-v0", "VoxelForage-v0", "VoxelRecall-v0"])
 def test_what_pixels_show_is_what_a_slow_march_meets(name):
     random, right, compared, kinds_seen = np.random.default_rng(0), 0, 0, set()
     for env, info in played(name, 240, every=40):
@@ -107,7 +107,9 @@ def test_looking_at_what_pixels_show_changes_neither_picture_nor_game():
         assert plain[4]["state"] == seen[4]["state"]
 
 
-@pytest.mark.parametrize(("name", "blocks_met"), [("VoxelTreechop-v0", 3), ("VoxelNavigateDense-v0", 2)])
+@pytest.mark.parametrize(
+    ("name", "blocks_met"), [("VoxelTreechop-v0", 3), ("VoxelNavigateDense-v0", 2), ("VoxelForage-v0", 3), ("VoxelFindCave-v0", 2)]
+)
 def test_the_state_says_what_info_says_in_small_numbers(name, blocks_met):
     kinds = set()
     for env, info in played(name, 300, seed=4, every=5):
@@ -120,7 +122,8 @@ def test_the_state_says_what_info_says_in_small_numbers(name, blocks_met):
         assert state["height"] == pytest.approx(np.clip(rise / 8, -1, 1))
         assert state["block_distance"] == pytest.approx(min(info["aimed_distance"] / REACH, 1))
         shown = [key for key, value in state.items() if key.startswith("block_") and key != "block_distance" and value == 1]
-        expected = info["aimed_block"] if info["aimed_block"] in ("air", "log", "leaves", "diamond") else "ground"
+        told_apart = ("air", "log", "leaves", "diamond", *env.task.things)
+        expected = info["aimed_block"] if info["aimed_block"] in told_apart else "ground"
         assert shown == [f"block_{expected}"]
         kinds.add(expected)
     assert len(kinds) >= blocks_met
@@ -143,9 +146,9 @@ def test_an_observation_has_nothing_of_the_state():
     assert set(env.reset(seed=0)[0]) == {"pov", "compass", "inventory"}
 
 
-@pytest.mark.parametrize("name", ["VoxelTreechop-v0", "VoxelNavigate-v0"])
+@pytest.mark.parametrize("name", ["VoxelTreechop-v0", "VoxelNavigate-v0", "VoxelForage-v0"])
 def test_the_nearest_target_seen_is_the_nearest_that_pixels_show(name):
-    wanted = (blocks.DIAMOND,) if name == "VoxelNavigate-v0" else (blocks.OAK_LOG, blocks.BIRCH_LOG)
+    wanted = {"VoxelNavigate-v0": (blocks.DIAMOND,), "VoxelForage-v0": (blocks.FLOWER,)}.get(name, (blocks.OAK_LOG, blocks.BIRCH_LOG))
     seen, hidden = 0, 0
     for env, info in played(name, 700, seed=3, every=20):
         shown = np.argwhere(np.isin(env.segmentation(), wanted))
