@@ -24,7 +24,7 @@ import envs  # noqa: E402
 
 TICKS = 2000
 REPEATS = 5
-TASKS = ("VoxelTreechop-v0", "VoxelNavigate-v0")
+TASKS = ("VoxelTreechop-v0", "VoxelNavigate-v0", "VoxelForage-v0", "VoxelFindCave-v0", "VoxelRecall-v0")
 
 
 def recorded_actions(name: str) -> list[dict]:
@@ -90,7 +90,7 @@ def main() -> None:
         table.add_row(label, *(f"{median:,.{_digits(median)}f} ({top:,.{_digits(top)}f})" for median, top in cells), unit)
     products = [product_rate() for _ in range(REPEATS)]
     table.add_row("matrix product", f"{statistics.median(products):.0f} ({max(products):.0f})", "", "GFLOP/s")
-    Console(width=110).print(table)
+    Console(width=170).print(table)
 
 
 def _digits(value: float) -> int:

@@ -20,13 +20,13 @@ import yaml
 from agents.learning.algorithms import build_algorithm
 from agents.run.config import CONTROLS, SEEING_NO_ENCODER, AgentRun, Control, TrainingConfig, completed, plain
 from agents.run.environment import resolved
-from agents.run.evaluation import has_scripted_player
 from agents.run.identity import refuse_differences
 from agents.run.representation import fingerprint
 from agents.run.result import read_result
 from comparison.config import PartConfig
 from comparison.players import Player, PlayerRun
 from encoders.artifact import EncoderInfo, read_info
+from envs.player import has_scripted_player
 from foundation.documents import read_checked, schema
 from foundation.env_options import shareable
 from foundation.errors import UserError
@@ -158,7 +158,8 @@ class Part:
         write_atomically(self.folder / SETTINGS_FILE, yaml.safe_dump(self.settings(), sort_keys=False))
 
     def _player_rows(self) -> list[Row]:
-        suffix = _hash({"environment": _as_played(plain(self.environment)), "episodes": self.config.evaluation.final_episodes})
+        environment = plain(self.environment) | {"options": self.config.evaluated.options}
+        suffix = _hash({"environment": _as_played(environment), "episodes": self.config.evaluation.final_episodes})
         rows = [Row(f"random-{suffix}", "random policy", "player", player="random")]
         if has_scripted_player(self.environment.name):
             rows.append(Row(f"scripted-{suffix}", "scripted player", "player", player="scripted"))
@@ -171,7 +172,7 @@ class Part:
         return Cell(str(folder.relative_to(self.config.run)), row, seed, run)
 
     def _player_run(self, player: Player, seed: int, folder: Path) -> PlayerRun:
-        return PlayerRun(player, self.config.environment, self.config.evaluation.final_episodes, seed, folder, self.config.remote)
+        return PlayerRun(player, self.config.evaluated, self.config.evaluation.final_episodes, seed, folder, self.config.remote)
 
     def _agent_run(self, row: Row, seed: int, folder: Path) -> AgentRun:
         shared = {name: getattr(self.config, name) for name in TrainingConfig.__dataclass_fields__}

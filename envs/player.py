@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from envs.registry import VOXEL_IDS
 from foundation.errors import UserError, nearest
 
 _EYE = 1.62
@@ -54,13 +53,18 @@ def scripted_player(name: str, noise: float = 0.2, seed: int = 0, *, sees: bool 
     about, at the sky or the ground, strolling, jumping, hacking at what is in front. With `sees` the target is the nearest one in the
     picture, and where there is none the player looks around and walks on. Raises `UserError` for another task.
     """
-    if name not in VOXEL_IDS:
-        raise UserError(f"no scripted player for '{name}': {nearest(name, VOXEL_IDS)}")
+    if not has_scripted_player(name):
+        raise UserError(f"no scripted player for '{name}': {nearest(name, _MANNERS)}")
     if not 0 <= noise <= 1:
         raise UserError(f"noise={noise}: must be from 0 to 1")
     player = (SeeingPlayer if sees else ScriptedPlayer)(_MANNERS[name], noise)
     player.reset(seed)
     return player
+
+
+def has_scripted_player(name: str) -> bool:
+    """Say whether an environment has a scripted player."""
+    return name in _MANNERS
 
 
 class ScriptedPlayer:

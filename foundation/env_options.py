@@ -63,6 +63,14 @@ def refuse_shared_options(file: Path, options: Mapping[str, Scalar], given: Mapp
             )
 
 
+def refuse_running_options(key: str, options: Mapping[str, Scalar]) -> None:
+    """Raise `UserError` where the options under a key say how a game runs, or name a path: those hold for all of a command."""
+    for name in running_options(options):
+        option = in_one_line(name)
+        given = f"{PREFIX}{option.replace('_', '-')} VALUE"
+        raise UserError(f"'{key}' holds the option {option}, which is the same in training and evaluation: give it as {given}")
+
+
 def _is_path(value: Any) -> bool:
     return isinstance(value, (str, Path)) and (any(sign in str(value) for sign in "/\\") or str(value).startswith("~"))
 

@@ -1,6 +1,6 @@
 """What a run is: an encoder or a control, an environment, an algorithm, a seed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -9,6 +9,7 @@ from agents.learning.algorithms import PPOSettings, build_algorithm
 from agents.learning.learner import Learner
 from agents.remote.config import RemoteConfig
 from agents.run.environment_config import EnvironmentConfig
+from foundation.env_options import refuse_running_options
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
 from foundation.presets import build, to_dict
@@ -31,9 +32,12 @@ class EvaluationConfig:
     """Episodes after the last step; their mean return is the run's score."""
     deterministic: bool = False
     """Take the likeliest action instead of sampling, which is what PPO trains. DQN and QR-DQN sample with their last epsilon."""
+    environment: dict[str, int | float | str | bool] = field(default_factory=dict)
+    """Options of the environment that hold in evaluation, and not in training."""
 
     def __post_init__(self) -> None:
         at_least(1, every=self.every)
+        refuse_running_options("evaluation.environment", self.environment)
         within(1, MOST_RUNS, episodes=self.episodes, final_episodes=self.final_episodes)
 
     @property
@@ -75,6 +79,11 @@ class TrainingConfig:
         at_least(0, checkpoint_minutes=self.checkpoint_minutes)
         if self.remote.actors > self.algorithm.n_envs:
             raise UserError(f"'remote.actors' must be at most algorithm.n_envs = {self.algorithm.n_envs}, got {self.remote.actors}")
+
+    @property
+    def evaluated(self) -> EnvironmentConfig:
+        """The environment as agents are evaluated in it."""
+        return replace(self.environment, options={**self.environment.options, **self.evaluation.environment})
 
     def check(self) -> None:
         """Raise `UserError` where options do not go together that a command line must give, and a preset cannot."""

@@ -17,7 +17,6 @@ from agents.run.environment import Seen, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed
 from agents.run.pictures import TICKS_A_SECOND
-from foundation.errors import UserError
 from wrappers.flat_observation import PICTURE
 
 _MOST_ENVIRONMENTS = 8
@@ -153,14 +152,3 @@ def scripted_episode(environment: EnvironmentConfig, number: int, seed: int) -> 
         done = terminated or truncated or len(pictures) == environment.episode_steps
     env.close()
     return pictures, total, len(pictures)
-
-
-def has_scripted_player(name: str) -> bool:
-    """Whether an environment has a scripted player."""
-    import envs
-
-    try:
-        envs.scripted_player(name)
-    except UserError:
-        return False
-    return True

@@ -50,7 +50,7 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
             agent = make_agent(config, artifact)
             opened.callback(agent.venv.close)
             position, segments = restore_checkpoint(checkpoint, agent.algorithm, config.run) if checkpoint else (Position(), [])
-            evaluation = Evaluation(config.environment, agent.seen, config.evaluation.most_episodes, config.remote)
+            evaluation = Evaluation(config.evaluated, agent.seen, config.evaluation.most_episodes, config.remote)
             opened.callback(evaluation.close)
             metrics = MetricsFile(config.run, position.metrics_bytes, position.steps)
             opened.callback(metrics.close)

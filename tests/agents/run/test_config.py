@@ -39,6 +39,23 @@ def test_pixels_have_settings_of_their_own(tmp_path) -> None:
     assert on_pixels.learning_rate == on_latents.learning_rate == 1e-4
 
 
+def test_options_of_the_evaluation_stand_over_those_of_the_environment(tmp_path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(
+        "environment: {name: VoxelForage-v0, options: {episode_ticks: 80, palette: varied}}\nevaluation: {environment: {palette: autumn}}\n"
+    )
+    config = run_settings(str(preset), "--control", "pixels", "--env.weather", "rain")
+    assert config.environment.options == {"episode_ticks": 80, "palette": "varied", "weather": "rain"}
+    assert config.evaluated.options == {"episode_ticks": 80, "palette": "autumn", "weather": "rain"}
+    assert config.evaluated.name == config.environment.name
+    given = run_settings(str(preset), "--control", "pixels", "--evaluation.environment", "palette", "dry", "daylight", "0.5")
+    assert given.evaluated.options["palette"] == "dry"
+    assert float(given.evaluated.options["daylight"]) == 0.5
+    preset.write_text("environment: {name: VoxelForage-v0}\nevaluation: {environment: {python: /usr/bin/python}}\n")
+    with pytest.raises(UserError, match=r"'evaluation.environment' holds the option python, .*: give it as --env.python VALUE"):
+        run_settings(str(preset), "--control", "pixels")
+
+
 def test_an_option_overrides_the_presets(tmp_path) -> None:
     argv = ["debug", "--encoders", "e", "--algorithm.n-epochs", "7", "--agent=ppo", "--run", "r"]
     for pixels in (False, True):

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.jobs import Stopped
 from agents.learning.on_policy import PPOSettings
+from agents.run.config import EvaluationConfig
 from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
@@ -180,3 +181,13 @@ def test_training_never_sees_an_evaluation_world(small_run, worlds) -> None:
     assert all(seed < 2**30 for seed in training)
     assert evaluated
     assert all(seed >= 2**30 for seed in evaluated)
+
+
+def test_options_of_the_evaluation_hold_in_its_worlds_alone(small_run, worlds) -> None:
+    evaluation = EvaluationConfig(every=64, episodes=2, final_episodes=3, environment={"episode_ticks": 20})
+    result = train_agent(small_run(evaluation=evaluation), go_on)
+    assert [world.episode_ticks for world in worlds.made[:2]] == [60, 60]
+    assert {world.episode_ticks for world in worlds.made[2:]} == {20}
+    assert len(result["final_returns"]) == 3
+    with pytest.raises(UserError, match=r"evaluation.environment.episode_ticks = 20, but you asked for None"):
+        train_agent(small_run(), go_on)
