@@ -1,4 +1,4 @@
-"""Options of an environment on every command line: --env.server voxel --env.python PATH."""
+"""Options of an environment on every command line: --env.server voxel --env.python PATH; those of evaluation alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 from foundation.errors import UserError, in_one_line
 
-PREFIX = "--env."
+PREFIX, EVALUATION_PREFIX = "--env.", "--evaluation.environment."
 RUNNING_OPTIONS = ("python", "headless", "timeout", "start_timeout", "retries", "spare")
 """Options that say where and how a game runs, not what is seen in it: what is begun with some goes on with others.
 
@@ -18,18 +18,18 @@ They come from the command line or from a preset of the user's own, and no file 
 Scalar = int | float | str | bool
 
 
-def take_env_options(argv: Sequence[str]) -> tuple[list[str], dict[str, Scalar]]:
-    """Part `--env.NAME VALUE` and `--env.NAME=VALUE` from the other words of a command line.
+def take_env_options(argv: Sequence[str], prefix: str = PREFIX) -> tuple[list[str], dict[str, Scalar]]:
+    """Part `--env.NAME VALUE` and `--env.NAME=VALUE`, or those with another prefix, from the other words of a command line.
 
     Values are read as YAML reads them: yes and no, numbers, else text. Raises `UserError` for a name without a value.
     """
     rest, options, words = [], {}, list(argv)
     while words:
         word = words.pop(0)
-        if not word.startswith(PREFIX):
+        if not word.startswith(prefix):
             rest.append(word)
             continue
-        name, equals, value = word.removeprefix(PREFIX).partition("=")
+        name, equals, value = word.removeprefix(prefix).partition("=")
         if not equals:
             if not words or words[0].startswith("--"):
                 raise UserError(f"{word} needs a value")

@@ -85,8 +85,8 @@ def refuse_unasked(preset: str, environment: EnvironmentConfig, asked: str | Non
         refuse_shared_options(Path(preset), environment.options, given)
 
 
-def add_options(values: dict[str, Any], options: Mapping[str, Scalar]) -> None:
-    """Put options of the environment over those of an environment preset's mapping."""
-    environment = values.get("environment")
-    if options and isinstance(environment, dict) and isinstance(environment.get("options", {}), dict):
-        values["environment"] = {**environment, "options": {**environment.get("options", {}), **options}}
+def add_options(values: dict[str, Any], options: Mapping[str, Scalar], part: str = "environment", key: str = "options") -> None:
+    """Put options of the environment over those of an environment preset's mapping, or of its evaluation's."""
+    own = values.get(part, None if part == "environment" else {})
+    if options and isinstance(own, dict) and isinstance(own.get(key, {}), dict):
+        values[part] = {**own, key: {**own.get(key, {}), **options}}

@@ -8,7 +8,7 @@ from agents.learning.algorithms import settings_class
 from agents.learning.learner import Learner
 from agents.run.config import TrainingConfig
 from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked
-from foundation.env_options import Scalar, take_env_options
+from foundation.env_options import EVALUATION_PREFIX, Scalar, take_env_options
 from foundation.errors import UserError, in_one_line
 from foundation.presets import command_line, read_preset
 from foundation.telling import tell
@@ -20,13 +20,14 @@ Config = TypeVar("Config", bound=TrainingConfig)
 
 
 def read_command(schema: type[Config], description: str, argv: Sequence[str], *, pixels: bool | None = None) -> Config:
-    """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`.
+    """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`, and options of evaluation's worlds.
 
     An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:` those that differ on pixels, and under
     `environment:` what it needs of the environment. `pixels` says which hold (None: as `--control pixels` stands on the command
     line). What an environment preset says under `algorithm:` overrides them.
     """
     argv, options = take_env_options(argv)
+    argv, evaluated = take_env_options(argv, EVALUATION_PREFIX)
     argv, agents = take_words(argv, "--agent")
     if len(agents) > 1:
         raise UserError(f"one --agent trains here, got {', '.join(agents)}; compare_encoders.py takes several")
@@ -39,6 +40,7 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
         if isinstance(values.get("environment"), dict):
             presets_own.update(values["environment"])
         add_options(values, options)
+        add_options(values, evaluated, "evaluation", "environment")
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
         settings = agent_settings(agents[0] if agents else named, on_pixels)

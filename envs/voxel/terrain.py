@@ -23,8 +23,8 @@ _BEACON_HIGH = 3
 class Landscape:
     """What distinguishes one task's worlds: `size` a power of two, `hills` and `cliffs` as (bumps a side, height in blocks).
 
-    `plants` counts flowers, and mushrooms as well. `start_near` says how far from the start the nearest tree, plant or cave is at best.
-    `beacon_distance` is the least and the most from the start.
+    `plants` counts flowers, and mushrooms as well; `caves` is the most of them. `start_near` is the least and the most, in blocks, that the
+    nearest tree, plant or cave should be away from the start; `beacon_distance` the same for beacons.
     """
 
     size: int
@@ -92,10 +92,11 @@ class World:
 
 def generate(landscape: Landscape, random: np.random.Generator) -> World:
     """Make a world; the same generator state gives the same world."""
-    heights, sites = _heights(landscape, random), np.empty((0, 4), int)
-    while landscape.caves and not len(sites):
-        heights = _heights(landscape, random)
-        sites = random.permutation(cave_sites(heights, landscape.water_level))
+    heights = _heights(landscape, random)
+    if landscape.caves:
+        while not len(sites := cave_sites(heights, landscape.water_level)):
+            heights = _heights(landscape, random)
+        sites = random.permutation(sites)
     surface, filling = _ground(landscape, heights, random)
     cells = np.empty((landscape.size, landscape.size, HEIGHT), np.uint8)
     top = np.empty((landscape.size, landscape.size), np.uint8)

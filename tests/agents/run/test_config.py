@@ -48,9 +48,9 @@ def test_options_of_the_evaluation_stand_over_those_of_the_environment(tmp_path)
     assert config.environment.options == {"episode_ticks": 80, "palette": "varied", "weather": "rain"}
     assert config.evaluated.options == {"episode_ticks": 80, "palette": "autumn", "weather": "rain"}
     assert config.evaluated.name == config.environment.name
-    given = run_settings(str(preset), "--control", "pixels", "--evaluation.environment", "palette", "dry", "daylight", "0.5")
-    assert given.evaluated.options["palette"] == "dry"
-    assert float(given.evaluated.options["daylight"]) == 0.5
+    given = ["--control", "pixels", "--evaluation.environment.palette", "dry", "--evaluation.environment.daylight=0.5"]
+    assert run_settings(str(preset), *given).evaluation.environment == {"palette": "dry", "daylight": 0.5}
+    assert run_settings("voxel_recall", *given).evaluated.options == {"palette": "dry", "daylight": 0.5}
     preset.write_text("environment: {name: VoxelForage-v0}\nevaluation: {environment: {python: /usr/bin/python}}\n")
     with pytest.raises(UserError, match=r"'evaluation.environment' holds the option python, .*: give it as --env.python VALUE"):
         run_settings(str(preset), "--control", "pixels")
