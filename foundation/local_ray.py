@@ -44,7 +44,7 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
         quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
         stack.enter_context(_environment(quiet | _credentials(folder)))
         stack.enter_context(_bound_to_loopback())
-        silence()
+        tame()
         import ray
 
         stack.callback(ray.shutdown)
@@ -65,11 +65,17 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
         yield folder
 
 
-def silence() -> None:
-    """Keep what Ray prints of every death, up to forty lines of its own state, out of the terminal; it stays in Ray's logs."""
+def tame() -> None:
+    """Keep Ray out of the terminal and off this process's signals.
+
+    It prints of every death, up to forty lines of its own state, which stay in its logs; and it would end a command that gets SIGTERM
+    with status 15, before anything is saved.
+    """
+    import ray._private.utils
     import ray._private.worker
 
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    ray._private.utils.set_sigterm_handler = lambda _: None
 
 
 @contextmanager
@@ -164,7 +170,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _reread() -> None:
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.cluster.config import RayConfig
 from foundation.errors import UserError
-from foundation.local_ray import local_ray, silence
+from foundation.local_ray import local_ray, tame
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_SECONDS = 5.0
@@ -172,7 +172,7 @@ def _current_cluster() -> str:
 def _connect(address: str) -> None:
     import ray
 
-    silence()
+    tame()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
     except Exception as error:  # of many kinds: versions, a machine that is no node, a package too large
