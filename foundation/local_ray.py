@@ -7,6 +7,7 @@ and its sessions in /tmp/ray, writable for all. Clusters of the user's own are n
 import fcntl
 import logging
 import os
+import resource
 import secrets
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ _PREFIX = "minerl-ray-"
 """How the names of our folders begin: those of killed processes are known by it, and removed."""
 _LONGEST_BASE = 17
 """Letters of the folder above ours: the longest path of a Ray's Unix socket has 86 more, and macOS takes 103."""
+_SHARED_BYTES = 128 * 2**20
+"""Memory that a Ray's processes share, a file to the kernel."""
 _REMOVAL_TRIES, _REMOVAL_SECONDS = 20, 0.1
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -39,6 +42,7 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
     somebody else's program may connect is not left to the user's environment: RAY_AUTH_MODE, RAY_AUTH_TOKEN and RAY_AUTH_TOKEN_PATH,
     which may be meant for a cluster, are ours for the time of the block. Raises `UserError` where Ray does not start.
     """
+    _check_file_size()
     paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     with _own_folder() as folder, ExitStack() as stack:
         quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
@@ -55,7 +59,7 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                object_store_memory=128 * 2**20,
+                object_store_memory=_SHARED_BYTES,
                 runtime_env={"env_vars": {"PYTHONPATH": paths, **(variables or {})}},
                 # a folder inside, since Ray makes its own one writable for all
                 _temp_dir=str(folder / "r"),
@@ -63,6 +67,14 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
         except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
             raise UserError(f"Ray did not start on this machine ({_reason(error, folder)}); try again when it is less busy") from error
         yield folder
+
+
+def _check_file_size() -> None:
+    """Raise `UserError` under a `ulimit -f` below what a Ray needs: its processes would be killed for it, and waited for by minutes."""
+    most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    needed = _SHARED_BYTES + 2**20  # what describes the memory takes some, too
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise UserError(f"files may have {most:,} bytes here (ulimit -f), and Ray needs one of {needed:,}: ulimit -f unlimited")
 
 
 def tame() -> None:

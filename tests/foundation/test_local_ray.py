@@ -1,6 +1,7 @@
 """A Ray of ours listens on loopback only, obeys nobody without this command's token, and leaves nothing behind."""
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,12 @@ def test_a_ray_that_does_not_start_says_what_its_node_ended_with(base: Path, mon
     with pytest.raises(UserError, match=said), local_ray(1):
         pass
     assert list(base.iterdir()) == []
+
+
+def test_a_limit_on_files_too_small_for_a_ray_is_one_sentence_at_once() -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom foundation.command import run\n"
+    code += "from foundation.local_ray import local_ray\ndef main():\n    with local_ray(1):\n        pass\nrun(main)"
+    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, preexec_fn=limited)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: files may have 1,048,576 bytes here (ulimit -f), and Ray needs one of 135,266,304: ulimit -f unlimited\n"
