@@ -44,13 +44,14 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
     """
     _check_file_size()
     paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    # before there is anything to remove: who stops a command in the middle of an import ends it at once
+    import ray
+
+    tame()
     with _own_folder() as folder, ExitStack() as stack:
         quiet = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
         stack.enter_context(_environment(quiet | _credentials(folder)))
         stack.enter_context(_bound_to_loopback())
-        tame()
-        import ray
-
         stack.callback(ray.shutdown)
         try:
             ray.init(
@@ -210,5 +211,6 @@ def _reason(error: Exception, folder: Path) -> str:
         with suppress(OSError):
             _, found, failed = log.read_text(errors="replace").partition("Check failed: ")
             if found:
-                return in_one_line(failed.split("\n")[0].replace(str(folder), "..."), 300)
+                # the condition comes first, and says something to Ray's authors only
+                return in_one_line(failed.split("\n")[0].replace(str(folder), "...").rpartition("has_value() ")[2], 300)
     return in_one_line(error, 300)
