@@ -10,6 +10,7 @@ import os
 import resource
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,9 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
                 _temp_dir=str(folder / "r"),
             )
         except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
-            raise UserError(f"Ray did not start on this machine ({_reason(error, folder)}); try again when it is less busy") from error
+            reason = _reason(error, folder)
+            _end_started(folder)
+            raise UserError(f"Ray did not start on this machine ({reason}); try again when it is less busy") from error
         yield folder
 
 
@@ -203,6 +206,14 @@ def _bound_to_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _end_started(folder: Path) -> None:
+    """End the processes that a start that failed has left: Ray forgets them, and they would make the folder again."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(folder).encode() in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _reason(error: Exception, folder: Path) -> str:

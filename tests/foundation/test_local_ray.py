@@ -172,7 +172,10 @@ def test_a_place_that_cannot_be_written_to_is_one_sentence(base: Path, monkeypat
 
 
 def test_a_ray_that_does_not_start_says_what_its_node_ended_with(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
     def late(_temp_dir: str, **_: object) -> None:
+        left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", _temp_dir]))
         logs = Path(_temp_dir) / "session_2026" / "logs"
         logs.mkdir(parents=True)
         (logs / "raylet.out").write_text("all well\nC] a bug. Check failed: status.has_value() Timed out waiting for file f\nstack")
@@ -182,6 +185,8 @@ def test_a_ray_that_does_not_start_says_what_its_node_ended_with(base: Path, mon
     said = r"did not start on this machine \(Timed out waiting for file f\)"
     with pytest.raises(UserError, match=said), local_ray(1):
         pass
+    # Ray forgets what a start that failed has started
+    assert left[0].wait(60) == -signal.SIGKILL
     assert list(base.iterdir()) == []
 
 
