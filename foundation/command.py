@@ -6,18 +6,17 @@ is imported is handled as well. So this module imports next to nothing, and olde
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
 
-from foundation.errors import FULL, UserError, in_one_line
+from foundation.errors import FULL, UserError, shown, shown_line
 from foundation.output import Lasting, lasting_output
 
 OLDEST_PYTHON = (3, 11)
-_LONGEST_ERROR = 1500
-"""Letters of an error: of the texts from outside in it, each has at most 300."""
 _NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
 
 
@@ -55,13 +54,15 @@ def _status(main: Callable[[], int | None]) -> int | str | None:
             raise
         return _wrong_interpreter(str(error))
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return _said(f"{shown(error.filename)}: cannot be opened ({error.strerror}); name another place")
         if error.errno not in FULL:
             raise
         return _said(f"{error.filename or 'a file'}: cannot be written ({error.strerror}); free some space and run the command again")
 
 
 def _said(mistake: str) -> int:
-    print(f"error: {in_one_line(mistake, _LONGEST_ERROR)}", file=sys.stderr)
+    print(f"error: {shown_line(' '.join(mistake.split()))}", file=sys.stderr)
     return 2
 
 
