@@ -116,7 +116,7 @@ def _reward_table(rewards: Mapping[str, Mapping[str, Any]]) -> Group:
     for name, figures in rewards.items():
         kind = f"{printable(name.removeprefix('reward.'))}: " if len(rewards) > 1 else ""
         table.add_row(f"{kind}a tick", f"{figures['in_use']:.1%}", bar(figures["in_use"]), _rewards_given(figures["rewards"]))
-        table.add_row(f"{kind}an episode", f"{figures['returns']['in_use']:.1%}", *_histogram(figures["returns"]))
+        table.add_row(f"{kind}an episode", f"{figures['returns'].get('in_use', 0):.1%}", *_histogram(figures["returns"]))
     ticks, episodes = (max(figures[key] for figures in rewards.values()) for key in ("ticks", "episodes"))
     return _captioned(table, f"from {ticks:,} ticks of {episodes:,} episodes; values of a tick without the zeros")
 

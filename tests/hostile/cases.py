@@ -116,7 +116,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("new",),
         ("space", "trials", "seeds", "scheduler", "first-rung", "reduction", "workers", "encoder-preset", "encoder-steps", "seed", "run"),
     ),
-    "check_setup.py": ("--json", (), ("recordings", "no-such")),
+    "check_setup.py": ("--json --no-such", (), ("recordings", "no-such")),
 }
 
 
@@ -128,7 +128,9 @@ def arguments(number: int, rng: random.Random) -> Case:
     for _ in range(rng.randint(1, 3)):
         option, value = rng.choice(options), rng.choice(VALUES)
         given += [f"--{option}={value}"] if rng.random() < 0.3 else [f"--{option}", value]
-    return Case("arguments", number, (*door.split(), *words.split(), *given), writes)
+    # what is not there yet, and was named, may be made
+    named = {word.rpartition("=")[2] for word in given} - {"", ".", "/", "../..", "notes", "store", "notes/notes.txt"}
+    return Case("arguments", number, (*door.split(), *words.split(), *given), (*writes, *sorted(named)))
 
 
 def changed(value: Any, rng: random.Random) -> Any:

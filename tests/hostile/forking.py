@@ -60,7 +60,12 @@ class Forks:
     def close(self) -> None:
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(30)
+        try:
+            self._server.wait(10)
+        # what its threads wait for is nobody's concern any more
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
 
 
 def serve(checkout: Path) -> None:
