@@ -45,7 +45,9 @@ class Forks:
         home.mkdir(parents=True, exist_ok=True)
         (home / "tmp").mkdir(exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(checkout), "HOME": str(home), "TMPDIR": str(home / "tmp"), "OMP_NUM_THREADS": "1"}
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120", "MPLCONFIGDIR": str(home / "mpl")}
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120"}
+        # the list of fonts, which takes long to make, stays where it is
+        environment.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
         command = [sys.executable, str(Path(__file__).resolve()), str(checkout)]
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
 
