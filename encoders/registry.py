@@ -71,10 +71,13 @@ def make_architecture(name: str, hyperparameters: dict[str, Any]) -> Encoder:
     kind = encoder_class(name)
     values = build(kind.Hyperparameters, hyperparameters, "model")
     refuse_odd_numbers(values, "model")
-    given = {part: _part(part, text) for part in kind.parts if (text := getattr(values, part)) is not None}
     # here, for torch takes seconds to import
     from encoders.sizes import bounded_size, refuse_frames
 
+    if hasattr(values, "frame_shape"):
+        # before tables as large as a frame are made
+        refuse_frames(values)
+    given = {part: _part(part, text) for part in kind.parts if (text := getattr(values, part)) is not None}
     try:
         with bounded_size():
             model = kind(values, **given)

@@ -6,6 +6,7 @@ is imported is handled as well. So this module imports next to nothing, and olde
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from foundation.output import Lasting
 
 OLDEST_PYTHON = (3, 11)
-_LONGEST_ERROR = 1500
-"""Letters of an error: of the texts from outside in it, each has at most 300."""
 _NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
 
 
@@ -48,7 +47,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 def _status(main: Callable[[], int | None]) -> int | str | None:
     """Call `main` and return its status, or that of what ended it; what is the user's to mend is said in one line."""
-    from foundation.errors import FULL, UserError
+    from foundation.errors import FULL, UserError, shown
 
     try:
         return main() or 0
@@ -65,15 +64,17 @@ def _status(main: Callable[[], int | None]) -> int | str | None:
             raise
         return _wrong_interpreter(str(error))
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return _said(f"{shown(error.filename)}: cannot be opened ({error.strerror}); name another place")
         if error.errno not in FULL:
             raise
         return _said(f"{error.filename or 'a file'}: cannot be written ({error.strerror}); free some space and run the command again")
 
 
 def _said(mistake: str) -> int:
-    from foundation.errors import in_one_line
+    from foundation.errors import shown_line
 
-    print(f"error: {in_one_line(mistake, _LONGEST_ERROR)}", file=sys.stderr)
+    print(f"error: {shown_line(' '.join(mistake.split()))}", file=sys.stderr)
     return 2
 
 

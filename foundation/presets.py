@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 import yaml
 
-from foundation.errors import UserError, in_one_line, nearest
+from foundation.errors import UserError, in_one_line, nearest, shown
 from foundation.limits import refuse_odd_numbers
 from foundation.outside import check_plain, read_regular
 
@@ -60,7 +60,7 @@ def build(schema: type, values: Any, where: str = "", missing: Any = None) -> An
     fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
     for key in values:
         if key not in fields:
-            raise UserError(f"unknown key '{_join(where, str(key))}': {nearest(str(key), fields)}")
+            raise UserError(f"unknown key '{_join(where, shown(key))}': {nearest(str(key), fields)}")
     converted = {key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
