@@ -24,7 +24,7 @@ from envs.registry import refuse_unasked_import
 from foundation.env_options import Scalar, refuse_shared_options
 from foundation.errors import UserError
 from foundation.presets import build, preset_names
-from foundation.progress import progress_bar
+from foundation.progress import progress_bar, tell_result
 from foundation.videos import write_video
 from wrappers import FrozenEncoder
 
@@ -52,13 +52,13 @@ def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
     else:
         films, frozen = _agent_films(Path(name), config, options)
     for number, film in enumerate(films):
-        print(f"episode {number} (world {config.world + number}): return {film.episode_return:.2f} in {film.steps} steps")
+        tell_result(f"episode {number} (world {config.world + number}): return {film.episode_return:.2f} in {film.steps} steps")
     if len(films) > 1:
-        print(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
+        tell_result(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
     if config.video is not None:
         shown = chain.from_iterable(_frames(film, frozen) for film in films)
         codec = write_video(config.video, shown, films[0].frames_per_second)
-        print(f"wrote {config.video} ({codec}, {films[0].frames_per_second:g} frames/s as the agent saw them)")
+        tell_result(f"wrote {config.video} ({codec}, {films[0].frames_per_second:g} frames/s as the agent saw them)")
     return 0
 
 

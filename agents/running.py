@@ -17,7 +17,7 @@ from agents.run.training import train_agent
 from foundation.env_options import running_options
 from foundation.errors import UserError
 from foundation.folders import AGENT, refuse_others
-from foundation.progress import console, progress_bar, say
+from foundation.progress import progress_bar, say, tell_result
 
 
 def run_agent(config: AgentRun) -> int:
@@ -25,7 +25,7 @@ def run_agent(config: AgentRun) -> int:
     refuse_others(config.run, AGENT)
     result = finished_result(config)
     if result is not None:
-        print(f"{config.run} is already finished, at {result['steps']:,} steps; give more --steps to continue")
+        tell_result(f"{config.run} is already finished, at {result['steps']:,} steps; give more --steps to continue")
         _show_trained(config, result)
         return 0
     # what cannot work is said before Ray starts and before the run's folder is made
@@ -38,7 +38,7 @@ def run_agent(config: AgentRun) -> int:
         # here, where its progress is seen; the worker finds it made
         seen_artifact(config)
     outcomes: list[Outcome] = []
-    console.print("starting a Ray worker", soft_wrap=True)
+    say("starting a Ray worker")
     with ray_cluster(config.ray, local_cpus(config, 1)), progress_bar(f"training {config.run.name}", config.steps) as advance:
         job, needs = Job("run", train_agent, config), run_needs(config)
         received = run_jobs([job], 1, outcomes.append, TotalSteps(advance), needs, config.ray.retries, shared=config.run)
@@ -63,14 +63,15 @@ def _raise_failure(outcome: Outcome) -> None:
 def _show_trained(config: AgentRun, result: dict[str, Any]) -> None:
     device = result["device"]
     what = config.control or result["encoder"]["name"]
-    print(
+    tell_result(
         f"{what}, seed {config.seed}: mean return {result['final_return']:.2f} over {len(result['final_returns'])} evaluation episodes "
         f"after {result['steps']:,} steps ({result['seconds']:.0f} s; policy on {device['policy']}"
         + (f", encoder on {device['encoder']})" if device["encoder"] else ")")
     )
-    print(f"wrote {config.run}: agent.safetensors, agent.json, result.json, metrics.jsonl, tensorboard/, pictures/")
+    tell_result(f"wrote {config.run}: agent.safetensors, agent.json, result.json, metrics.jsonl, tensorboard/, pictures/")
     # its name has a module to import, which an agent's file cannot ask for
     asked = f" --environment {config.environment.name}" if ":" in config.environment.name else ""
     # nor does it say how a game runs
     asked += "".join(f" --env.{name} {shlex.quote(str(value))}" for name, value in running_options(config.environment.options).items())
-    print(f"next: python play_agent.py {config.run}{asked} --video {config.run}/episode.mp4, or compare_encoders.py for several seeds")
+    film = f"python play_agent.py {config.run}{asked} --video {config.run}/episode.mp4"
+    tell_result(f"next: {film}, or compare_encoders.py for several seeds")

@@ -15,7 +15,7 @@ from comparison.grid import MADE_ONCE, Cell, Part, not_asked, refuse_other_layou
 from comparison.players import PlayerRun, play_player
 from encoders.artifact import INFO_FILE
 from foundation.files import exclusive_lock
-from foundation.folders import COMPARISON, refuse_others
+from foundation.folders import AGENT, COMPARISON, PLAYER, refuse_links, refuse_others
 from pretraining.controls import control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
 
@@ -82,6 +82,10 @@ class Comparison:
         refuse_others(self.config.run, COMPARISON)
         for part in self.parts:
             part.refuse_other_settings()
+        for cell in self.missing():
+            above = [folder for folder in cell.folder.parents if folder.is_relative_to(self.config.run)]
+            refuse_links([*above[:-1], cell.folder])
+            refuse_others(cell.folder, PLAYER if isinstance(cell.run, PlayerRun) else AGENT)
 
     def _run_cells(self, missing: list[Cell], ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:
         by_key = {cell.key: cell for cell in missing}

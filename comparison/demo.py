@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.text import Text
+
 from foundation.errors import UserError
 from foundation.presets import command_line
-from foundation.progress import console
+from foundation.progress import console, say, tell_result
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,15 +100,15 @@ def demonstrate(argv: Sequence[str]) -> int:
     begun = time.monotonic()
     stages = demo.commands()
     for number, (name, arguments) in enumerate(stages.items(), 1):
-        console.rule(f"[bold]{number}/{len(stages)}  {name}")
-        console.print(f"$ python {shlex.join(arguments)}", style="dim", soft_wrap=True)
+        console.rule(Text(f"{number}/{len(stages)}  {name}", style="bold"))
+        say(f"$ python {shlex.join(arguments)}", style="dim")
         status = run_stage(arguments)
         # 1 says that some recordings could not be read: listed on screen, and the rest is worth going on with
         if status and not (arguments[0] == "make_frames.py" and status == 1):
             return status
     minutes = (time.monotonic() - begun) / 60
-    console.rule("[bold]Done")
-    print(f"The demo took {minutes:.1f} minutes. The report: {(demo.run / 'comparison' / 'report.html').resolve()}")
+    console.rule(Text("Done", style="bold"))
+    tell_result(f"The demo took {minutes:.1f} minutes. The report: {(demo.run / 'comparison' / 'report.html').resolve()}")
     return 0
 
 

@@ -29,7 +29,7 @@ from encoders.artifact import EncoderInfo, read_info
 from envs.player import has_scripted_player
 from foundation.documents import read_checked, schema
 from foundation.env_options import shareable
-from foundation.errors import UserError
+from foundation.errors import UserError, shown
 from foundation.files import write_atomically
 from foundation.presets import read_yaml
 
@@ -92,7 +92,7 @@ class Cell:
     def failure(self) -> str | None:
         """Return why the last attempt failed."""
         path = self.folder / "failed.json"
-        return read_checked(_FAILURE, path, "delete it")["message"] if path.is_file() else None
+        return shown(read_checked(_FAILURE, path, "delete it")["message"]) if path.is_file() else None
 
     def remember_failure(self, message: str, details: str) -> None:
         """Leave the reason in the run's folder."""
@@ -208,7 +208,7 @@ def encoder_labels(folders: Sequence[Path], infos: Sequence[EncoderInfo]) -> lis
     for more in ([folder.resolve().name for folder in folders], [info.weights_sha256[:_DIGITS] for info in infos]):
         taken = [*names, *CONTROLS]
         names = [f"{name} ({what})" if taken.count(name) > 1 else name for name, what in zip(names, more, strict=True)]
-    return names
+    return [shown(name) for name in names]
 
 
 def refuse_other_layout(folder: Path) -> None:

@@ -14,6 +14,7 @@ from agents.run.evaluation import play_random, play_scripted
 from agents.run.pictures import write_episode
 from envs.failures import log_of_failures
 from foundation.files import write_atomically
+from foundation.folders import PLAYER, refuse_others
 
 Player = Literal["random", "scripted"]
 
@@ -34,6 +35,7 @@ class PlayerRun:
 
 def play_player(run: PlayerRun, report: Report) -> dict[str, Any]:
     """Play the evaluation episodes of a player that does not learn, and write its result."""
+    refuse_others(run.run, PLAYER)
     report(0, "")
     with log_of_failures(run.run):
         if run.player == "random":

@@ -18,7 +18,8 @@ from agents.cluster.worker import Outcome
 from agents.remote.restarts import RESTARTS
 from agents.run.metrics import latest
 from comparison.grid import Cell, Part
-from foundation.progress import Advance, bar_columns, console, progress_bar
+from foundation.errors import shown
+from foundation.progress import Advance, bar_columns, console, progress_bar, say
 
 _HEADINGS = ("done", "run", "wait", "fail", "steps", "steps/s", "return", "restarts")
 _WIDTHS = (4, 3, 4, 4, 6, 7, 8, 8)
@@ -148,14 +149,14 @@ class ProgressTable:
         self.bar.update(self.task, completed=self.steps)
 
     def __rich_console__(self, terminal: Console, options: ConsoleOptions) -> RenderResult:
-        shown = self._shown(terminal.height - _AROUND)
+        fitting = self._shown(terminal.height - _AROUND)
         yield self._table(terminal.width, [], show_header=True)
         for name, lines in self.sections.items():
-            if of_section := [line for line in lines if line in shown]:
+            if of_section := [line for line in lines if line in fitting]:
                 # beside no numbers, a name may be longer than the labels' column
-                yield Text(name, style="bold", no_wrap=True, overflow="ellipsis")
+                yield Text(shown(name), style="bold", no_wrap=True, overflow="ellipsis")
                 yield self._table(terminal.width, of_section)
-        rest = self._rest(shown)
+        rest = self._rest(fitting)
         yield Group(*([rest] if rest else []), "", self.bar.get_renderable())
 
     def _table(self, width: int, lines: Sequence[Line], show_header: bool = False) -> Table:
@@ -168,7 +169,7 @@ class ProgressTable:
         for heading, each in zip(_HEADINGS, _WIDTHS, strict=True):
             table.add_column(heading, width=each, justify="right", no_wrap=True)
         for line in lines:
-            table.add_row(" " * _INDENT + line.label, *line.texts(), style=_style(line))
+            table.add_row(" " * _INDENT + shown(line.label), *line.texts(), style=_style(line))
         return table
 
     def _shown(self, room: int) -> list[Line]:
@@ -256,11 +257,11 @@ class _PlainTable(ProgressTable):
             _say_failed(outcome)
         elif outcome.status == "finished":
             ended = f"{self.count('done', 'fail')} of {len(self.cells)} runs"
-            console.print(f"{outcome.key}: mean return {outcome.value['final_return']:.2f} ({ended})", soft_wrap=True, markup=False)
+            say(f"{outcome.key}: mean return {outcome.value['final_return']:.2f} ({ended})")
 
 
 def _say_failed(outcome: Outcome) -> None:
-    console.print(f"failed: {outcome.key}: {outcome.message}", style="red", soft_wrap=True, markup=False)
+    say(f"failed: {outcome.key}: {shown(outcome.message)}", style="red")
 
 
 def _sections(parts: Sequence[Part]) -> dict[str, list[Line]]:

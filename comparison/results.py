@@ -19,7 +19,7 @@ from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, re
 from comparison.grid import Part, Row
 from encoders.artifact import read_info
 from foundation.documents import read
-from foundation.errors import UserError, in_one_line
+from foundation.errors import UserError, shown
 from foundation.presets import build, to_dict
 
 FORMAT = 3
@@ -33,8 +33,7 @@ _DOCUMENTED_TARGETS = {"Treechop": (64.0, "64 logs, where MineRL ends the episod
 _TOLD = {"oracle": "told the answers", "supervised": "trained on the answers"}
 _SAME_TASK = ("environment", "evaluation", "steps")
 
-
-_LONGEST_NAME = 300
+_AS_THEY_ARE = ("pictures", "commands")
 
 
 @dataclass(frozen=True)
@@ -203,13 +202,16 @@ def read_results(folder: str | Path) -> list[TaskResults]:
     if not isinstance(results, list) or not results:
         raise UserError(f"{path}: holds no results; run its comparison's command again")
     current = [_from_format_2(one) for one in results] if found == 2 else results
-    return [_printable(_resolved(build(TaskResults, one, f"{path}: results"), path.parent)) for one in current]
+    return [_resolved(build(TaskResults, _printable(one), f"{path}: results"), path.parent) for one in current]
 
 
-def _printable(task: TaskResults) -> TaskResults:
-    """Return a task whose names, which may be somebody else's, are safe to print."""
-    rows = [replace(row, label=in_one_line(row.label, _LONGEST_NAME)) for row in task.rows]
-    return replace(task, name=in_one_line(task.name, _LONGEST_NAME), rows=rows)
+def _printable(values: Any) -> Any:
+    """Return what a file holds with all texts, which may be somebody else's, as they are printed; paths and commands stay what they are."""
+    if isinstance(values, dict):
+        return {shown(key): one if key in _AS_THEY_ARE else _printable(one) for key, one in values.items()}
+    if isinstance(values, list):
+        return [_printable(one) for one in values]
+    return shown(values) if isinstance(values, str) else values
 
 
 def to_plain(task: TaskResults, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from comparison.progress import grid_progress
 from comparison.report.estimates import Summary
 from comparison.report.files import join_reports, write_report
 from comparison.report.tables import failures, not_asked_line, print_table
-from foundation.progress import say
+from foundation.progress import say, tell_result
 
 
 def run_comparison(parts: Sequence[PartConfig], command: str) -> int:
@@ -32,7 +32,7 @@ def run_comparison(parts: Sequence[PartConfig], command: str) -> int:
     say("writing the report")
     status = _show_report(write_report(comparison, command), folder)
     for sentence in not_asked_line(comparison.not_asked()):
-        print(sentence)
+        tell_result(sentence)
     return status
 
 
@@ -43,6 +43,6 @@ def join_comparisons(config: JoinConfig, command: str) -> int:
 
 def _show_report(summaries: list[Summary], folder: Path) -> int:
     print_table(summaries)
-    print(f"wrote {folder}: report.html, comparison.json, comparison.csv, rows.csv, figures as PNG and SVG")
-    print(f"next: open {folder / 'report.html'} in a browser")
+    tell_result(f"wrote {folder}: report.html, comparison.json, comparison.csv, rows.csv, figures as PNG and SVG")
+    tell_result(f"next: open {folder / 'report.html'} in a browser")
     return 1 if failures(summaries) else 0

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Encoder
-from foundation.errors import UserError
+from foundation.errors import UserError, shown
 
 
 def check_description(path: Path, model: Encoder, frame_shape: Sequence[int], latents: Mapping[str, Sequence[int]], rate: float) -> None:
@@ -23,14 +23,26 @@ def check_description(path: Path, model: Encoder, frame_shape: Sequence[int], la
         raise UserError(f"{path}: store.frames_per_second is {rate}, and must be greater than 0; copy the encoder again")
 
 
+def refuse_not_finite(tensors: Mapping[str, Tensor], where: str, remedy: str) -> None:
+    """Raise `UserError` that begins with `where` for the first tensor with NaN or an infinity in it."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{where}{name} has values that are not finite numbers; {remedy}")
+
+
+def refuse_other_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str, remedy: str) -> None:
+    """Raise `UserError` that begins with `where` unless the tensors have the names and shapes of those `wanted`."""
+    for name in (*wanted, *tensors):
+        if name not in tensors or name not in wanted or tensors[name].shape != wanted[name].shape:
+            raise UserError(f"{where}{shown(name)} is missing, or is not of this run; {remedy}")
+
+
 def check_tensors(path: Path, weights: Mapping[str, Tensor], statistics: Mapping[str, tuple[Tensor, Tensor]], model: Encoder) -> None:
     """Raise `UserError` for the first tensor that is not finite, and for statistics that standardise no latents of the model's.
 
     Mean and deviation of a reading have its shape, and no deviation is 0 or less.
     """
-    for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: weights.{name} has values that are not finite numbers; train the encoder again")
+    refuse_not_finite(weights, f"{path}: weights.", "train the encoder again")
     for reading, pair in statistics.items():
         for name, tensor in zip(("mean", "deviation"), pair, strict=True):
             where = f"{path}: statistics.{reading}.{name}"

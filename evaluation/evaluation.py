@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -20,9 +19,9 @@ from encoders import EncoderArtifact
 from encoders.encoder import to_float
 from evaluation.held_out import HeldOut, TrainingFrames, mean_frame, measure
 from evaluation.histogram import Histogram
-from foundation.errors import UserError
+from foundation.errors import UserError, shown
 from foundation.pictures import write_png
-from foundation.progress import Advance, progress_bar, say
+from foundation.progress import Advance, PlainConsole, cells, progress_bar, say, tell_result
 
 _BATCH_FRAMES = 400
 _CHUNK = 2048
@@ -109,13 +108,12 @@ class Evaluation:
         """Print a table; the first column names the rows, the others hold numbers."""
         table = Table()
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(shown(column), justify="right" if number else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*cells(row))
         # a title of the table itself would be broken into lines as narrow as the table
-        console = Console(highlight=False)
-        console.print(title, style="bold", markup=False, soft_wrap=True)
-        console.print(table)
+        tell_result(title, style="bold")
+        PlainConsole().print(table)
 
     def verdict(self, text: str) -> None:
         """Print what was found in words, below everything else when all judges are done."""

@@ -16,7 +16,7 @@ from evaluation.options import Options
 from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
-from foundation.progress import say
+from foundation.progress import say, tell_result
 from frames.looking.next_steps import agent_command
 
 REPORT_FILE = "evaluation.json"
@@ -48,7 +48,8 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         report.pop(name, None)
         report |= {name: numbers} if numbers else {}
         write_atomically(path, json.dumps(report, indent=2) + "\n")
-    print("\n".join(["", *(out.verdicts or [_NO_VERDICT])]))
+    for line in ("", *(out.verdicts or [_NO_VERDICT])):
+        tell_result(line)
     pictures = f", and in {out.pictures}: {', '.join(file.name for file in out.files)}" if out.files else ""
     say(f"wrote {path}{pictures}")
     say(f"next: {agent_command(store, str(options.run)) or f'python train_agent.py voxel_treechop --encoder {options.run} --run RUN2'}")

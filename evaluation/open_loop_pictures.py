@@ -14,6 +14,7 @@ import torch
 from encoders.encoder import Predicts
 from encoders.training.pictures import to_uint8
 from evaluation.open_loop import Clips, Settings, predict
+from foundation.errors import figure_label
 from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_gif, write_png
 
@@ -58,8 +59,9 @@ def write_curves(path: Path, report: dict[str, Any]) -> Path:
         for axis, measure, label in zip(axes, ("psnr_db", "ssim"), ("PSNR (dB, pooled, data range 1)", "SSIM (data range 1)"), strict=True):
             for row, scores in group["rows"].items():
                 curve = scores["curves"][measure]
-                axis.plot(range(1, len(curve) + 1), curve, label=row, linewidth=2 if row == "model" else 1)
-            axis.set(xlabel=f"frames ahead, after {report['context']} frames seen", ylabel=label, title=f"{name} ({group['clips']} clips)")
+                axis.plot(range(1, len(curve) + 1), curve, label=figure_label(row), linewidth=2 if row == "model" else 1)
+            ahead = f"frames ahead, after {report['context']} frames seen"
+            axis.set(xlabel=ahead, ylabel=label, title=f"{figure_label(name)} ({group['clips']} clips)")
             axis.grid(alpha=0.3)
     # beside the curves: inside, it would hide some
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)

@@ -19,9 +19,11 @@ _MOST_LINES_BYTES = 2**30
 """Of a record that grows while a run does."""
 
 
-def parse(content: bytes | str, where: str | Path, remedy: str = "") -> Any:
+def parse(content: Any, where: str | Path, remedy: str = "") -> Any:
     """Return the value that a JSON text holds; raise `UserError` for what is none, is too deep, or holds text that is no Unicode."""
     advice = f"; {remedy}" if remedy else ""
+    if not isinstance(content, (str, bytes)):
+        raise UserError(f"{where}: must be a text, got {in_one_line(repr(content))}{advice}")
     try:
         value = json.loads(content)
     except RecursionError:

@@ -63,6 +63,9 @@ def check_plain(value: Any, where: str | Path, advice: str = "") -> None:
 
 
 def _check_text(text: str, where: str | Path, advice: str) -> None:
+    if "\0" in text:
+        # no file's name has one, and the system's calls end in an error of Python's own
+        raise UserError(f"{where}: holds {ascii(text)[:60]}, a text with a null character{advice}")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 import yaml
 
-from foundation.errors import UserError, in_one_line, nearest
+from foundation.errors import UserError, in_one_line, nearest, shown
 from foundation.limits import refuse_odd_numbers
 from foundation.outside import check_plain, read_regular
 
@@ -60,7 +60,7 @@ def build(schema: type, values: Any, where: str = "", missing: Any = None) -> An
     fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
     for key in values:
         if key not in fields:
-            raise UserError(f"unknown key '{_join(where, str(key))}': {nearest(str(key), fields)}")
+            raise UserError(f"unknown key '{_join(where, shown(key))}': {nearest(str(key), fields)}")
     converted = {key: _convert(hints[key], value, _join(where, key)) for key, value in values.items()}
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
@@ -129,7 +129,8 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
     except (ArithmeticError, ValueError) as error:
         raise UserError(in_one_line(error, 300)) from error
     except SystemExit as stopped:
-        if not stopped.code:
+        # 0 after the help, 143 by SIGTERM
+        if stopped.code != 2:
             raise
         raise UserError(_one_line(complaint.getvalue(), program or Path(sys.argv[0]).name)) from None
     refuse_odd_numbers(parsed)

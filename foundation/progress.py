@@ -1,24 +1,50 @@
 """One progress bar for all commands: what, how far, how fast, time left."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
-from foundation.errors import without_controls
-
-console = Console(stderr=True, highlight=False)
-_LONGEST = 1500
+from foundation.errors import shown, shown_line, without_controls
 
 
-def say(text: str) -> None:
-    """Print a line on standard error, above the bar if one is shown; never wrapped, brackets as they are."""
-    console.print(without_controls(text)[:_LONGEST], soft_wrap=True, markup=False)
+class PlainConsole(Console):
+    """Prints texts as they are: no markup, no emoji, and nothing in them that a terminal obeys. All that is printed goes through one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            # what is no text moves the cursor, and is ours
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield segment._replace(text="\n".join(map(without_controls, segment.text.split("\n"))))
+
+
+console = PlainConsole(stderr=True)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print a line on standard error, above the bar if one is shown; never wrapped."""
+    console.print(shown_line(text), soft_wrap=True, style=style)
+
+
+def tell_result(text: str = "", style: str | None = None) -> None:
+    """Print a line on standard output: what a command came to; never wrapped."""
+    PlainConsole().print(shown_line(text), soft_wrap=True, style=style)
+
+
+def cells(values: Iterable[object]) -> list[str]:
+    """Return what stands in a row of a table, as texts from outside are printed."""
+    return [shown(value) for value in values]
 
 
 class Advance(Protocol):
@@ -40,7 +66,7 @@ class _Rate(ProgressColumn):
 def bar_columns(unit: str) -> tuple[ProgressColumn, ...]:
     """Return what a bar shows: what, how far, how fast, time passed and left."""
     return (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         # where the terminal is narrow the bar gives way, and no number goes on in the next line
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
@@ -53,16 +79,17 @@ def bar_columns(unit: str) -> tuple[ProgressColumn, ...]:
 @contextmanager
 def progress_bar(description: str, total: int | None, unit: str = "steps", done: int = 0) -> Iterator[Advance]:
     """Show a bar on standard error, with rate and time left; without a terminal, print a line every ten percent."""
+    description = shown(description)
     if not console.is_terminal:
         yield _plain_lines(description, total, unit, done)
         return
-    with Progress(*bar_columns(unit), TextColumn("{task.fields[note]}"), console=console) as progress:
+    with Progress(*bar_columns(unit), TextColumn("{task.fields[note]}", markup=False), console=console) as progress:
         task = progress.add_task(description, total=total, completed=done, note="")
 
         def advance(amount: int = 1, note: str | None = None, total: int | None = None) -> None:
             progress.update(task, advance=amount, total=total)
             if note is not None:
-                progress.update(task, note=note)
+                progress.update(task, note=shown(note))
 
         yield advance
 
@@ -79,7 +106,7 @@ def _plain_lines(description: str, total: int | None, unit: str, done: int) -> A
             state["printed"] = tenth
             of = f"/{state['total']}" if state["total"] else ""
             pace = _pace(state["done"] - done, state["total"] - state["done"], time.monotonic() - began, unit)
-            console.print(f"{description}: {state['done']}{of} {unit}, {pace}{'  ' + note if note else ''}", soft_wrap=True, markup=False)
+            say(f"{description}: {state['done']}{of} {unit}, {pace}{'  ' + note if note else ''}")
 
     return advance
 

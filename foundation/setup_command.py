@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from foundation.errors import UserError
 from foundation.presets import parse
+from foundation.progress import PlainConsole, cells, console, say, tell_result
 from foundation.setup_check import (
     Finding,
     check_java,
@@ -53,9 +53,9 @@ def check(argv: Sequence[str]) -> int:
     else:
         _show(found)
         for finding in missing:
-            print(f"error: {finding.name} cannot be used, and nothing runs without it: {finding.remedy}", file=sys.stderr)
+            say(f"error: {finding.name} cannot be used, and nothing runs without it: {finding.remedy}")
         if not missing:
-            print("next: make demo, or python train_agent.py voxel_treechop --help")
+            tell_result("next: make demo, or python train_agent.py voxel_treechop --help")
     return 1 if missing else 0
 
 
@@ -87,7 +87,7 @@ def _findings(config: Check) -> Iterator[Finding]:
         ("xvfb", check_xvfb),
         ("recordings", lambda: check_recordings(config.recordings)),
     ]
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task("looking", total=len(checks))
         for name, look in checks:
             progress.update(task, description=f"looking at {name}")
@@ -102,6 +102,6 @@ def _show(found: list[Finding]) -> None:
         table.add_column(column, overflow="fold")
     for finding in found:
         answer = "yes" if finding.usable else "NO" if finding.required else "no"
-        table.add_row(finding.name, answer, finding.found, finding.remedy, style=None if finding.usable else "yellow")
+        table.add_row(*cells([finding.name, answer, finding.found, finding.remedy]), style=None if finding.usable else "yellow")
     # piped into a file, lines keep their length
-    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 250).print(table)
+    PlainConsole(width=None if sys.stdout.isatty() else 250).print(table)

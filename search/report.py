@@ -11,12 +11,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.console import Console
 from rich.table import Table
 
 from comparison.report.page import STYLE
 from comparison.report.plots import on_page, png, svg
+from foundation.errors import figure_label
 from foundation.files import write_atomically
+from foundation.progress import PlainConsole, cells, tell_result
 from search.findings import Finding, Findings, again, find, shown, to_csv, to_json, warning
 from search.search import Search
 from search.space import Parameter
@@ -41,20 +42,20 @@ def write_search_report(search: Search, argv: Sequence[str]) -> Findings:
 
 def print_findings(findings: Findings, next_command: str | None) -> None:
     """Print the table of trials, best first, the warning, and the command that runs the best one again."""
-    console = Console(markup=False)
+    console = PlainConsole()
     # not to a terminal, a table is as wide as it needs to be
     console.width = console.width if console.is_terminal else max(console.width, 60 + 16 * len(findings.search.space.names))
     table = Table(title=_title(findings), title_justify="left", title_style="bold")
-    for heading in _headings(findings):
+    for heading in cells(_headings(findings)):
         table.add_column(heading, justify="right", overflow="fold")
     for one in findings.found:
-        table.add_row(*_cells(findings, one), style="red" if one.record.ended == "failed" else None)
+        table.add_row(*cells(_cells(findings, one)), style="red" if one.record.ended == "failed" else None)
     console.print(table)
     for failure in findings.failures:
-        console.print(f"failed: {failure}", style="red", highlight=False, soft_wrap=True)
-    console.print(warning(findings), highlight=False, soft_wrap=True)
+        tell_result(f"failed: {failure}", style="red")
+    tell_result(warning(findings))
     if next_command:
-        console.print(f"next: {next_command}", highlight=False, soft_wrap=True)
+        tell_result(f"next: {next_command}")
 
 
 def scores_figure(findings: Findings) -> Figure:
@@ -113,7 +114,7 @@ def _draw(axes: Axes, parameter: Parameter, findings: Findings) -> None:
     # below the axis' scores, which a failed trial has none of
     axes.scatter(failed, [0.03] * len(failed), marker="x", s=26, color=_FAILED, label="failed", transform=axes.get_xaxis_transform())
     _scale_axis(axes, parameter)
-    axes.set_xlabel(parameter.name)
+    axes.set_xlabel(figure_label(parameter.name))
     axes.tick_params(which="both", colors=_INK)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -122,7 +123,7 @@ def _draw(axes: Axes, parameter: Parameter, findings: Findings) -> None:
 def _scale_axis(axes: Axes, parameter: Parameter) -> None:
     """Show the whole range of the space, whatever was drawn of it."""
     if not parameter.bounded:
-        axes.set_xticks(range(len(parameter.values)), [shown(value) for value in parameter.values])
+        axes.set_xticks(range(len(parameter.values)), [figure_label(shown(value)) for value in parameter.values])
         axes.set_xlim(-0.5, len(parameter.values) - 0.5)
         return
     low, high = parameter.values

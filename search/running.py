@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from agents.cluster.total_steps import TotalSteps
 from agents.run.environment import check_environment
 from agents.run.representation import reading_line
-from foundation.progress import console, progress_bar, say
+from foundation.errors import shown
+from foundation.progress import progress_bar, say, tell_result
 from search.config import SearchConfig
 from search.findings import again
 from search.report import print_findings, write_search_report
@@ -34,7 +35,7 @@ def run_search(config: SearchConfig, argv: Sequence[str]) -> int:
                 return 128 + received
         findings = write_search_report(search, argv)
     print_findings(findings, again(findings, argv))
-    print(f"wrote {config.run}: report.html, search.json, search.csv, scores.png, scores.svg, trials/")
+    tell_result(f"wrote {config.run}: report.html, search.json, search.csv, scores.png, scores.svg, trials/")
     return 0 if findings.complete else 1
 
 
@@ -51,7 +52,7 @@ def _pruning(search: Search) -> str:
 def _show_trial(trial: Trial) -> None:
     record = trial.record()
     if record.ended == "failed":
-        console.print(f"failed: trial {trial.key}: {record.message}", style="red", soft_wrap=True, markup=False)
+        say(f"failed: trial {trial.key}: {shown(record.message)}", style="red")
     else:
         reached = record.scores[-1]
         say(f"trial {trial.key} {record.ended} at {reached.step:,} steps: mean return {reached.score:.2f}")

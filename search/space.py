@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import UserError, nearest
+from foundation.limits import MOST_INTEGER
 from foundation.presets import read_preset
 
 KINDS = ("loguniform", "uniform", "randint", "choice", "grid")
@@ -126,6 +127,8 @@ def _bounds(kind: str, values: list[Any], where: str) -> tuple[float, float]:
         raise UserError(f"{where}: the bounds of loguniform must be above 0, got {values!r}")
     if kind != "randint":
         return low, high
+    if max(abs(low), abs(high)) > MOST_INTEGER:
+        raise UserError(f"{where}: randint takes numbers of at most 64 bits, got {values!r}")
     if low != int(low) or high != int(high):
         raise UserError(f"{where}: randint takes whole numbers, got {values!r}")
     return int(low), int(high)

@@ -5,7 +5,6 @@ A Ray call costs CPU time on both sides, a message over a socket next to none; a
 
 import pickle
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Collection
@@ -19,6 +18,7 @@ from ray.exceptions import GetTimeoutError, NodeDiedError, ObjectLostError, RayA
 
 from foundation.connections import connect, limit
 from foundation.errors import UserError
+from foundation.progress import say
 
 _DEATHS = (RayActorError, WorkerCrashedError, NodeDiedError, ObjectLostError)
 _POLL_SECONDS = 0.05
@@ -142,7 +142,7 @@ def _connected(address: tuple[str, int], key: bytes) -> Connection | None:
     try:
         connection = connect(address, key)
     except OSError as error:
-        print(f"no connection to the environment actor at {address[0]}:{address[1]} ({error}): using Ray calls instead", file=sys.stderr)
+        say(f"no connection to the environment actor at {address[0]}:{address[1]} ({error}): using Ray calls instead")
         return None
     limit(connection)
     return connection

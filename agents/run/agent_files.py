@@ -15,6 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from encoders.content import refuse_not_finite
 from foundation.documents import checked, read, schema
 from foundation.errors import UserError
 from foundation.files import write_atomically
@@ -67,6 +68,7 @@ def load_policy(folder: Path, algorithm: BaseAlgorithm) -> None:
         tensors = load_safetensors(content)
         if tensors.keys() != _distinct(algorithm.policy).keys():
             raise RuntimeError("its tensors have other names")
+        refuse_not_finite(tensors, f"{path}: ", "train the agent again")
         algorithm.policy.load_state_dict(tensors, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read as this agent's weights: {' '.join(str(error).split())[:200]}") from error

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.replay import Segment, cut_episodes, read_segments, remove_others, replay_buffer, rows_added, write_segments
 from agents.run.position import Position
+from encoders.content import refuse_not_finite
 from foundation.arrays import alike
 from foundation.documents import checked, fitting, parse, schema
 from foundation.errors import UserError
@@ -97,6 +98,7 @@ def _restored(content: dict[str, Any], algorithm: BaseAlgorithm, folder: Path) -
 
     Environments that cannot be restored begin fresh episodes, and so do all where an actor's death was found as they were saved.
     """
+    refuse_not_finite(content["parameters"]["policy"], f"{folder / 'resume.pt'}: parameters.policy.", _REMEDY)
     algorithm.set_parameters(content["parameters"], exact_match=True)
     for name in _variables(algorithm):
         if name in content.get("variables", {}):

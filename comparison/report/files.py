@@ -20,6 +20,7 @@ from comparison.results import FORMAT, REPORT_FILE, TaskResults, collect, join, 
 from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.folders import COMPARISON, refuse_others
 from foundation.presets import to_dict
 
 _PACKAGES = ("torch", "stable-baselines3", "gymnasium", "ray", "numpy")
@@ -42,6 +43,7 @@ def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Sum
     for name, what in (("runs", "a comparison's runs"), ("trials", "a search's trials")):
         if (out / name).is_dir():
             raise UserError(f"{out}: holds {what}; choose another --run")
+    refuse_others(out, COMPARISON)
     return write_files(out, join([task for folder in folders for task in read_results(folder)]), command)
 
 
@@ -50,22 +52,24 @@ def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked:
     summaries = summarise(tasks)
     colours = row_colours(summaries)
     drawings: dict[str, dict[str, str]] = {}
-    drawn_before, written = _figures_before(folder), []
+    drawn_before, pictures = _figures_before(folder), dict[str, tuple[bytes, str]]()
     for summary in summaries:
         drawn = figures(summary, colours)
         drawings[summary.name] = {name: svg(figure) for name, figure in drawn.items()}
         for name, figure in drawn.items():
             stem = name if len(summaries) == 1 else f"{name}_{re.sub(r'[^A-Za-z0-9]+', '_', summary.name).strip('_')}"
-            write_atomically(folder / f"{stem}.png", png(figure))
-            write_atomically(folder / f"{stem}.svg", drawings[summary.name][name])
-            written.append(stem)
-    for stem in drawn_before - set(written):
+            pictures[stem] = (png(figure), drawings[summary.name][name])
+    content = {**to_json(folder, tasks, summaries, command), "not_asked": list(not_asked), "figures": list(pictures)}
+    # the first: it says what the folder holds, whenever the process is killed
+    write_atomically(folder / REPORT_FILE, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    for stem, (raster, drawing) in pictures.items():
+        write_atomically(folder / f"{stem}.png", raster)
+        write_atomically(folder / f"{stem}.svg", drawing)
+    for stem in drawn_before - pictures.keys():
         for form in ("png", "svg"):
             (folder / f"{stem}.{form}").unlink(missing_ok=True)
     write_atomically(folder / "comparison.csv", runs_csv(tasks))
     write_atomically(folder / "rows.csv", rows_csv(summaries))
-    content = {**to_json(folder, tasks, summaries, command), "not_asked": list(not_asked), "figures": written}
-    write_atomically(folder / REPORT_FILE, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
     write_atomically(folder / "report.html", page(summaries, tasks, drawings, command, not_asked))
     return summaries
 

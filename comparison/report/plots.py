@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from comparison.report.estimates import RowSummary, Summary
+from foundation.errors import figure_label
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; players that do not learn are grey
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a5cc0", "#B2A000")
@@ -61,7 +62,8 @@ def intervals_figure(summary: Summary, colours: dict[str, str]) -> Figure:
                 axes.text(0.99, height, beyond, color=colour, va="center", ha="right", transform=axes.get_yaxis_transform())
             else:
                 _draw_interval(axes, height, one, colour)
-        axes.set_yticks(range(len(summary.rows)), [f"{one.label}\n({_seeds(one)})" for one in reversed(summary.rows)], fontsize=9)
+        labels = [f"{figure_label(one.label)}\n({_seeds(one)})" for one in reversed(summary.rows)]
+        axes.set_yticks(range(len(labels)), labels, fontsize=9)
         axes.set_ylim(-0.6, len(summary.rows) - 0.4)
         axes.set_xlim(_start(summary), limit)
         axes.set_xlabel(_score_axis(summary))
@@ -79,11 +81,12 @@ def curves_figure(summary: Summary, colours: dict[str, str]) -> Figure:
             colour = colours[one.label]
             if one.row.player and one.iqm:
                 where = f"{one.iqm.value:.1f}, above the axis" if limit is not None and one.iqm.value > limit else "does not learn"
-                axes.axhline(one.iqm.value, color=colour, linestyle=_DASHES[one.row.player], linewidth=1.4, label=f"{one.label} ({where})")
+                label = f"{figure_label(one.label)} ({where})"
+                axes.axhline(one.iqm.value, color=colour, linestyle=_DASHES[one.row.player], linewidth=1.4, label=label)
             if one.curve:
                 steps, points = zip(*one.curve, strict=True)
                 axes.fill_between(steps, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
-                label = f"{one.label} ({_seeds(one)})"
+                label = f"{figure_label(one.label)} ({_seeds(one)})"
                 axes.plot(steps, [p.value for p in points], color=colour, marker="o", markersize=3.5, linewidth=1.8, label=label)
         axes.set_xlabel(f"agent steps of training (each {task.step_length})")
         axes.set_ylabel(_score_axis(summary))
@@ -106,7 +109,8 @@ def profiles_figure(summary: Summary, colours: dict[str, str]) -> Figure:
                 colour = colours[one.label]
                 axes.fill_between(summary.thresholds, low, high, color=colour, alpha=0.13, linewidth=0, step="post")
                 dashes = _DASHES[one.row.player] if one.row.player else "-"
-                axes.step(summary.thresholds, profile, where="post", color=colour, linestyle=dashes, linewidth=1.7, label=one.label)
+                label = figure_label(one.label)
+                axes.step(summary.thresholds, profile, where="post", color=colour, linestyle=dashes, linewidth=1.7, label=label)
         axes.set_xlabel(_score_axis(summary) + ", threshold")
         axes.set_ylabel("share of agents above it")
         axes.set_ylim(-0.02, 1.02)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from comparison.report.conclusions import conclusions, share_cell
@@ -17,6 +16,7 @@ from comparison.report.statistics import Estimate
 from comparison.report.summary import to_table
 from comparison.results import RowResults, TaskResults
 from foundation.errors import csv_cell
+from foundation.progress import PlainConsole, cells, tell_result
 
 _HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds\na run", "latents", "ms\na frame", "encoder\nweights")
 _ESSENTIAL = 4
@@ -47,16 +47,16 @@ def rows_csv(summaries: list[Summary]) -> str:
 def print_table(summaries: list[Summary]) -> None:
     """Print each summary's table and what can be concluded from it."""
     # not to a terminal, a table is as wide as it needs to be
-    console = Console(markup=False)
+    console = PlainConsole()
     console.width = max(console.width, 128) if not console.is_terminal else console.width
     for summary in summaries:
         console.print(_table(summary, console.width))
         if probed(summary.rows):
             console.print(_probes_table(summary, console.width))
         for sentence in conclusions(summary):
-            console.print(sentence, highlight=False)
+            tell_result(sentence)
     for failure in failures(summaries):
-        console.print(f"failed: {failure}", highlight=False, style="red", markup=False)
+        tell_result(f"failed: {failure}", style="red")
 
 
 def restarts_cell(row: RowResults) -> str:
@@ -122,7 +122,7 @@ def _filled(table: Table, headings: list[str], lines: list[list[str]], width: in
             break
         table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=position > 0)
     for line, in_red in zip(lines, bad, strict=True):
-        table.add_row(*line[: len(headings)], style="red" if in_red else None)
+        table.add_row(*cells(line[: len(headings)]), style="red" if in_red else None)
     return table
 
 

@@ -15,6 +15,8 @@ from encoders.encoder import Batch, Encoder, GivesValue
 from encoders.heads.config import Column, HeadConfig, HeadsConfig, Labels, Recorded, joined_labels
 from encoders.heads.networks import Actions, Compared, Future, Head, Inverse, StateOf, Value
 from encoders.heads.scores import summarised
+from encoders.sizes import bounded_size
+from foundation.documents import fitting
 from foundation.errors import UserError
 from foundation.presets import build, to_dict
 
@@ -77,16 +79,16 @@ def attach_heads(model: Encoder, config: HeadsConfig, recorded: Recorded) -> Non
     if not config.active:
         return
     heads: dict[str, Any] = {name: _placed(model, name, head) for name, head in config.active.items()}
-    model.heads = Heads(replace(config, **heads), recorded, model.latents)
+    with bounded_size():
+        model.heads = Heads(replace(config, **heads), recorded, model.latents)
 
 
 def attached_again(model: Encoder, described: Mapping[str, Any], where: str) -> None:
     """Attach the heads that `Heads.described` told of."""
-    attach_heads(
-        model,
-        build(HeadsConfig, described.get("config", {}), f"{where}: heads.config"),
-        build(Recorded, described.get("recorded", {}), f"{where}: heads.recorded"),
-    )
+    config = build(HeadsConfig, described.get("config", {}), f"{where}: heads.config")
+    recorded = build(Recorded, described.get("recorded", {}), f"{where}: heads.recorded")
+    with fitting(f"{where}: heads", "copy the encoder again"):
+        attach_heads(model, config, recorded)
 
 
 def heads_of(model: Encoder) -> Heads | None:

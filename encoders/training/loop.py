@@ -37,9 +37,10 @@ from encoders.training.metrics import MetricsLog
 from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
 from encoders.training.run_record import agree, recorded
 from encoders.training.signals import stop_requests
-from encoders.training.state import RESUME_FILE, TrainingState
+from encoders.training.state import REMEDY, RESUME_FILE, TrainingState
 from encoders.training.transfer import adopt
 from encoders.training.validation import Validation, collapse_verdict, compared_term, match_statistics, to_batch, validate
+from foundation.documents import fitting
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.folders import ENCODER, refuse_others
@@ -134,7 +135,8 @@ class _Run:
         self.position = 0
         if (folder / RESUME_FILE).exists():
             self.position, batches_state = self.state.load(folder)
-            data.batches.load_state_dict(batches_state)
+            with fitting(f"{folder / RESUME_FILE}: batches", REMEDY):
+                data.batches.load_state_dict(batches_state)
         self.validated: tuple[int, Validation] | None = None
         self.matching: np.ndarray | None = None
         self.skips_in_a_row = 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from encoders.encoder import Encoder
 from encoders.training.config import TrainingConfig
@@ -37,6 +38,40 @@ class DecoupledAdamax(torch.optim.Adamax):
         finally:
             for group, decay in zip(self.param_groups, decays, strict=True):
                 group["weight_decay"] = decay
+
+
+def load_optimizer(optimizer: Optimizer, content: Any) -> None:
+    """Give an optimizer what it remembers of the weights; how it steps stays as this run's settings say.
+
+    Raises ValueError, or what torch raises, where that is of other weights: the first step would.
+    """
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(content)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+        for weight in group["params"]:
+            _check_remembered(optimizer.state.get(weight, {}), weight, _remembered(optimizer))
+
+
+def _check_remembered(found: dict[str, Any], weight: Tensor, names: set[str]) -> None:
+    if found and found.keys() != names:
+        raise ValueError(f"the optimizer remembers {', '.join(map(str, found))} of a weight, and needs {', '.join(sorted(names))}")
+    for name, value in found.items():
+        numbers = torch.as_tensor(value)
+        if numbers.shape != (torch.Size([]) if name == "step" else weight.shape):
+            raise ValueError(f"the optimizer's '{name}' has shape {tuple(numbers.shape)}, its weight {tuple(weight.shape)}")
+        if not torch.isfinite(numbers).all() or (name == "step" and numbers < 0):
+            raise ValueError(f"the optimizer's '{name}' has numbers that are none, or below 0")
+
+
+def _remembered(optimizer: Optimizer) -> set[str]:
+    """Name what an optimizer remembers of a weight, as one step of another of its class shows."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.grad = torch.zeros(1)
+    another: Any = type(optimizer)
+    stepped = another([weight])
+    stepped.step()
+    return set(stepped.state[weight])
 
 
 def undecayed_names(model: Encoder) -> set[str]:

@@ -11,16 +11,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from encoders.content import refuse_not_finite, refuse_other_tensors
 from encoders.encoder import Encoder
 from encoders.training.config import TrainingConfig, ema_decay
-from encoders.training.optimizers import make_optimizer
+from encoders.training.optimizers import load_optimizer, make_optimizer
 from encoders.training.parallel import ALONE, Ranks, synchronised
 from encoders.training.validation import compared_term
+from foundation.documents import checked, fitting, schema
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.limits import MOST_INTEGER
+from foundation.outside import refuse_irregular
+from foundation.ranges import within
 
 RESUME_FILE = "resume.pt"
 _FORMAT = 1
+REMEDY = "remove the folder to start over"
+_WEIGHTS = dict[str, Tensor]
+_BEST = schema(step=int, metrics=dict[str, float], weights=_WEIGHTS)
+_RESUME = schema(
+    step=int,
+    session=int,
+    skipped=int,
+    seconds=float,
+    position=int,
+    batches=dict[str, Any],
+    model=_WEIGHTS,
+    averaged=_WEIGHTS,
+    optimizer=dict[str, Any],
+    best=_BEST | None,
+)
 
 
 @dataclass
@@ -111,27 +131,37 @@ class TrainingState:
 
     def load(self, folder: Path) -> tuple[int, dict[str, Any]]:
         """Go back to `resume.pt`; return the position of the metrics and of the batches."""
-        content = read_resume(folder, self.device)
-        try:
+        content, path = read_resume(folder, self.device), folder / RESUME_FILE
+        with fitting(path, REMEDY):
             self.model.load_state_dict(content["model"])
             self.averaged.load_state_dict(content["averaged"])
-            self.optimizer.load_state_dict(content["optimizer"])
+            load_optimizer(self.optimizer, content["optimizer"])
             self.step, self.skipped, self.seconds = content["step"], content["skipped"], content["seconds"]
             self.session, self.saved = content["session"] + 1, self.step
             self.best = None if content["best"] is None else Best(**content["best"])
+            if self.best is not None:
+                refuse_other_tensors(self.best.weights, self.averaged.state_dict(), f"{path}: best.weights.", REMEDY)
+                self.best.metrics[compared_term(self.best.metrics)]
             return content["position"], content["batches"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{folder / RESUME_FILE}: does not fit this run ({reason}); remove the folder to start over") from error
 
 
 def read_resume(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read `resume.pt`, tensors and plain values only; raise `UserError` where it is damaged or of another kind."""
     path = folder / RESUME_FILE
+    refuse_irregular(path)
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, LookupError, pickle.UnpicklingError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint; remove the folder to start over") from error
+        raise UserError(f"{path}: cannot be read as a checkpoint; {REMEDY}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise UserError(f"{path}: not a checkpoint of this version; remove the folder to start over")
+        raise UserError(f"{path}: not a checkpoint of this version; {REMEDY}")
+    checked(_RESUME, content, path, REMEDY)
+    counts = {name: content[name] for name in ("step", "session", "skipped", "position")}
+    try:
+        within(0, MOST_INTEGER, **counts, seconds=content["seconds"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {REMEDY}") from error
+    best = content["best"] or {}
+    for part, weights in (("model", content["model"]), ("averaged", content["averaged"]), ("best.weights", best.get("weights", {}))):
+        refuse_not_finite(weights, f"{path}: {part}.", REMEDY)
     return content

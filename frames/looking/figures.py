@@ -39,7 +39,7 @@ def store_figures(store: FrameStore, listed: int) -> dict[str, Any]:
         "frames_per_second": store.frames_per_second,
         "splits": {split: _split_figures(store, store.of_split(split)) for split in SPLITS if store.of_split(split)},
         "tasks": _task_counts(store.episodes),
-        "rewards": {name: _reward_figures(store, name) for name in _array_names(store.episodes, "reward")},
+        "rewards": {name: found for name in _array_names(store.episodes, "reward") if (found := _reward_figures(store, name))},
         "action_names": None if store.action_names is None else list(store.action_names),
         "actions": {name: _action_figures(store, name) for name in _array_names(store.episodes, "action")},
         "labels": _label_figures(store),
@@ -106,9 +106,12 @@ def _episode_figures(store: FrameStore, episode: Episode) -> dict[str, Any]:
     return {**about, "frames_per_second": episode.frames_per_second, **seen, "frames": episode.length, "arrays": kinds}
 
 
-def _reward_figures(store: FrameStore, name: str) -> dict[str, Any]:
-    """Return what episodes return, and how often and how much a tick is rewarded."""
-    episodes = _evenly(_with_array(store.episodes, name), _MOST_EPISODES)
+def _reward_figures(store: FrameStore, name: str) -> dict[str, Any] | None:
+    """Return what episodes return, and how often and how much a tick is rewarded; None where rewards are no numbers."""
+    numbers = [episode for episode in _with_array(store.episodes, name) if np.dtype(episode.arrays[name].dtype).kind in "fiub"]
+    if not numbers:
+        return None
+    episodes = _evenly(numbers, _MOST_EPISODES)
     returns, rewarded, ticks = [], [], 0
     for episode in episodes:
         rewards = store.array(episode, name).astype(np.float64)

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
+from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from foundation.errors import in_one_line, without_controls
+from foundation.errors import shown, shown_line
+from foundation.progress import PlainConsole
 from frames.storage.format import SPLITS, LeftOut
 
 LISTED = 20
@@ -20,15 +20,15 @@ _MOST_SHARES = 3
 _MOST_LETTERS = 16
 _TRIMMED = {"lead": "at the start", "tail": "at the end", "frozen": "frozen"}
 _LOOKS = ("frames", "frames/s", "brightness", "dark", "frozen")
-_VALUES = escape("values, or min … 5% [median] 95% … max")
+_VALUES = "values, or min … 5% [median] 95% … max"
 
 # piped into a file or a program, lines keep their length
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 1000)
+console = PlainConsole(width=None if sys.stdout.isatty() else 1000)
 
 
 def print_line(line: str) -> None:
     """Print a line on standard output, brackets as they are."""
-    console.print(without_controls(line), markup=False, soft_wrap=True)
+    console.print(shown_line(line), soft_wrap=True)
 
 
 def store_tables(figures: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -67,7 +67,7 @@ def left_out_lines(left_out: list[LeftOut], trimmed: Mapping[str, int], rest: st
         known = f", {frames:,} frames as far as known" if frames else ""
         yield f"left out: {len(left_out):,} ({unreadable:,} unreadable, {len(left_out) - unreadable:,} unwanted{known})"
         for entry in left_out[:LISTED]:
-            yield f"left out: {entry.name}: {entry.reason}"
+            yield f"left out: {printable(entry.name)}: {printable(entry.reason)}"
         if len(left_out) > LISTED:
             yield f"left out: and {len(left_out) - LISTED:,} more: {rest}"
     if any(trimmed.values()):
@@ -77,7 +77,7 @@ def left_out_lines(left_out: list[LeftOut], trimmed: Mapping[str, int], rest: st
 
 def printable(name: str) -> str:
     """File names may hold bytes that are no text, line breaks, and what a terminal obeys."""
-    return in_one_line(name, 300)
+    return shown(name)
 
 
 def bar(share: float, width: int = _BAR) -> str:
@@ -104,19 +104,19 @@ def _split_table(splits: Mapping[str, Mapping[str, Any]]) -> Group:
 
 
 def _task_table(tasks: Mapping[str, Mapping[str, int]]) -> Table:
-    shown = [split for split in SPLITS if any(counts[split] for counts in tasks.values())]
-    table = _table(_folding("task"), _right("episodes"), *(_right(f"{split} frames") for split in shown))
+    filled = [split for split in SPLITS if any(counts[split] for counts in tasks.values())]
+    table = _table(_folding("task"), _right("episodes"), *(_right(f"{split} frames") for split in filled))
     for task, counts in tasks.items():
-        table.add_row(escape(printable(task)) or "(none told)", f"{counts['episodes']:,}", *(f"{counts[split]:,}" for split in shown))
+        table.add_row(printable(task) or "(none told)", f"{counts['episodes']:,}", *(f"{counts[split]:,}" for split in filled))
     return table
 
 
 def _reward_table(rewards: Mapping[str, Mapping[str, Any]]) -> Group:
     table = _table("reward", _right("not 0"), "", _VALUES)
     for name, figures in rewards.items():
-        kind = escape(f"{name.removeprefix('reward.')}: ") if len(rewards) > 1 else ""
+        kind = f"{printable(name.removeprefix('reward.'))}: " if len(rewards) > 1 else ""
         table.add_row(f"{kind}a tick", f"{figures['in_use']:.1%}", bar(figures["in_use"]), _rewards_given(figures["rewards"]))
-        table.add_row(f"{kind}an episode", f"{figures['returns']['in_use']:.1%}", *_histogram(figures["returns"]))
+        table.add_row(f"{kind}an episode", f"{figures['returns'].get('in_use', 0):.1%}", *_histogram(figures["returns"]))
     ticks, episodes = (max(figures[key] for figures in rewards.values()) for key in ("ticks", "episodes"))
     return _captioned(table, f"from {ticks:,} ticks of {episodes:,} episodes; values of a tick without the zeros")
 
@@ -131,17 +131,17 @@ def _rewards_given(figures: Mapping[str, Any]) -> str:
 def _action_table(actions: Mapping[str, Mapping[str, Any]], in_clips: bool) -> Group:
     table = _table(_folding("action"), _right("in use"), "", _VALUES)
     for name, figures in actions.items():
-        short = name.removeprefix("action.")
+        short = printable(name.removeprefix("action."))
         if figures["kind"] == "binary":
-            table.add_row(escape(short), f"{figures['in_use']:.1%}", bar(figures["in_use"]), "")
+            table.add_row(short, f"{figures['in_use']:.1%}", bar(figures["in_use"]), "")
         elif figures["kind"] == "values":
             idle = figures["shares"].get("none", figures["shares"].get("0", 0.0))
-            table.add_row(escape(short), f"{1 - idle:.1%}", bar(1 - idle), _value_shares(figures))
+            table.add_row(short, f"{1 - idle:.1%}", bar(1 - idle), _value_shares(figures))
         else:
             for number, component in enumerate(figures["components"]):
                 place = f"[{number}]" if figures["width"] > 1 else ""
                 place = f" (all {figures['width']})" if figures["width"] > len(figures["components"]) else place
-                table.add_row(escape(short + place), f"{component.get('in_use', 0):.1%}", *_histogram(component))
+                table.add_row(short + place, f"{component.get('in_use', 0):.1%}", *_histogram(component))
     ticks, episodes = (max(figures[key] for figures in actions.values()) for key in ("ticks", "episodes"))
     caption = f"from up to {ticks:,} ticks of {episodes:,} episodes; in use: not 0 and not 'none'"
     return _captioned(table, caption if in_clips else f"{caption}\nclips have no actions: not all ordered recordings have the same ones")
@@ -153,14 +153,14 @@ def _episode_table(episodes: list[Mapping[str, Any]], count: int) -> Group:
     for episode in episodes:
         shares = (f"{episode['brightness']:.0f}", f"{episode['dark']:.0%}", f"{episode['frozen']:.0%}")
         held = [] if together else [_held(episode)]
-        name = escape(printable(episode["name"]))
+        name = printable(episode["name"])
         table.add_row(name, episode["split"], f"{episode['frames']:,}", f"{episode['frames_per_second']:g}", *shares, *held)
-    shown = f"the longest {len(episodes):,} of {count:,}; --episodes shows more" if len(episodes) < count else f"all {count:,} episodes"
-    return _captioned(table, shown + (f"; arrays of each: {_held(episodes[0])}" if together else ""))
+    listed = f"the longest {len(episodes):,} of {count:,}; --episodes shows more" if len(episodes) < count else f"all {count:,} episodes"
+    return _captioned(table, listed + (f"; arrays of each: {_held(episodes[0])}" if together else ""))
 
 
 def _held(episode: Mapping[str, Any]) -> str:
-    return ", ".join(episode["arrays"]) or "none"
+    return printable(", ".join(episode["arrays"])) or "none"
 
 
 def _histogram(component: Mapping[str, Any]) -> tuple[str, str]:
@@ -175,14 +175,14 @@ def _quantiles(component: Mapping[str, Any]) -> str:
         return "no finite number"
     low, left, _, middle, _, right, high = component["quantiles"].values()
     missing = f", {component['not_finite']:,} not finite" if component["not_finite"] else ""
-    return escape(f"{low:.4g} … {left:.4g} [{middle:.4g}] {right:.4g} … {high:.4g}{missing}")
+    return f"{low:.4g} … {left:.4g} [{middle:.4g}] {right:.4g} … {high:.4g}{missing}"
 
 
 def _value_shares(figures: Mapping[str, Any]) -> str:
     """The commonest values, and how many others there are."""
-    shown = [f"{_shortened(value)} {share:.1%}" for value, share in list(figures["shares"].items())[:_MOST_SHARES]]
-    others = figures["distinct"] - len(shown)
-    return escape(", ".join([*shown, *([f"{others:,} more"] if others else [])]))
+    commonest = [f"{_shortened(value)} {share:.1%}" for value, share in list(figures["shares"].items())[:_MOST_SHARES]]
+    others = figures["distinct"] - len(commonest)
+    return ", ".join([*commonest, *([f"{others:,} more"] if others else [])])
 
 
 def _shortened(text: str) -> str:

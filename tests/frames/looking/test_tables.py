@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from foundation.progress import PlainConsole
 from frames.looking.figures import store_figures
 from frames.looking.tables import bar, labels_line, left_out_lines, sparkline, store_tables
 from frames.storage.format import LeftOut
@@ -39,7 +39,7 @@ def test_tables_keep_to_the_terminal_and_names_stay_whole(write_store, noise, wi
     }
     store = write_store({NAME: noise(60), "short": noise(60, 1)}, {NAME: arrays})
     shown = io.StringIO()
-    console = Console(file=shown, width=width)
+    console = PlainConsole(file=shown, width=width)
     for table in store_tables(store_figures(store, listed=2)):
         console.print(table)
     lines = shown.getvalue().splitlines()
@@ -54,7 +54,7 @@ def test_tables_keep_to_the_terminal_and_names_stay_whole(write_store, noise, wi
 def test_actions_that_reach_no_clip_are_told(write_store, noise, both):
     actions = {"action.jump": np.ones(4)}
     store = write_store({"a": noise(5), "b": noise(5, 1)}, {"a": actions, "b": actions if both else {}})
-    console = Console(file=io.StringIO(), width=100)
+    console = PlainConsole(file=io.StringIO(), width=100)
     console.print(*store_tables(store_figures(store, 2)))
     assert ("clips have no actions" in console.file.getvalue()) == (store.action_windows([0], 2) is None) == (not both)
 
