@@ -79,7 +79,7 @@ class HttpApplication:
 
     def __init__(self, service: Service, tokens: Tokens, access_log: bool = False) -> None:
         self.service, self.tokens, self.access_log = service, tokens, access_log
-        self.bodies = Bodies(service.limits)
+        self.bodies = Bodies(service.limits, service.allowance)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
