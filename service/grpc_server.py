@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import grpc
 
 from foundation.errors import UserError
-from foundation.progress import say
 from service.core import Service
-from service.errors import ServiceError
+from service.errors import ServiceError, say_failure
 from service.grpc_messages import MESSAGES, SERVICE, parse, read_request, write_answer
 from service.http_app import access_line
 from service.tokens import Tokens
@@ -142,7 +140,7 @@ class GrpcService:
 def _refusal(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
-    say("a request failed:\n" + "".join(traceback.format_exception(error)))
+    say_failure("a request failed", error)
     return ServiceError(500, "the service failed; its own output says why")
 
 
