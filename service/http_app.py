@@ -156,8 +156,8 @@ class HttpApplication:
             raise ServiceError(415, f"Content-Type {in_one_line(kind)}: use application/json or application/octet-stream")
         async with self.bodies.read(exchange.headers, exchange.receive) as body:
             exchange.unread = False
-            length = _header_length(exchange.headers)
-            request, binary = read_request(body, length, model, version, self.service.limits.json_bytes)
+            length, limits = _header_length(exchange.headers), self.service.limits
+            request, binary = read_request(body, length, model, version, min(limits.json_bytes, limits.body_bytes // 32))
             answer = await self.service.infer(request, owner)
         parts, json_bytes = write_answer(answer, binary)
         headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
