@@ -13,6 +13,7 @@ from service.bodies import Bodies, Disconnected, Receive, compress
 from service.core import Service
 from service.errors import ServiceError, bad_request, say_failure
 from service.http_messages import read_request, write_answer
+from service.page import page
 from service.tokens import Tokens
 
 Send = Callable[[Any], Awaitable[None]]
@@ -126,6 +127,9 @@ class HttpApplication:
     def _looked_up(self, route: tuple[str, ...]) -> Callable[[Exchange], Awaitable[None]] | None:
         """Return what answers a route that is only looked at; None where there is no such route."""
         service = self.service
+        if route == ():
+            content, headers = page()
+            return lambda exchange: exchange.respond(200, [content], headers)
         if route == ("v2",):
             return lambda exchange: exchange.respond_json(200, service.server_metadata())
         if route == ("v2", "health", "live"):
