@@ -118,6 +118,8 @@ class Service:
                 self.sessions.end(key, session)
         told = {"sequence_id": sequence.id, "sequence_start": sequence.start, "sequence_end": sequence.end}
         parameters = {} if sequence.id is None else told
+        # a client that keeps the memory finds out that weights have changed
+        parameters["weights_sha256"] = model.info.weights_sha256
         return Answer(request.model, VERSION, request.id, {name: found[kind] for name, kind in wanted.items()}, parameters)
 
     def _session(self, key: Key, model: LoadedModel, rows: int, start: bool) -> Session:

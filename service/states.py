@@ -24,6 +24,7 @@ class StateRows:
     def __init__(self, frozen: FrozenEncoder) -> None:
         self.digest = bytes.fromhex(frozen.info.weights_sha256)[:DIGEST_BYTES]
         self._initial = dict(sorted(frozen.initial_state(1).items()))
+        self._kinds = {name: row.cpu().numpy().dtype for name, row in self._initial.items()}
         self._device = frozen.device
         self._bytes = {name: math.prod(row.shape[1:]) * row.element_size() for name, row in self._initial.items()}
         self.size = _HEAD + sum(self._bytes.values()) if self._initial else 0
@@ -45,8 +46,9 @@ class StateRows:
         state, at = {}, _HEAD
         fresh = torch.from_numpy(rows[:, 0] == 0) if self.size else None
         for name, initial in self._initial.items():
-            part = np.ascontiguousarray(rows[:, at : at + self._bytes[name]])
-            tensor = torch.from_numpy(part).view(initial.dtype).reshape(len(rows), *initial.shape[1:]).to(self._device)
+            # not torch's view of the bytes, which refuses no rows, and one row whose stride is odd
+            part = np.array(rows[:, at : at + self._bytes[name]], order="C").view(self._kinds[name])
+            tensor = torch.from_numpy(part.reshape(len(rows), *initial.shape[1:])).to(self._device)
             if fresh is not None and fresh.any():
                 tensor = torch.where(fresh.to(self._device).reshape(-1, *[1] * (tensor.ndim - 1)), initial, tensor)
             state[name] = tensor

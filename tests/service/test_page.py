@@ -27,7 +27,7 @@ class Browser:
         (read_orders, self._orders), (self._answers, write_answers) = os.pipe(), os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
         words = [str(CHROMIUM), *options, f"--user-data-dir={profile}", "--window-size=1280,1400", "about:blank"]
-        shell = ["sh", "-c", f'exec "$@" 3<&{read_orders} 4>&{write_answers}', "sh", *words]
+        shell = ["bash", "-c", f'exec "$@" 3<&{read_orders} 4>&{write_answers}', "bash", *words]
         self.process = subprocess.Popen(shell, pass_fds=(read_orders, write_answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(read_orders)
         os.close(write_answers)
