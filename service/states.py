@@ -24,8 +24,8 @@ class StateRows:
     def __init__(self, frozen: FrozenEncoder) -> None:
         self.digest = bytes.fromhex(frozen.info.weights_sha256)[:DIGEST_BYTES]
         self._initial = dict(sorted(frozen.initial_state(1).items()))
-        self._kinds = {name: row.cpu().numpy().dtype for name, row in self._initial.items()}
         self._device = frozen.device
+        self._kinds = {name: row.cpu().numpy().dtype for name, row in self._initial.items()}
         self._bytes = {name: math.prod(row.shape[1:]) * row.element_size() for name, row in self._initial.items()}
         self.size = _HEAD + sum(self._bytes.values()) if self._initial else 0
         self._head = np.frombuffer(bytes([FORMAT]) + self.digest, np.uint8)
