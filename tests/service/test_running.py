@@ -138,6 +138,11 @@ def test_encoders_of_one_name_cannot_be_served_together(start_service, small_enc
     (tmp_path / "plain").symlink_to(small_encoders["plain"])
     with pytest.raises(UserError, match="two encoders are called 'plain'"):
         Models([small_encoders["plain"], tmp_path / "plain"], "cpu")
+    (tmp_path / "stats").symlink_to(small_encoders["plain"])
+    with pytest.raises(UserError, match="a route of the protocol"):
+        Models([tmp_path / "stats"], "cpu")
+    (tmp_path / "newest").symlink_to(small_encoders["plain"])
+    assert list(Models([tmp_path / "newest"], "cpu").served) == ["newest"]
 
 
 def test_what_was_answered_is_counted(start_service, small_encoders):
