@@ -14,16 +14,23 @@ from service.bodies import decompress
 from service.errors import ServiceError
 from tests.fixtures.service import Client, binary_request, random_frames, with_limits
 
-QUICK = {"header_seconds": 2.0, "body_seconds": 2.0}
+PATIENT = {"header_seconds": 60.0, "body_seconds": 60.0}
+IMPATIENT = {"header_seconds": 0.5, "body_seconds": 0.5}
 BODY = 2**21
 JSON = BODY // 32
 
 
 @pytest.fixture(scope="module")
 def quick(start_service, small_encoders):
-    """A service that waits for nobody, and takes little."""
-    limits = with_limits(**QUICK, body_bytes=BODY, rows=64)
+    """A service that takes little."""
+    limits = with_limits(**PATIENT, body_bytes=BODY, rows=64)
     return start_service(*small_encoders.values(), limits=limits, batching="exact")
+
+
+@pytest.fixture(scope="module")
+def impatient(start_service, small_encoders):
+    """A service that waits for nobody."""
+    return start_service(small_encoders["plain"], limits=with_limits(**IMPATIENT))
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +60,7 @@ def good_client_goes_on(quick):
     assert failed == []
 
 
-def raw(port, content, wait=10.0):
+def raw(port, content, wait=60.0):
     """Send bytes as they are; return the status and the body of the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=wait) as made:
         made.sendall(content)
@@ -240,23 +247,23 @@ def test_a_stream_that_fits_exactly_is_whole():
         decompress(gzip.compress(content), len(content) - 1)
 
 
-def test_what_never_comes_is_not_waited_for(quick):
-    status, answer = raw(quick.port, post(b"{", length=100))
+def test_what_never_comes_is_not_waited_for(impatient):
+    status, answer = raw(impatient.port, post(b"{", length=100))
     assert status == 408
     assert "1 of 100 bytes" in answer["error"]
-    status, answer = raw(quick.port, b"POST /v2/models/plain/infer HTTP/1.1\r\nContent-")
+    status, answer = raw(impatient.port, b"POST /v2/models/plain/infer HTTP/1.1\r\nContent-")
     assert status == 408
     assert "header" in answer["error"]
-    assert raw(quick.port, b"") == (None, b"")
+    assert raw(impatient.port, b"") == (None, b"")
 
 
-def test_half_open_connections_are_closed_and_keep_nobody_out(quick):
-    made = [socket.create_connection(("127.0.0.1", quick.port)) for _ in range(300)]
+def test_half_open_connections_are_closed_and_keep_nobody_out(impatient):
+    made = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(300)]
     for one in made[::2]:
         one.sendall(b"GET /v2 HTTP/1.1\r\nHo")
-    assert Client(quick.port).get("/v2/health/live") == {"live": True}
+    assert Client(impatient.port).get("/v2/health/live") == {"live": True}
     for one in made:
-        one.settimeout(10)
+        one.settimeout(60)
         one.recv(1000)
         one.close()
 
@@ -265,7 +272,7 @@ def test_too_many_connections_push_out_the_silent_ones(start_service, small_enco
     running = start_service(small_encoders["plain"], limits=with_limits(connections=8))
     silent = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(8)]
     assert Client(running.port).get("/v2/health/live") == {"live": True}
-    silent[0].settimeout(10)
+    silent[0].settimeout(60)
     status, answer = answer_of(silent[0])
     assert status == 503
     assert answer["error"]
