@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from foundation.errors import UserError
+from foundation.places import Place
 
 _MOST_SEEDS = 2**30
 
@@ -24,7 +25,7 @@ class PlayConfig:
     """Play with this player instead of an agent; RUN then names an environment preset."""
     environment: str | None = None
     """The agent's environment, if its name has a module to import (module:EnvId): a file that may be somebody else's imports nothing."""
-    encoder: Path | None = None
+    encoder: Place | None = None
     """The agent's encoder, if its folder has moved."""
     deterministic: bool = False
     """Take the likeliest action instead of sampling."""

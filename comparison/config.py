@@ -11,6 +11,7 @@ from agents.run.config import SEEING_NO_ENCODER, Control, TrainingConfig
 from agents.run.options import own_agent, read_command, take_words
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS
+from foundation.places import Place
 from foundation.presets import read_preset
 from foundation.ranges import within
 
@@ -24,7 +25,7 @@ class ComparisonConfig(TrainingConfig):
 
     run: Path
     """The comparison's folder; running the same command again, or one with more, runs only what is missing."""
-    encoders: tuple[Path, ...] = ()
+    encoders: tuple[Place, ...] = ()
     """Encoder folders, one row each."""
     controls: tuple[Control, ...] = ()
     """Rows beside the encoders; untrained, pca and supervised mirror the first encoder."""

@@ -9,8 +9,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from encoders.encoder import State
 from wrappers.action_vectors import ToldActions, attribute
-from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latents import check_rate, check_resize, latent_space, pictures_of, with_latents
+from wrappers.picture_encoder import PictureEncoder
 
 
 class VecLatent(VecEnvWrapper):
@@ -20,7 +20,7 @@ class VecLatent(VecEnvWrapper):
     when its episode ends, and the episode's `terminal_observation` is encoded from the state before the step.
     """
 
-    def __init__(self, venv: VecEnv, frozen: FrozenEncoder, any_rate: bool = False) -> None:
+    def __init__(self, venv: VecEnv, frozen: PictureEncoder, any_rate: bool = False) -> None:
         check_rate(frozen, venv.get_attr("metadata")[0], any_rate)
         check_resize(frozen, attribute(venv, "picture_resize"))
         self._told = ToldActions(frozen, venv)
