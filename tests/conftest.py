@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("agents", "clips", "encoders", "judged", "packages", "slots")]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("agents", "clips", "encoders", "judged", "packages", "services", "slots")]
 
 STARTING_RAY = (
     "agents/cluster",
