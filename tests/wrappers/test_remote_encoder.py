@@ -56,7 +56,8 @@ def test_latents_have_the_bits_of_an_encoder_here_for_any_number_of_rows(served,
         np.testing.assert_array_equal(follow(there, rows), follow(here, rows))
     latents, _ = there.encode(pictures(there, 0))
     assert latents.shape == (0, *here.latent_shape)
-    for name in ("latent_shape", "frame_shape", "parameter_count", "has_memory", "action_size", "actions", "is_set", "generates", "reading"):
+    shapes, facts = ("latent_shape", "frame_shape"), ("has_memory", "action_size", "actions", "is_set", "generates", "reading")
+    for name in (*shapes, *facts, "parameter_count"):
         assert getattr(there, name) == getattr(here, name), name
 
 
@@ -119,7 +120,7 @@ def test_environments_see_the_same_through_either(served, folders, pictures_env,
 
 def test_frames_of_other_sizes_are_resized_where_that_is_asked_for(served, folders):
     frames = np.random.default_rng(0).integers(0, 256, (4, 50, 70, 3), np.uint8)
-    here, there = (one(place, resize=True) for one, place in ((FrozenEncoder, folders["plain"]), (RemoteEncoder, served.address(folders["plain"]))))
+    here, there = FrozenEncoder(folders["plain"], resize=True), RemoteEncoder(served.address(folders["plain"]), resize=True)
     np.testing.assert_array_equal(there.encode(frames)[0], here.encode(frames)[0])
     with pytest.raises(UserError, match="ask for resize=True"):
         RemoteEncoder(served.address(folders["plain"])).encode(frames)
