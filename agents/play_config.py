@@ -26,7 +26,7 @@ class PlayConfig:
     environment: str | None = None
     """The agent's environment, if its name has a module to import (module:EnvId): a file that may be somebody else's imports nothing."""
     encoder: Place | None = None
-    """The agent's encoder, if its folder has moved."""
+    """The agent's encoder, if its folder has moved or a service has it (http://HOST:PORT/RUN)."""
     deterministic: bool = False
     """Take the likeliest action instead of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"

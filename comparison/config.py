@@ -26,7 +26,7 @@ class ComparisonConfig(TrainingConfig):
     run: Path
     """The comparison's folder; running the same command again, or one with more, runs only what is missing."""
     encoders: tuple[Place, ...] = ()
-    """Encoder folders, one row each."""
+    """Encoder folders, or addresses of a service (http://HOST:PORT/RUN), one row each."""
     controls: tuple[Control, ...] = ()
     """Rows beside the encoders; untrained, pca and supervised mirror the first encoder."""
     seeds: int = 5

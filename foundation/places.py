@@ -81,14 +81,15 @@ def place_name(place: Path | Address) -> str:
     return place.name if isinstance(place, Address) else place.resolve().name
 
 
-Place = Annotated[
-    Path | Address,
-    PrimitiveConstructorSpec(
+def _option(metavar: str) -> PrimitiveConstructorSpec:
+    return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="FOLDER|URL",
+        metavar=metavar,
         instance_from_str=lambda words: as_place(words[0]),
         is_instance=lambda value: isinstance(value, (Path, Address)),
         str_from_instance=lambda value: [str(value)],
-    ),
-]
+    )
+
+
+Place = Annotated[Path, _option("FOLDER")] | Annotated[Address, _option("URL")]
 """An option that takes either."""

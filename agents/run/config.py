@@ -88,7 +88,7 @@ class AgentRun(TrainingConfig):
     run: Path
     """The run's folder; running the same command again resumes."""
     encoder: Place | None = None
-    """An encoder's folder."""
+    """An encoder's folder, or the address of one that a service has: http://HOST:PORT/RUN."""
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
