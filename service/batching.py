@@ -8,16 +8,14 @@ chunks and with the remainder that a `FrozenEncoder` would.
 import asyncio
 import threading
 import time
-import traceback
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.progress import say
 from frames.resize import resize_frames
-from service.errors import ServiceError, bad_request, busy
+from service.errors import ServiceError, bad_request, busy, say_failure
 from service.loaded_model import LoadedModel
 from service.options import Batching
 from service.statistics import ModelStatistics
@@ -160,7 +158,7 @@ class EncoderThread:
         if isinstance(error, UserError):
             failure = bad_request(str(error))
         else:
-            say("an encoder failed:\n" + "".join(traceback.format_exception(error)))
+            say_failure("an encoder failed", error)
             failure = ServiceError(500, "the encoder failed; the service's own output says why")
 
         def tell() -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from service.errors import ServiceError, bad_request, busy
@@ -21,13 +21,31 @@ class Disconnected(Exception):
     """The client has gone before its request was there."""
 
 
-class Bodies:
-    """Reads bodies; those that are being read, and those that wait for their answers, share one allowance."""
+class Allowance:
+    """The memory of requests that are being read or wait for their answers, over all transports."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.held = 0
-        """Bytes of bodies in memory."""
+        """Bytes."""
+
+    @contextmanager
+    def reserve(self, size: int) -> Iterator[None]:
+        """Hold so many bytes; raise `ServiceError` where others hold too much. One request alone always has room."""
+        if self.held and self.held + size > self._most:
+            raise busy("the service is reading as many requests as it has memory for; try again")
+        self.held += size
+        try:
+            yield
+        finally:
+            self.held -= size
+
+
+class Bodies:
+    """Reads bodies of HTTP."""
+
+    def __init__(self, limits: Limits, allowance: Allowance) -> None:
+        self._limits, self._allowance = limits, allowance
         self._beside = ThreadPoolExecutor(1, "decompressing")
 
     @asynccontextmanager
@@ -41,17 +59,11 @@ class Bodies:
         if announced is not None and announced > most:
             raise ServiceError(413, f"the body has {announced} bytes, and at most {most} are taken; send fewer rows at a time")
         # what may become of it counts from the beginning
-        allowance = most if announced is None or encoding != b"identity" else announced
-        if self.held and self.held + allowance > self._limits.reading_bytes:
-            raise busy("the service is reading as many requests as it has memory for; try again")
-        self.held += allowance
-        try:
+        with self._allowance.reserve(most if announced is None or encoding != b"identity" else announced):
             body = await self._received(receive, announced)
             if encoding != b"identity":
                 body = await self._decompressed(body)
             yield body
-        finally:
-            self.held -= allowance
 
     async def _received(self, receive: Receive, announced: int | None) -> bytes:
         limits, parts, size = self._limits, [], 0

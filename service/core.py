@@ -11,6 +11,7 @@ import numpy as np
 
 from foundation.errors import in_one_line, nearest
 from service.batching import EncoderThread, Job
+from service.bodies import Allowance
 from service.errors import ServiceError, bad_request
 from service.loaded_model import LoadedModel
 from service.messages import Answer, InferRequest, read_sequence, read_timeout
@@ -43,6 +44,7 @@ class Service:
         self.models, self.limits, self.batching = models, limits, batching
         self.sessions = Sessions(limits.sequences, limits.sequence_bytes, limits.sequence_seconds)
         self.encoder = EncoderThread(loop, limits.rows)
+        self.allowance = Allowance(limits.reading_bytes)
         self.ready = True
         """False while the service drains: load balancers and people then go elsewhere."""
 

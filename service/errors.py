@@ -1,6 +1,9 @@
 """What a request can be refused with: one text for people, and a code of HTTP's that gRPC's follow from."""
 
+import traceback
+
 from foundation.errors import in_one_line
+from foundation.progress import say
 
 _LONGEST = 500
 
@@ -12,6 +15,13 @@ class ServiceError(Exception):
         super().__init__(in_one_line(text, _LONGEST))
         self.status = status
         self.retry_after = retry_after
+
+
+def say_failure(what: str, error: Exception) -> None:
+    """Print the traceback of what is the service's own mistake; its client is told that there is one."""
+    for part in (f"{what}:\n", *traceback.format_exception(error)):
+        for line in part.splitlines():
+            say(line)
 
 
 def bad_request(text: str) -> ServiceError:

@@ -4,16 +4,14 @@ import asyncio
 import json
 import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from foundation.errors import in_one_line
-from foundation.progress import say
 from service.bodies import Bodies, Disconnected, Receive, compress
 from service.core import Service
-from service.errors import ServiceError, bad_request
+from service.errors import ServiceError, bad_request, say_failure
 from service.http_messages import read_request, write_answer
 from service.tokens import Tokens
 
@@ -79,7 +77,7 @@ class HttpApplication:
 
     def __init__(self, service: Service, tokens: Tokens, access_log: bool = False) -> None:
         self.service, self.tokens, self.access_log = service, tokens, access_log
-        self.bodies = Bodies(service.limits)
+        self.bodies = Bodies(service.limits, service.allowance)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,7 +101,7 @@ class HttpApplication:
             raise
         # whatever goes wrong in one request, the next is answered
         except Exception as error:
-            say("a request failed:\n" + "".join(traceback.format_exception(error)))
+            say_failure("a request failed", error)
             if not exchange.status:
                 await exchange.refuse(ServiceError(500, "the service failed; its own output says why"))
 

@@ -46,10 +46,10 @@ class EmbeddedServer(uvicorn.Server):
 
 
 class Running:
-    """A service that listens: its addresses, and how it is asked to end."""
+    """A service that listens: its ports, and how it is asked to end."""
 
-    def __init__(self, service: Service, server: EmbeddedServer, port: int, drain_seconds: float) -> None:
-        self.service, self.server, self.port = service, server, port
+    def __init__(self, service: Service, server: EmbeddedServer, port: int, grpc_port: int | None, drain_seconds: float) -> None:
+        self.service, self.server, self.port, self.grpc_port = service, server, port, grpc_port
         self._drain_seconds = drain_seconds
         self._loop = asyncio.get_running_loop()
 
@@ -92,21 +92,36 @@ async def run(
     app = HttpApplication(service, tokens, options.access_log)
     certificate, key = (None if path is None else str(path) for path in (options.certificate, options.key))
     server = EmbeddedServer(server_config(app, options.limits, certificate, key))
-    running = Running(service, server, listening.getsockname()[1], options.drain_seconds)
+    beside, grpc_port = _bound_grpc(options, service, tokens)
+    running = Running(service, server, listening.getsockname()[1], grpc_port, options.drain_seconds)
     if signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, running.stop)
     watching = asyncio.ensure_future(_watch(models, service, options.watch_seconds))
     serving = asyncio.ensure_future(server.serve([listening]))
     try:
+        if beside is not None:
+            await beside.start()
         while not server.started and not serving.done():
             await asyncio.sleep(0.001)
         if server.started:
             started(running)
         await serving
+        if beside is not None:
+            await beside.stop(options.limits.answer_seconds)
     finally:
         watching.cancel()
         service.close()
+
+
+def _bound_grpc(options: Serve, service: Service, tokens: Tokens) -> tuple[Any, int | None]:
+    if options.grpc_port is None:
+        return None, None
+    # an optional door: its library takes a second to import
+    from service.grpc_server import grpc_server
+
+    tls = None if options.certificate is None or options.key is None else (options.certificate, options.key)
+    return grpc_server(service, tokens, (options.host, options.grpc_port), tls, options.access_log)
 
 
 async def _watch(models: Models, service: Service, seconds: float) -> None:
@@ -153,5 +168,7 @@ def _announce(options: Serve) -> Callable[[Running], None]:
         for name, served in running.service.models.served.items():
             parts = f"{served.loaded.frozen.parameter_count:,} parameters, {options.batching} batches, {served.loaded.frozen.device.type}"
             say(f"{scheme}://{host}:{running.port}/{name}: a '{served.loaded.info.name}' with {parts}")
+        if running.grpc_port is not None:
+            say(f"gRPC at {host}:{running.grpc_port}")
 
     return say_where

@@ -68,5 +68,7 @@ class StateRows:
             if (of := row[1:_HEAD].tobytes()) != self.digest:
                 text = f"input 'state' is of the weights {of.hex()}, this model has {self.digest.hex()}: it was replaced since; begin anew"
                 raise ServiceError(400, text)
-        if any(tensor.is_floating_point() and not torch.isfinite(tensor).all() for tensor in self.unpack(started).values()):
+        if len(started) and any(
+            tensor.is_floating_point() and not torch.isfinite(tensor).all() for tensor in self.unpack(started).values()
+        ):
             raise bad_request("input 'state' has values that are not finite numbers")
