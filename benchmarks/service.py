@@ -43,7 +43,6 @@ from wrappers.inference_messages import LENGTH_HEADER, infer_request
 
 ROOT = Path(__file__).resolve().parent.parent
 _CHUNK = 8
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -324,8 +323,8 @@ def counts(address: str) -> tuple[int, int]:
 
 def cpu_seconds(pid: int) -> float:
     """Return how much CPU time a process has had."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    # in nanoseconds; /proc/PID/stat counts hundredths of a second
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 if __name__ == "__main__":

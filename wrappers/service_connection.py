@@ -69,6 +69,8 @@ class ServiceConnection:
                 faults += status == 500
                 reason = f"status {status}, {_error_text(content)}"
                 if status not in _PASSING and not (status == 500 and faults < _FAULTS):
+                    # the next connection may have another token
+                    self.close()
                     raise UserError(f"{self.address}: {_refusal(status, reason)}")
                 wait = _seconds(reply.getheader("Retry-After"))
             except ssl.SSLCertVerificationError as error:
@@ -93,7 +95,7 @@ class ServiceConnection:
 
     def _made(self) -> http.client.HTTPConnection | None:
         """Return this thread's connection; None where there is none, or it is a parent's process's."""
-        owner, made = getattr(self._local, "made", None) or (None, None)
+        owner, made, _ = getattr(self._local, "made", None) or (None, None, None)
         return made if owner == os.getpid() else None
 
     def _exchange(
@@ -104,8 +106,7 @@ class ServiceConnection:
         connection.timeout = left
         if connection.sock is not None:
             connection.sock.settimeout(left)
-        token = service_token()
-        connection.request(method, path, body or None, headers | ({"Authorization": f"Bearer {token}"} if token else {}))
+        connection.request(method, path, body or None, headers | self._local.made[2])
         reply = connection.getresponse()
         content = reply.read(most + 1)
         if len(content) > most:
@@ -119,8 +120,9 @@ class ServiceConnection:
 
     def _make(self) -> http.client.HTTPConnection:
         host, port = self.address.host, self.address.port
+        token = service_token()
         made = http.client.HTTPSConnection(host, port) if self.address.secure else http.client.HTTPConnection(host, port)
-        self._local.made = os.getpid(), made
+        self._local.made = os.getpid(), made, {"Authorization": f"Bearer {token}"} if token else {}
         return made
 
 
@@ -140,4 +142,4 @@ def _error_text(content: bytes) -> str:
 
 
 def _seconds(text: str | None) -> float | None:
-    return min(float(text), _ANSWER_SECONDS) if text is not None and text.isdecimal() else None
+    return min(max(float(text), _FIRST_PAUSE), _ANSWER_SECONDS) if text is not None and text.isdecimal() else None

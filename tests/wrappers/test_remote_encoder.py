@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import pickle
+import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -339,6 +341,19 @@ def test_a_token_comes_from_the_environment_or_from_a_file_of_ones_own(serve, fo
     file.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         RemoteEncoder(served.address())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl, for a certificate")
+def test_a_certificate_is_checked(serve, folders, tmp_path, monkeypatch):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(words, check=True, capture_output=True)
+    address = serve(folders["plain"], certificate=certificate, key=key).address().replace("http:", "https:")
+    with pytest.raises(UserError, match="its certificate is not trusted"):
+        RemoteEncoder(address)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    np.testing.assert_array_equal(follow(RemoteEncoder(address)), follow(FrozenEncoder(folders["plain"])))
 
 
 def test_states_stay_on_the_cpu_and_are_torchs(served, folders):
