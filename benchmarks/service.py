@@ -101,6 +101,8 @@ def show_clients(config: Benchmark, folder: Path, address: str, pid: int) -> Non
     ours, theirs = get_context("spawn").Pipe()
     crowd = get_context("spawn").Process(target=crowds, args=(theirs, address), daemon=True)
     crowd.start()
+    # then its end is noticed
+    theirs.close()
     for batching in config.batching:
         for clients in config.clients:
             for rows in config.rows:
@@ -168,7 +170,7 @@ def crowds(control: Connection, address: str) -> None:
         encoder = RemoteEncoder(address)
         crowd = [Client(encoder, batching, rows) for _ in range(clients)]
         for client in crowd:
-            client.ask()
+            client.begin()
         control.send("ready")
         control.recv()
         begun = time.perf_counter()
@@ -198,9 +200,14 @@ class Client:
         request = f"POST /v2/models/{encoder.address.name}/infer HTTP/1.1\r\nHost: {encoder.address.host}\r\n"
         request += f"Content-Type: application/octet-stream\r\n{LENGTH_HEADER}: {head}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.request = bytearray(request.encode() + body)
-        self.socket = socket.create_connection((encoder.address.host, encoder.address.port), 60)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.place = encoder.address.host, encoder.address.port
         self.latencies: list[float] = []
+
+    def begin(self) -> None:
+        """Connect and ask once: a connection that says nothing for seconds is closed."""
+        self.socket = socket.create_connection(self.place, 60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.ask()
 
     def ask(self) -> None:
         self.socket.sendall(self.request)
