@@ -24,6 +24,8 @@ class SlotHyperparameters:
     """`iodine`: 3x3 convolutions at full size; `small`: 5x5 ones; `big`: transposed ones from a sixteenth of the size, the least memory."""
     decoder_channels: int | None = None
     """None: the paper's, 64, and 32 for `small`."""
+    start_gain: float = 0.02
+    """Of the kernels' start values, times Glorot's. With the published fiftieth all slots are grey at first, whatever the frame."""
     sigma: float = 0.1
     """Standard deviation of a pixel's colour, in [0, 1]."""
     masks_from: Literal["attention", "decoder"] = "attention"
@@ -33,7 +35,7 @@ class SlotHyperparameters:
 
     def __post_init__(self) -> None:
         height, width, _ = self.frame_shape
-        for name in ("slots", "slot_size", "encoder_channels", "sigma"):
+        for name in ("slots", "slot_size", "encoder_channels", "start_gain", "sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0")
         if not self.encoder_strides or min(self.encoder_strides) < 1:

@@ -27,7 +27,7 @@ from encoders.efficientmorl.geco import GECO, GECOSettings
 from encoders.efficientmorl.hyperparameters import EfficientMORLHyperparameters
 from encoders.efficientmorl.known_gradient import gone_back, locally_differentiable
 from encoders.efficientmorl.likelihoods import LIKELIHOODS, LOG_2_PI_HALF, Drawn
-from encoders.efficientmorl.networks import DualGRU, JointGRU, Refinement, Residual, start_small
+from encoders.efficientmorl.networks import DualGRU, JointGRU, Refinement, Residual, start_values
 from encoders.efficientmorl.priors import PriorNet, layer_priors
 from encoders.efficientmorl.slots import SlotEncoder
 from encoders.encoder import Batch, SlotsFound
@@ -82,14 +82,14 @@ class EfficientMORL(SlotEncoder):
         self.prior = PriorNet(size)
         self.refinement = Refinement(size)
         self.geco = GECO(geco_settings(h))
-        small = (
+        in_parts = (
             self.refinement.encoding,
             self.refinement.mean,
             self.refinement.raw,
             self.image_encoder.convolutions,
             self.image_encoder.mlp,
         )
-        start_small(*small, self.attention, self.refine_mean, self.refine_raw, self.decoder, self.prior)
+        start_values(h.start_gain, *in_parts, self.attention, self.refine_mean, self.refine_raw, self.decoder, self.prior)
 
     def loss(self, batch: Batch, step: int, noise: Noise = drawn) -> dict[str, Tensor]:
         """Return nats a frame. `nll` (without its constant), `kl` and `mse` are the last step's; `nll_i` and `kl_i` those of step i.

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from encoders.efficientmorl.distributions import Slots
 
-START_GAIN = 0.02
-
 
 def position_ramp(height: int, width: int) -> Tensor:
     """Return where each pixel is (H, W, 4): 1 - row, row, column, 1 - column, each from 0 to 1."""
@@ -115,11 +113,11 @@ class Refinement(nn.Module):
         return Slots(self.mean(hidden_MD).view_as(slots.mean), self.raw(hidden_MD).view_as(slots.raw)), hidden_MD
 
 
-def start_small(*modules: nn.Module) -> None:
-    """Give kernels the published start values, a fiftieth of Glorot's normal ones, and biases 0: at first all slots draw grey."""
+def start_values(gain: float, *modules: nn.Module) -> None:
+    """Give kernels Glorot's normal start values times `gain`, and biases 0."""
     for module in modules:
         for part in module.modules():
             if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                nn.init.xavier_normal_(part.weight, gain=START_GAIN)
+                nn.init.xavier_normal_(part.weight, gain=gain)
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from encoders.efficientmorl.distributions import Noise, drawn
 from encoders.efficientmorl.hyperparameters import SlotAttentionHyperparameters
 from encoders.efficientmorl.likelihoods import LOG_2_PI_HALF, gaussian
-from encoders.efficientmorl.networks import Residual, start_small
+from encoders.efficientmorl.networks import Residual, start_values
 from encoders.efficientmorl.slots import SlotEncoder
 from encoders.encoder import Batch, SlotsFound
 
@@ -29,7 +29,7 @@ class SlotAttention(SlotEncoder):
         super().__init__(h)
         self.gru = nn.GRUCell(h.slot_size, h.slot_size)
         self.residual = Residual(h.slot_size, HIDDEN)
-        start_small(self.decoder)
+        start_values(h.start_gain, self.decoder)
 
     def loss(self, batch: Batch, step: int, noise: Noise = drawn) -> dict[str, Tensor]:
         """Return `loss`, the squared error of colours in [0, 1] summed over a frame, and `mse`, its mean.

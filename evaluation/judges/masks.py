@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import encoders
 from evaluation.judge import Judge, Numbers, at_least
-from foundation.errors import UserError, nearest
+from foundation.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,9 @@ class MasksOptions:
         at_least("masks", self, frames=10, film=0, grabcut=0)
         # the default needs no look at the blocks: that would import numpy for --help
         if self.blocks != type(self).blocks:
-            numbers_of(self.blocks)
+            from evaluation.blocks import numbers_of
+
+            numbers_of(self.blocks, "--masks.blocks")
 
 
 class Masks(Judge):
@@ -88,24 +90,13 @@ def _recorded(store: FrameStore) -> Labels | None:
         return None
 
 
-def numbers_of(blocks: tuple[str, ...]) -> list[int]:
-    """Return the numbers of kinds of block; raise `UserError` for a name that no block has."""
-    from envs.voxel.blocks import NAMES
-
-    found = []
-    for name in blocks:
-        numbers = [int(name)] if name.isdecimal() else [number for number, known in enumerate(NAMES) if known == name]
-        if not numbers:
-            raise UserError(f"--masks.blocks {name}: {nearest(name, set(NAMES))}")
-        found += numbers
-    return found
-
-
 def _truth(labels: Any, indices: np.ndarray, blocks: tuple[str, ...]) -> np.ndarray:
     """Return where the frames show these blocks, bool (M, H, W)."""
     import numpy as np
 
-    return np.isin(labels.at(indices)["segmentation"][:, 0], numbers_of(blocks))
+    from evaluation.blocks import numbers_of
+
+    return np.isin(labels.at(indices)["segmentation"][:, 0], [number for one in numbers_of(blocks, "--masks.blocks") for number in one])
 
 
 def _scores(found: list[Masked], truth: list[np.ndarray], frames: list[np.ndarray], options: MasksOptions) -> dict[str, Any]:

@@ -26,11 +26,18 @@ class ObjectsOptions:
     """Frames to judge on, spread over the split."""
     metrics: tuple[Metric, ...] = ()
     """What to measure; by default all that the store allows: ari and miou need masks."""
+    blocks: tuple[str, ...] = ("log", "leaves", "grass+dirt+stone+sand+bedrock", "sky")
+    """Which kinds of block are one thing, by name or number, where the store says kinds of block; every other kind is one of its own."""
     refinements: int | None = None
     """Refinement steps; by default as many as the model was tested with."""
 
     def __post_init__(self) -> None:
         at_least("objects", self, images=1)
+        # the default needs no look at the blocks: that would import numpy for --help
+        if self.blocks != type(self).blocks:
+            from evaluation.blocks import numbers_of
+
+            numbers_of(self.blocks, "--objects.blocks")
         if self.refinements is not None:
             at_least("objects", self, refinements=0)
 
@@ -52,6 +59,7 @@ class Objects(Judge):
             raise UserError(f"--objects.metrics {asked[0]}: {store.path} has no masks of objects; {WITH_MASKS}")
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: ObjectsOptions, out: Evaluation) -> Numbers:
+        from evaluation.blocks import numbers_of
         from evaluation.slots import slots_of
         from frames.scenes.masks import mask_array
 
@@ -62,7 +70,7 @@ class Objects(Judge):
         if not options.metrics and not has_masks:
             out.say(f"{store.path} has no masks of objects: no ARI and no mIoU")
         indices = out.spread_indices(options.images)
-        measured = _Measured(metrics, store)
+        measured = _Measured(metrics, store, numbers_of(options.blocks, "--objects.blocks"))
         with out.progress("finding slots", len(indices), "frames") as advance:
             for part in slots_of(model, store, indices, out.device, options.refinements):
                 measured.add(part)
@@ -78,8 +86,8 @@ class Objects(Judge):
 class _Measured:
     """What was measured of every frame, by row of the table."""
 
-    def __init__(self, metrics: tuple[str, ...], store: FrameStore) -> None:
-        self._metrics, self._store = metrics, store
+    def __init__(self, metrics: tuple[str, ...], store: FrameStore, things: list[list[int]]) -> None:
+        self._metrics, self._store, self._things = metrics, store, things
         self._values: dict[str, dict[str, list[Any]]] = {}
         self._kl: list[Any] = []
         self._images = self._slots = 0
@@ -93,7 +101,7 @@ class _Measured:
 
         self._images += len(part.indices)
         self._slots = part.found.masks[-1].shape[1]
-        masks = masks_at(self._store, part.indices) if set(self._metrics) & set(_OF_MASKS) else None
+        masks = masks_at(self._store, part.indices, self._things) if set(self._metrics) & set(_OF_MASKS) else None
         for level, name in enumerate(part.levels):
             self._row(name, masks, part.labels(level), part.squared_error(level))
         clusters = clustered(part.frames, self._slots)

@@ -78,13 +78,15 @@ def _write(model: Any, store: FrameStore, options: SlotsOptions, reach: Any, act
     import numpy as np
 
     from evaluation import slot_pictures
+    from evaluation.blocks import THINGS, numbers_of
     from evaluation.slots import first, joined, slots_of
     from frames.scenes.masks import mask_array, masks_at
 
     parts = list(slots_of(model, store, out.spread_indices(options.images), out.device, options.refinements))
     indices, frames = np.concatenate([part.indices for part in parts]), np.concatenate([part.frames for part in parts])
     found, levels = joined([part.found for part in parts]), parts[0].levels
-    true = masks_at(store, indices).masks if mask_array(store, out.split) is not None else None
+    things = numbers_of(THINGS, "blocks")
+    true = masks_at(store, indices, things).masks if mask_array(store, out.split) is not None else None
     out.picture("slots", slot_pictures.slot_grid(frames, found, true))
     out.picture("slot_levels", slot_pictures.level_grid(frames[:_IN_LEVELS], first(found, _IN_LEVELS), levels))
     more = {"indices": indices, "activeness": active, **({} if true is None else {"true_masks": true})}

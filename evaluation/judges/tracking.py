@@ -48,6 +48,7 @@ class Tracking(Judge):
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: TrackingOptions, out: Evaluation) -> Numbers:
         import torch
 
+        from evaluation.blocks import THINGS, numbers_of
         from evaluation.tracking import followed, held, kept
         from frames.scenes.masks import masks_at
 
@@ -58,7 +59,8 @@ class Tracking(Judge):
             out.say(f"tracking: no recording in '{out.split}' has two frames at the encoder's rate")
             return {"clips": 0}
         frames = store.frames(indices.ravel()).reshape(*indices.shape, *store.frame_shape)
-        objects = [masks_at(store, of_clip).objects for of_clip in indices]
+        things = numbers_of(THINGS, "blocks")
+        objects = [masks_at(store, of_clip, things).objects for of_clip in indices]
         slots, found = model.slot_starts(1).shape[1], {}
         with out.progress("following slots", indices.size * len(_SHOWN), "frames") as advance, torch.random.fork_rng():
             torch.manual_seed(0)

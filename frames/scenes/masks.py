@@ -1,5 +1,6 @@
 """Masks of what is in a frame: of a scene's objects, or of the kinds of blocks that a recording says of every pixel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,17 +48,20 @@ def mask_array(store: FrameStore, split: str = "all") -> str | None:
     return next(held, None)
 
 
-def masks_at(store: FrameStore, indices: np.ndarray) -> ObjectMasks:
+def masks_at(store: FrameStore, indices: np.ndarray, things: Sequence[Sequence[int]] = ()) -> ObjectMasks:
     """Return the masks of frames by global index, in the frames' size.
 
-    Of a segmentation every value that occurs in these frames is a thing, in ascending order. Raises `UserError` without masks.
+    Of a segmentation the values that `things` names together are one thing each, in this order, and then every other value that occurs in
+    these frames, ascending. Raises `UserError` without masks.
     """
     episodes = {store.episode_at(int(index)).name: store.episode_at(int(index)) for index in np.asarray(indices)}
     if all(MASKS in episode.arrays for episode in episodes.values()):
         return ObjectMasks(_sized(store, values_at(store, indices, MASKS)[..., 0] > 0), has_background=True)
     if all(SEGMENTATION in episode.arrays for episode in episodes.values()):
         kinds = _sized(store, values_at(store, indices, SEGMENTATION)[:, None])
-        return ObjectMasks(kinds == np.unique(kinds)[:, None, None], has_background=False)
+        named = [value for thing in things for value in thing]
+        each = [*things, *([value] for value in np.setdiff1d(kinds, named).tolist())]
+        return ObjectMasks(np.stack([np.isin(kinds[:, 0], thing) for thing in each], 1), has_background=False)
     raise UserError(f"{store.path}: has no masks of objects; {WITH_MASKS}")
 
 

@@ -99,20 +99,28 @@ def test_without_masks_only_pictures_are_compared_and_asking_for_ari_is_refused(
 
 
 def test_kinds_of_blocks_count_as_objects(artifact: EncoderArtifact, tmp_path: Path) -> None:
-    """A recording of the voxel world: where the kinds are what the slots tell apart, the ARI over all pixels is 1."""
+    """A recording of the voxel world: where the things are what the slots tell apart, the ARI over all pixels is 1.
+
+    Dirt and diamond are two things, dirt and stone are both ground, unless they are told apart.
+    """
     from frames.curation.splits import assign_splits
     from frames.storage.writer import store_writer
 
     kinds = np.random.default_rng(0).integers(0, 3, (6, 35, 35))
     frames = np.array([(0, 0, 0), (200, 0, 0), (0, 9, 9)], np.uint8)[kinds]
     with store_writer(tmp_path / "store", {"source": "a test"}, (35, 35, 3)) as writer:
-        segmentation = np.array([2, 11, 255], np.uint8)[kinds]
+        segmentation = np.array([2, 10, 255], np.uint8)[kinds]
         writer.add("a", frames, source="a", frames_per_second=20.0, arrays=lambda: {"observation.segmentation": segmentation})
         writer.finish(lambda names: assign_splits(names, "val"), {"resize": "squash", "left_out": []})
     store = FrameStore(tmp_path / "store")
     numbers = Objects().judge(artifact, store, ObjectsOptions(), evaluation(artifact, store, tmp_path))
     assert numbers["levels"][-1]["ari"] == {"mean": 1, "deviation": 0}
     assert numbers["levels"][-1]["miou"] == {"mean": 1, "deviation": 0}
+    together = Objects().judge(artifact, store, ObjectsOptions(blocks=("dirt+diamond", "sky")), evaluation(artifact, store, tmp_path))
+    expected = [adjusted_rand_score((one == 2).ravel(), one.ravel()) for one in kinds]
+    assert together["levels"][-1]["ari"]["mean"] == pytest.approx(np.mean(expected))
+    with pytest.raises(UserError, match=r"--objects.blocks dirt\+dimond: did you mean 'diamond'"):
+        ObjectsOptions(blocks=("dirt+dimond",))
     nothing = Evaluation(artifact, store, "test", store, tmp_path, torch.device("cpu"))
     with pytest.raises(UserError, match="there are no frames in split 'test'; name another"):
         Objects().judge(artifact, store, ObjectsOptions(), nothing)

@@ -59,6 +59,17 @@ def test_presets_are_of_the_published_sizes(preset: str, parameters: int) -> Non
     assert sum(parameter.numel() for parameter in model.parameters()) + 2 == parameters
 
 
+@pytest.mark.parametrize(("gain", "differ"), [(1.0, True), (0.02, False)])
+def test_with_usual_start_values_slots_differ_between_frames_from_the_first(gain: float, differ: bool) -> None:
+    """With the published ones they are the same for every frame: an untrained encoder tells nothing."""
+    torch.manual_seed(0)
+    model = make_encoder("efficientmorl_tiny", start_gain=gain).eval()
+    with torch.no_grad():
+        latents = model.encode(torch.rand(32, 3, 64, 64).round(), {}, None, "slots_flat")[0].unflatten(1, (6, -1))[..., :32]
+    between = latents.std(0).norm() / latents.mean(0).norm()
+    assert between > 1e-3 if differ else between < 1e-6
+
+
 def test_the_tiny_encoder_takes_at_most_40_million_multiplications_a_frame() -> None:
     model, counts = make_encoder("efficientmorl_tiny").eval(), []
 

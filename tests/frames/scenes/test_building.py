@@ -127,6 +127,9 @@ def test_the_kinds_of_a_segmentation_are_masks_without_a_background(tmp_path: Pa
     assert np.array_equal(np.array([0, 7, 255])[found.labels], kinds)
     assert found.foreground.all()
     assert np.array_equal(found.objects, found.masks)
+    grouped = masks_at(store, np.arange(5), [[255, 0], [3]])
+    expected = [np.isin(kinds, [0, 255]), np.zeros_like(kinds, bool), kinds == 7]
+    assert np.array_equal(grouped.masks, np.stack(expected, 1))
 
 
 def test_a_store_without_masks_says_how_to_get_them(clip_store: Path) -> None:
