@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from benchmarks.cwvae import processor, table  # noqa: E402
 from encoders import make_encoder  # noqa: E402
-from encoders.critic import Critic  # noqa: E402
+from encoders.critic.model import Critic  # noqa: E402
 
 PASSES = 20
 HEADER = ("preset", "what", "MMAC a frame", "ms a frame", "plain, ms a frame", "share of the plain time")

@@ -26,9 +26,9 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from encoders.cwvae import ClockworkVAE, ClockworkVAEHyperparameters  # noqa: E402
 from encoders.cwvae.cell import Cell, Gaussian, Path, gaussian_kl  # noqa: E402
-from encoders.cwvae.model import block_sums  # noqa: E402
+from encoders.cwvae.hyperparameters import ClockworkVAEHyperparameters  # noqa: E402
+from encoders.cwvae.model import ClockworkVAE, block_sums  # noqa: E402
 from encoders.encoder import Batch  # noqa: E402
 
 SMALLER: dict[str, Any] = {"clip_length": 72, "stochastic": 20, "deterministic": 200, "hidden": 200}

@@ -27,9 +27,9 @@ from torch import Tensor, nn  # noqa: E402
 
 from benchmarks.cwvae import processor, table, timed  # noqa: E402
 from encoders import make_encoder  # noqa: E402
-from encoders.efficientmorl import EfficientMORL  # noqa: E402
 from encoders.efficientmorl.decoders import Decoder  # noqa: E402
 from encoders.efficientmorl.likelihoods import LIKELIHOODS, Drawn  # noqa: E402
+from encoders.efficientmorl.model import EfficientMORL  # noqa: E402
 from encoders.encoder import Batch  # noqa: E402
 
 BATCHES = {"tetrominoes": 8, "dsprites": 4, "clevr6": 2, "clevr10": 1, "small": 4, "tiny": 16}

@@ -24,8 +24,9 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from encoders.encoder import Batch  # noqa: E402
-from encoders.nvae import NVAE, NVAEHyperparameters  # noqa: E402
 from encoders.nvae.cells import Cell  # noqa: E402
+from encoders.nvae.hyperparameters import NVAEHyperparameters  # noqa: E402
+from encoders.nvae.model import NVAE  # noqa: E402
 
 OURS: dict[str, Any] = {
     "preprocess_cells": 2,

@@ -28,11 +28,12 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
-from agents.cluster.resources import cores, local_ray
+from agents.cluster.resources import cores
 from agents.remote.latents import ArrivingLatent
 from agents.remote.vec_env import RayVecEnv
 from benchmarks.vec_latent import frozen_encoder
 from foundation.command import run
+from foundation.local_ray import local_ray
 from foundation.presets import parse
 from wrappers import FrozenEncoder
 

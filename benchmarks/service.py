@@ -250,7 +250,7 @@ def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns
     """Return frames/s with the service and with encoders of their own, turn by turn."""
     import ray
 
-    from agents.cluster.resources import local_ray
+    from foundation.local_ray import local_ray
 
     found = []
     # more workers than this machine has cores wait for the service, not for a core

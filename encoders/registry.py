@@ -18,15 +18,28 @@ GROUP = "minerl_perception.encoders"
 BUILT_IN = {
     "conv_vae": EntryPoint("conv_vae", "encoders.conv.vae:ConvVAE", GROUP),
     "critic": EntryPoint("critic", "encoders.critic.model:Critic", GROUP),
-    "critic_vae": EntryPoint("critic_vae", "encoders.critic_vae:CriticVAE", GROUP),
+    "critic_vae": EntryPoint("critic_vae", "encoders.critic_vae.model:CriticVAE", GROUP),
     "cwvae": EntryPoint("cwvae", "encoders.cwvae.model:ClockworkVAE", GROUP),
     "efficientmorl": EntryPoint("efficientmorl", "encoders.efficientmorl.model:EfficientMORL", GROUP),
     "evidence": EntryPoint("evidence", "encoders.conv.points:Evidence", GROUP),
     "nvae": EntryPoint("nvae", "encoders.nvae.model:NVAE", GROUP),
-    "pca": EntryPoint("pca", "encoders.pca:PCA", GROUP),
+    "pca": EntryPoint("pca", "encoders.pca.model:PCA", GROUP),
     "points": EntryPoint("points", "encoders.conv.points:Points", GROUP),
     "slot_attention": EntryPoint("slot_attention", "encoders.efficientmorl.slot_attention:SlotAttention", GROUP),
 }
+_HYPERPARAMETERS = {
+    "conv_vae": "conv.hyperparameters:ConvVAEHyperparameters",
+    "critic": "critic.hyperparameters:CriticHyperparameters",
+    "critic_vae": "critic_vae.hyperparameters:CriticVAEHyperparameters",
+    "cwvae": "cwvae.hyperparameters:ClockworkVAEHyperparameters",
+    "efficientmorl": "efficientmorl.hyperparameters:EfficientMORLHyperparameters",
+    "evidence": "conv.hyperparameters:PointsHyperparameters",
+    "nvae": "nvae.hyperparameters:NVAEHyperparameters",
+    "pca": "pca.hyperparameters:PCAHyperparameters",
+    "points": "conv.hyperparameters:PointsHyperparameters",
+    "slot_attention": "efficientmorl.hyperparameters:SlotAttentionHyperparameters",
+}
+"""Where the built-in models' options are described: they are asked for before torch is needed, which takes seconds to import."""
 _DESCRIBED = schema(encoder=str, model=dict[str, Any])
 
 
@@ -109,6 +122,13 @@ def encoder_class(name: str) -> type[Encoder]:
     if not (isinstance(loaded, type) and issubclass(loaded, Encoder)):
         raise UserError(f"the entry point '{name}' of {GROUP} is no subclass of encoders.Encoder")
     return loaded
+
+
+def hyperparameters_class(name: str) -> type[Any]:
+    """Return the dataclass of the hyperparameters of the architecture `name`: of a built-in one without its model, and so without torch."""
+    if name not in _HYPERPARAMETERS:
+        return encoder_class(name).Hyperparameters
+    return EntryPoint(name, f"encoders.{_HYPERPARAMETERS[name]}", GROUP).load()
 
 
 def architectures() -> dict[str, EntryPoint]:

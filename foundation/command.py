@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from types import FrameType
 
-from foundation.errors import FULL, UserError, in_one_line
-from foundation.output import Lasting, lasting_output
+TYPE_CHECKING = False
+"""As in `typing`, which takes as long to import as all else here."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from foundation.output import Lasting
 
 OLDEST_PYTHON = (3, 11)
 _LONGEST_ERROR = 1500
@@ -22,24 +25,31 @@ _NEEDED_BY_EVERY_COMMAND = ("rich", "tyro", "typing_extensions", "yaml")
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit with its status; print a `UserError` as one line and exit 2; Ctrl-C exits 130.
+    """Call `main` and exit with its status; print a `UserError` as one line and exit 2; Ctrl-C exits 130, SIGTERM 143.
 
     An interpreter that is too old, or without the project's packages, ends with one line that names the remedy, and status 1. A reader
     of the output that goes away, such as `head`, ends no work: a training behind it goes on to its end.
     """
+    # before the next import: whoever stops a command is as likely to do it now as later
+    heeded = _heed(_stop)
     if sys.version_info < OLDEST_PYTHON:
         sys.exit(_wrong_interpreter(f"Python {'.'.join(map(str, sys.version_info[:3]))}"))
-    # ignored signals stay ignored, as a shell wants it for what runs in the background
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
-    with lasting_output() as streams:
-        status = _status(main)
-        status = _flushed(streams, status)
+    try:
+        from foundation.output import lasting_output
+
+        with lasting_output() as streams:
+            status = _flushed(streams, _status(main))
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    # what is left is the interpreter's own, and nothing catches an exception there
+    _heed(_end, heeded)
     sys.exit(status)
 
 
 def _status(main: Callable[[], int | None]) -> int | str | None:
     """Call `main` and return its status, or that of what ended it; what is the user's to mend is said in one line."""
+    from foundation.errors import FULL, UserError
+
     try:
         return main() or 0
     except SystemExit as ended:
@@ -61,6 +71,8 @@ def _status(main: Callable[[], int | None]) -> int | str | None:
 
 
 def _said(mistake: str) -> int:
+    from foundation.errors import in_one_line
+
     print(f"error: {in_one_line(mistake, _LONGEST_ERROR)}", file=sys.stderr)
     return 2
 
@@ -82,13 +94,30 @@ def _wrong_interpreter(reason: str) -> str:
     return f"error: this interpreter lacks what the project needs ({reason}); run: make setup, then .venv/bin/python {sys.argv[0]}"
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise `KeyboardInterrupt`, but end the process at once in the middle of an import.
+def _heed(handler: Callable[[int, FrameType | None], None], numbers: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """Let a handler receive these signals, by default those that ask to stop and that nobody has set: return which."""
+    if numbers is None:
+        # ignored signals stay ignored, as a shell wants it for what runs in the background
+        unset = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        numbers = tuple(number for number, default in unset.items() if signal.getsignal(number) is default)
+    for number in numbers:
+        signal.signal(number, handler)
+    return numbers
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt` or, for SIGTERM, `SystemExit`, but end the process at once in the middle of an import.
 
     Modules catch an exception there, make another error of it or go on with half of what they need; and nothing is at work yet.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(128 + number)
+            _end(number)
         frame = frame.f_back
-    raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
+def _end(number: int, frame: FrameType | None = None) -> None:
+    os._exit(128 + number)

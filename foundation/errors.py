@@ -21,7 +21,7 @@ class UserError(Exception):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint for an unknown name: the nearest known one, or where none is near at most five of them, none twice."""
-    # here, for every command imports this module before it can take a Ctrl-C
+    # here, for few commands need it
     from difflib import get_close_matches
 
     known = sorted(set(known))
@@ -50,7 +50,7 @@ def without_controls(text: str) -> str:
 
 
 def _shown(letter: str) -> bool:
-    # here, for every command imports this module before it can take a Ctrl-C
+    # here, for few commands need it
     from unicodedata import category
 
     # controls, marks that turn the direction of what follows, halves of letters, ends of lines

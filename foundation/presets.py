@@ -130,7 +130,8 @@ def parse(schema: Any, description: str, argv: Sequence[str] | None = None, defa
     except (ArithmeticError, ValueError) as error:
         raise UserError(in_one_line(error, 300)) from error
     except SystemExit as stopped:
-        if not stopped.code:
+        # 0 after the help, 143 by SIGTERM
+        if stopped.code != 2:
             raise
         raise UserError(_one_line(complaint.getvalue(), program or Path(sys.argv[0]).name)) from None
     refuse_odd_numbers(parsed)

@@ -27,15 +27,13 @@ import json, torch
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "devices": names}))
 """
-_RAY = """
-import json, logging, os
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-import ray
-ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-         object_store_memory=128 * 2**20)
-ray.shutdown()
-print(json.dumps({"version": ray.__version__}))
+_RAY = f"""
+import json, sys
+sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
+from foundation.local_ray import local_ray
+with local_ray(1):
+    import ray
+print(json.dumps({{"version": ray.__version__}}))
 """
 _MINERL = """
 import glob, json, os, sys, warnings

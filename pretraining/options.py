@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from encoders.heads.config import HeadsConfig
-from encoders.registry import encoder_class, preset_architecture
+from encoders.registry import hyperparameters_class, preset_architecture
 from encoders.training.config import Precision, TrainingConfig
 
 
@@ -50,7 +50,7 @@ class TrainOptions:
 def options_of(preset: dict[str, Any]) -> type[TrainOptions]:
     """Return the options for a preset, with its model's hyperparameters under `model`."""
     architecture = preset_architecture(preset, "the preset")
-    hyperparameters = encoder_class(architecture).Hyperparameters
+    hyperparameters = hyperparameters_class(architecture)
     own: list[Any] = [
         ("encoder", str, field(default=architecture)),
         ("model", hyperparameters, field(default_factory=hyperparameters)),

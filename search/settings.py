@@ -10,7 +10,7 @@ from agents.learning.algorithms import build_algorithm
 from agents.learning.learner import Learner
 from agents.run.config import AgentRun, TrainingConfig, plain
 from agents.run.environment_config import EnvironmentConfig
-from encoders.registry import encoder_class, preset_architecture
+from encoders.registry import hyperparameters_class, preset_architecture
 from encoders.training.config import TrainingConfig as EncoderTraining
 from foundation.errors import UserError
 from foundation.places import Address
@@ -42,8 +42,8 @@ def known_names(config: SearchConfig, wanted: Sequence[str]) -> list[str]:
         return names
     if not of_encoder:
         raise UserError(f"{config.space}: no key under 'encoder.', so one encoder serves all trials: train it, and give --encoder RUN")
-    kind = encoder_class(preset_architecture(read_preset("encoder", config.encoder_preset), config.encoder_preset))
-    names += [f"encoder.model.{one.name}" for one in dataclasses.fields(kind.Hyperparameters)]
+    kind = hyperparameters_class(preset_architecture(read_preset("encoder", config.encoder_preset), config.encoder_preset))
+    names += [f"encoder.model.{one.name}" for one in dataclasses.fields(kind)]
     return names + [f"encoder.training.{one.name}" for one in dataclasses.fields(EncoderTraining)]
 
 
@@ -77,8 +77,8 @@ def _encoder_settings(config: SearchConfig, values: dict[str, Any]) -> dict[str,
     if config.encoder_preset is None:
         return None
     preset = read_preset("encoder", config.encoder_preset)
-    kind = encoder_class(preset_architecture(preset, config.encoder_preset))
-    model = build(kind.Hyperparameters, {**(preset.get("model") or {}), **_below("encoder.model", values)}, "encoder.model")
+    kind = hyperparameters_class(preset_architecture(preset, config.encoder_preset))
+    model = build(kind, {**(preset.get("model") or {}), **_below("encoder.model", values)}, "encoder.model")
     training = build(EncoderTraining, {**(preset.get("training") or {}), **_below("encoder.training", values)}, "encoder.training")
     steps = config.encoder_steps or preset.get("steps")
     if not steps:

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from foundation.errors import UserError
 from frames.resize import resize_frames
@@ -70,6 +71,7 @@ class EncoderThread:
         self._waiting: OrderedDict[tuple, deque[Job]] = OrderedDict()
         self._wake = threading.Condition()
         self._ended = False
+        self._torch_threads = torch.get_num_threads()
         self.waiting_rows = 0
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
@@ -107,6 +109,8 @@ class EncoderThread:
             job.future.set_exception(ServiceError(504, f"no answer within {seconds:g} s"))
 
     def _run(self) -> None:
+        # OpenMP keeps the number for each thread, and a new one begins with all cores
+        torch.set_num_threads(self._torch_threads)
         while parts := self._next():
             begun = time.perf_counter_ns()
             try:

@@ -13,6 +13,7 @@ from service.options import Limits
 
 Receive = Callable[[], Awaitable[Any]]
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_PIECE = 1 << 16
 _IN_PLACE = 1 << 14
 """Bytes that are decompressed without leaving the event loop: they become a thousand times as many at most."""
 
@@ -49,7 +50,7 @@ class Bodies:
         self._beside = ThreadPoolExecutor(1, "decompressing")
 
     @asynccontextmanager
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> AsyncIterator[bytes]:
+    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> AsyncIterator[bytes | bytearray]:
         """Yield a request's body, decompressed; raise `ServiceError` for what is too large, too late or damaged."""
         announced = _content_length(headers)
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
@@ -60,7 +61,7 @@ class Bodies:
             raise ServiceError(413, f"the body has {announced} bytes, and at most {most} are taken; send fewer rows at a time")
         # what may become of it counts from the beginning
         with self._allowance.reserve(most if announced is None or encoding != b"identity" else announced):
-            body = await self._received(receive, announced)
+            body: bytes | bytearray = await self._received(receive, announced)
             if encoding != b"identity":
                 body = await self._decompressed(body)
             yield body
@@ -84,23 +85,31 @@ class Bodies:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _decompressed(self, body: bytes) -> bytes:
+    async def _decompressed(self, body: bytes | bytearray) -> bytearray:
         if len(body) <= _IN_PLACE:
             return decompress(body, self._limits.body_bytes)
         return await asyncio.get_running_loop().run_in_executor(self._beside, decompress, body, self._limits.body_bytes)
 
 
-def decompress(body: bytes, most: int) -> bytes:
-    """Return the content of a gzip or zlib stream; raise `ServiceError` for one that is damaged or has more than `most` bytes."""
-    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
-    try:
-        content = stream.decompress(body, most)
-        # the end of a stream that fits exactly is only seen when more is asked for
-        surplus = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)
-    except zlib.error as error:
-        raise bad_request(f"the body is no gzip or zlib stream ({error})") from error
-    if surplus:
-        raise ServiceError(413, f"the body has more than {most} bytes once decompressed; send fewer rows at a time")
+def decompress(body: bytes | bytearray, most: int) -> bytearray:
+    """Return the content of a gzip or zlib stream; raise `ServiceError` for one that is damaged or has more than `most` bytes.
+
+    Piece by piece: in one call, the content would be in memory twice.
+    """
+    stream, content = zlib.decompressobj(_GZIP_OR_ZLIB), bytearray()
+    for at in range(0, len(body), _PIECE):
+        piece, made = body[at : at + _PIECE], _PIECE
+        if stream.eof:
+            raise bad_request("the compressed body has bytes behind its end")
+        while piece or made == _PIECE:
+            try:
+                found = stream.decompress(piece, _PIECE)
+            except zlib.error as error:
+                raise bad_request(f"the body is no gzip or zlib stream ({error})") from error
+            content += found
+            if len(content) > most:
+                raise ServiceError(413, f"the body has more than {most} bytes once decompressed; send fewer rows at a time")
+            piece, made = stream.unconsumed_tail, len(found)
     if not stream.eof:
         raise bad_request("the compressed body ends too early")
     if stream.unused_data:

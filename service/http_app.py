@@ -13,6 +13,7 @@ from service.bodies import Bodies, Disconnected, Receive, compress
 from service.core import Service
 from service.errors import ServiceError, bad_request, say_failure
 from service.http_messages import read_request, write_answer
+from service.page import page
 from service.tokens import Tokens
 
 Send = Callable[[Any], Awaitable[None]]
@@ -126,6 +127,9 @@ class HttpApplication:
     def _looked_up(self, route: tuple[str, ...]) -> Callable[[Exchange], Awaitable[None]] | None:
         """Return what answers a route that is only looked at; None where there is no such route."""
         service = self.service
+        if route == ():
+            content, headers = page()
+            return lambda exchange: exchange.respond(200, [content], headers)
         if route == ("v2",):
             return lambda exchange: exchange.respond_json(200, service.server_metadata())
         if route == ("v2", "health", "live"):
@@ -156,8 +160,8 @@ class HttpApplication:
             raise ServiceError(415, f"Content-Type {in_one_line(kind)}: use application/json or application/octet-stream")
         async with self.bodies.read(exchange.headers, exchange.receive) as body:
             exchange.unread = False
-            length = _header_length(exchange.headers)
-            request, binary = read_request(body, length, model, version, self.service.limits.json_bytes)
+            length, limits = _header_length(exchange.headers), self.service.limits
+            request, binary = read_request(body, length, model, version, min(limits.json_bytes, limits.body_bytes // 32))
             answer = await self.service.infer(request, owner)
         parts, json_bytes = write_answer(answer, binary)
         headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]

@@ -19,7 +19,9 @@ Binary = dict[str, bool] | bool
 """Which outputs go out as bytes: by name, or all alike."""
 
 
-def read_request(body: bytes, header_length: int | None, model: str, version: str, most_json: int) -> tuple[InferRequest, Binary]:
+def read_request(
+    body: bytes | bytearray, header_length: int | None, model: str, version: str, most_json: int
+) -> tuple[InferRequest, Binary]:
     """Read a request, and which of its outputs are to be binary; raise `ServiceError` for what is none."""
     head = body if header_length is None else body[:header_length]
     if header_length is not None and not 0 <= header_length <= len(body):
@@ -34,7 +36,7 @@ def read_request(body: bytes, header_length: int | None, model: str, version: st
     return InferRequest(model, version, _text(values.get("id", ""), "id"), inputs, outputs, parameters), binary
 
 
-def read_json(text: bytes) -> Any:
+def read_json(text: bytes | bytearray) -> Any:
     """Parse JSON strictly: no NaN, and depth and numbers within reason."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)

@@ -18,6 +18,8 @@ from service.statistics import ModelStatistics
 VERSION = "1"
 """Of every model: the weights that are loaded now."""
 
+_TAKEN = "stats"
+
 Signature = tuple[tuple[int, int, int], ...]
 
 
@@ -41,6 +43,8 @@ class Models:
         names = [model_name(folder) for folder in folders]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"two encoders are called '{twice}', and clients tell them apart by name; rename a folder")
+        if _TAKEN in names:
+            raise UserError(f"an encoder cannot be called '{_TAKEN}', which is a route of the protocol; rename its folder")
         self.served = {name: self._load(name, folder) for name, folder in zip(names, folders, strict=True)}
 
     def find(self, name: str, version: str = "") -> Served:
@@ -59,7 +63,8 @@ class Models:
                 continue
             try:
                 loaded = _warm(LoadedModel(served.name, load_encoder(served.folder), self._device))
-            except UserError as error:
+            # whatever a folder holds, its old weights go on, and the other folders are looked at
+            except Exception as error:
                 served.statistics.failed_reloads += 1
                 say(f"{served.name}: the old weights go on serving, the new ones cannot be loaded: {error}")
             else:
@@ -76,8 +81,8 @@ class Models:
 
 
 def model_name(folder: Path) -> str:
-    """Return the name that a folder's encoder is served under."""
-    return folder.resolve().name
+    """Return the name that a folder's encoder is served under: its last part, of a link the link's own."""
+    return os.path.basename(os.path.abspath(folder))
 
 
 def _signature(folder: Path) -> Signature | None:

@@ -15,8 +15,8 @@ class Limits:
 
     body_bytes: int = 64 * 2**20
     """Of a request, before and after decompression."""
-    json_bytes: int = 4 * 2**20
-    """Of a request's JSON: read, it is many times as large as its text."""
+    json_bytes: int = 2 * 2**20
+    """Of a request's JSON, and at most a 32nd of `body_bytes`: read, it is up to 27 times as large as its text."""
     reading_bytes: int = 512 * 2**20
     """Of all requests that are being read or wait, together."""
     rows: int = 4096

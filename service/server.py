@@ -26,6 +26,7 @@ _SWITCH_SECONDS = 0.0005
 """How long the event loop may keep the encoder's thread waiting for the interpreter."""
 _HANDSHAKE_SECONDS = 5.0
 _BACKLOG = 1024
+_LAST_ACCEPTED_SECONDS = 0.1
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -43,6 +44,13 @@ class EmbeddedServer(uvicorn.Server):
 
         self.servers = [await loop.create_server(protocol, sock=one, backlog=_BACKLOG, **handshake) for one in sockets or ()]
         self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # a socket that is closed resets connections that nobody has accepted yet: let no more come, and accept those
+        for one in sockets or ():
+            one.listen(0)
+        await asyncio.sleep(_LAST_ACCEPTED_SECONDS)
+        await super().shutdown(sockets)
 
 
 class Running:

@@ -14,6 +14,7 @@ STARTING_RAY = (
     "encoders/test_distributed.py",
     "envs/minerl/test_whole_path.py",
     "envs/test_atari.py",
+    "foundation/test_local_ray.py",
     "search",
 )
 """Tests that start a Ray, each with what it needs of it: one after the other, in one process."""

@@ -2,10 +2,10 @@
 
 import ast
 import os
+import random
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,10 +40,29 @@ def test_help_is_there_before_anything_heavy_is_imported(script: str) -> None:
     assert modules.isdisjoint(HEAVY), modules & set(HEAVY)
 
 
-@pytest.mark.parametrize("words", [("make_frames.py", "build"), ("make_frames.py", "export"), ("demo.py", "voxel")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare_encoders.py", "voxel_treechop"),
+        ("demo.py", "voxel"),
+        ("make_frames.py", "build"),
+        ("make_frames.py", "export"),
+        ("train_agent.py", "voxel_treechop"),
+        ("train_encoder.py", "nvae_debug"),
+        ("tune_agent.py", "voxel_treechop"),
+    ],
+)
 def test_so_are_the_options_of_a_part_or_a_preset(words: tuple[str, ...]) -> None:
-    _, modules = imported_by(*words, "--help")
-    assert modules.isdisjoint(HEAVY)
+    printed, modules = imported_by(*words, "--help")
+    assert "--" in printed
+    assert modules.isdisjoint(HEAVY), modules & set(HEAVY)
+
+
+def test_the_options_of_every_model_are_known_without_torch() -> None:
+    code = "import sys, encoders.registry as registry\nfor name in registry.BUILT_IN:\n    registry.hyperparameters_class(name)()"
+    code += f"\nprint(sorted(set(sys.modules) & set({HEAVY})))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=120)
+    assert ran.stdout == "[]\n", ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -74,26 +93,57 @@ def train(tmp_path: Path) -> list[str]:
 
 def started(*words: str) -> subprocess.Popen:
     # tests that were started in the background ignore SIGINT, and so would their children
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT, preexec_fn=heeding)
+    def heeding() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *words], **streams, text=True, cwd=ROOT, env=ENVIRONMENT, preexec_fn=heeding)
 
 
-# seconds before the command ends by itself; a door's own millisecond comes before them
-@pytest.mark.parametrize("moment", ["pretraining", "tyro", "foundation.presets"])
-def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(moment: str, tmp_path: Path) -> None:
-    with started("-X", "importtime", *train(tmp_path)) as process:
+def stopped(number: int, moment: str | int, *words: str) -> tuple[int, list[str]]:
+    """Send a command a signal once it has imported a module, or so many beyond its door; return its status, and what it said."""
+    with started("-X", "importtime", *words) as process:
         assert process.stderr is not None
-        said = []
+        said, count = [], None
         for line in process.stderr:
             said.append(line)
             # the interpreter says on standard error what it has just imported
-            if line.startswith("import time:") and line.rpartition("|")[2].strip() == moment:
-                process.send_signal(signal.SIGINT)
+            name = line.rpartition("|")[2].strip() if line.startswith("import time:") else ""
+            # the next import is the command's first; a door's own millisecond comes before
+            count = 0 if name == "foundation.command" else count
+            if name and (name == moment or count == moment):
+                process.send_signal(number)
                 break
+            count = None if count is None else count + bool(name)
         said += process.stderr.readlines()
-    assert [line for line in said if not line.startswith("import time:")] == []
-    assert process.returncode == 130
+    return process.wait(), [line for line in said if not line.startswith("import time:")]
+
+
+# seconds before the command ends by itself
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["pretraining", "tyro", "foundation.presets"])
+def test_a_stop_while_a_command_starts_ends_it_without_a_traceback(number: int, moment: str, tmp_path: Path) -> None:
+    assert stopped(number, moment, *train(tmp_path)) == (128 + number, [])
+
+
+# of the program that renders options, and so after the door and before the work of each
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_so_it_does_in_every_script(script: str) -> None:
+    assert stopped(signal.SIGINT, "foundation.errors", script, "--help") == (130, [])
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("script", ["train_encoder.py", "make_frames.py", "compare_encoders.py"])
+def test_a_stop_at_any_moment_of_the_imports_ends_a_command_without_a_traceback(script: str, tmp_path: Path) -> None:
+    words = {
+        "train_encoder.py": train(tmp_path),
+        "make_frames.py": [script, "build", "--source", "VoxelTreechop-v0", "--debug", "--store", str(tmp_path / "store")],
+        "compare_encoders.py": [script, "debug", "--controls", "pixels", "--run", str(tmp_path / "run")],
+    }[script]
+    drawn = random.Random(script)
+    moments = [(drawn.choice([signal.SIGINT, signal.SIGTERM]), drawn.randrange(1, 600)) for _ in range(40)]
+    assert [(number, at) for number, at in moments if stopped(number, at, *words) != (128 + number, [])] == []
 
 
 @pytest.mark.parametrize("moment", ["yaml", "numpy", "torch._C", "torch.fx.passes", "encoders.conv.vae", "frames.store"])

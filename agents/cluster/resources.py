@@ -13,6 +13,7 @@ from typing import Any
 
 from agents.cluster.config import RayConfig
 from foundation.errors import UserError
+from foundation.local_ray import local_ray, tame
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_SECONDS = 5.0
@@ -99,37 +100,6 @@ def ray_cluster(config: RayConfig, cpus: int) -> Iterator[None]:
         _disconnect()
 
 
-@contextmanager
-def local_ray(cpus: int) -> Iterator[None]:
-    """Run a Ray of this machine for the time of the block, quietly."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # workers would run at niceness 15 and starve beside anything else
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    import ray
-
-    _silence()
-    paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=128 * 2**20,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-        )
-    except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
-        raise UserError(
-            f"Ray did not start on this machine ({_line(error)}); try again when it is less busy, or look into /tmp/ray"
-        ) from error
-    try:
-        yield
-    finally:
-        _disconnect()
-
-
 def reachable(address: str) -> str:
     """Return the HOST:PORT that `address` means; raise `UserError` where nothing answers there within seconds."""
     if address == "auto":
@@ -202,7 +172,7 @@ def _current_cluster() -> str:
 def _connect(address: str) -> None:
     import ray
 
-    _silence()
+    tame()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
     except Exception as error:  # of many kinds: versions, a machine that is no node, a package too large
@@ -223,13 +193,6 @@ def _runtime_env() -> dict[str, Any]:
     # `ray job submit --working-dir` has sent the code already, and Ray refuses to be told twice
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("runtime_env") or {}
     return {} if "working_dir" in job else wanted
-
-
-def _silence() -> None:
-    """Keep what Ray prints of every death, up to forty lines of its own state, out of the terminal; it stays in Ray's logs."""
-    import ray._private.worker
-
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _disconnect() -> None:

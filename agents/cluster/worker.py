@@ -1,6 +1,5 @@
 """A process of Ray that does jobs, and how each ended."""
 
-import errno
 import os
 import traceback
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from agents.cluster.board import TellBoard
 from agents.cluster.resources import Needs
 from agents.jobs import Stopped
 from envs.failures import EnvironmentFailed
-from foundation.errors import UserError
+from foundation.errors import FULL, UserError
 from foundation.shared_folder import find_token
 from foundation.telling import tell_through
 
@@ -73,7 +72,7 @@ class Worker:
         except UserError as error:
             return Outcome(job.key, "failed", message=str(error), user_error=True)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in FULL:
                 message = f"{error.strerror} on {os.uname().nodename}: free some space and run the same command again"
                 return Outcome(job.key, "failed", message=message, user_error=True)
             message = f"{type(error).__name__}: {error}"

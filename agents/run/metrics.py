@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from foundation.board import open_board
 from foundation.documents import read_lines
 from foundation.errors import UserError
 from foundation.files import own_file
@@ -24,8 +25,6 @@ class MetricsFile:
     """Appends to `metrics.jsonl` and TensorBoard from a checkpoint's position; what lies behind it is cut off."""
 
     def __init__(self, folder: Path, size: int, steps: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.path = own_file(folder / "metrics.jsonl")
         self.path.touch()
         if self.path.stat().st_size < size:
@@ -34,7 +33,7 @@ class MetricsFile:
         self._file.truncate(size)
         self._file.seek(size)
         # readers drop what an interrupted run logged from `steps` on; what it rightly logged at `steps` is said again
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps)
+        self._board = open_board(folder / "tensorboard", steps)
         for line in self._lines():
             if line["step"] == steps:
                 self._show(steps, line)

@@ -5,22 +5,13 @@ Shapes: B batch, T frames of a clip, N = B*T, C channels, H height, W width, E =
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from encoders.conv.hyperparameters import PointsHyperparameters
 from encoders.conv.stack import Layer, finest_first, initialise_as_keras, is_uneven, margins, parse_stack, shrinks
 from encoders.conv.where import Where
 from encoders.encoder import Batch, Encoder, State
-
-
-@dataclass(frozen=True)
-class PointsHyperparameters:
-    frame_shape: tuple[int, int, int] = (64, 64, 3)
-    encoder: str = "32k4s4 64k3s2 64k3s1"
-    """One word a layer: channels, kernel, stride."""
-    maps: int = 16
-    """How many maps are read as points."""
 
 
 class Points(Encoder):

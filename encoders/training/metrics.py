@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
+from foundation.board import open_board
 from foundation.files import own_file
 
 METRICS_FILE = "metrics.jsonl"
@@ -22,7 +22,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int, position: int) -> None:
         self._file = open(own_file(folder / METRICS_FILE), "ab")  # noqa: SIM115
         self._file.truncate(min(position, os.path.getsize(folder / METRICS_FILE)))
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._tensorboard = open_board(folder / "tensorboard", step + 1)
 
     @property
     def position(self) -> int:

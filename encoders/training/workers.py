@@ -1,12 +1,13 @@
 """One training on several GPUs or nodes: a Ray worker each, that meet in a group of PyTorch's processes.
 
-Ray is local, or the cluster that the environment's RAY_ADDRESS names; there, the checkout, the store and the run's folder have to be at
-the same place on every node.
+Ray is local, and the group then meets in a file and exchanges gradients over loopback; or it is the cluster that the environment's
+RAY_ADDRESS names: there, the checkout, the store and the run's folder have to be at the same place on every node.
 """
 
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +20,14 @@ from encoders.training.devices import AskedToStop
 from encoders.training.parallel import Ranks, join, leave
 from encoders.training.signals import stop_requests
 from foundation.errors import UserError
+from foundation.local_ray import local_ray
 from foundation.progress import console, say
 
 Work = Callable[[Any, str, Ranks, AskedToStop], None]
 
 _ROOT = Path(__file__).resolve().parents[2]
+_LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+_OVER_LOOPBACK = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
 _POLL_SECONDS = 0.3
 _ASK_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
@@ -37,13 +41,13 @@ def run_workers(work: Work, argument: Any, workers: int, device: str) -> None:
     `UserError`, or `SystemExit` once they have stopped as asked. One that dies ends all of them with a `UserError`.
     """
     check_workers(workers, device)
-    with _ray(workers):
+    with _ray(workers) as folder:
         import ray
 
         chosen = _device(workers, device)
         with stop_requests() as stop:
             try:
-                _Workers(workers, chosen).do(work, argument, lambda: stop.number)
+                _Workers(workers, chosen, folder).do(work, argument, lambda: stop.number)
             except ray.exceptions.RayTaskError:
                 raise
             except ray.exceptions.RayError as error:
@@ -146,10 +150,10 @@ class _Asking:
 class _Workers:
     """The driver's side: start, watch, end."""
 
-    def __init__(self, count: int, device: str) -> None:
+    def __init__(self, count: int, device: str, folder: Path | None) -> None:
         import ray
 
-        self.device = device
+        self.device, self.folder = device, folder
         self.board: Any = ray.remote(num_cpus=0)(Board).remote()
         actor: Any = ray.remote(num_cpus=1, num_gpus=1 if device == "cuda" else 0)(Worker)
         self.workers = [actor.remote() for _ in range(count)]
@@ -157,7 +161,8 @@ class _Workers:
     def do(self, work: Work, argument: Any, stop_number: AskedToStop) -> None:
         import ray
 
-        address = ray.get(self.workers[0].address.remote())
+        # a meeting point of PyTorch's that listens does so on all interfaces, and asks nobody who he is
+        address = ray.get(self.workers[0].address.remote()) if self.folder is None else f"file://{self.folder / 'meeting'}"
         shared = (len(self.workers), address, self.device, os.getcwd(), self.board)
         running = {worker.do.remote(work, argument, rank, *shared): rank for rank, worker in enumerate(self.workers)}
         asked, outcomes = False, dict[int, Any]()
@@ -215,22 +220,19 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _ray(workers: int) -> Iterator[None]:
-    """Be connected to the cluster of RAY_ADDRESS, or run a Ray of this machine for the time of the block."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # workers would run at niceness 15 and starve beside anything else
-    os.environ.setdefault("RAY_worker_niceness", "0")
+def _ray(workers: int) -> Iterator[Path | None]:
+    """Be connected to the cluster of RAY_ADDRESS, or run a Ray of this machine for the time of the block and yield its folder."""
+    if os.environ.get("RAY_ADDRESS", "local") == "local":
+        with local_ray(workers, _OVER_LOOPBACK) as folder:
+            yield folder
+        return
     import ray
 
-    address = os.environ.get("RAY_ADDRESS", "local")
-    local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": 128 * 2**20}
-    own = local if address == "local" else {}
     paths = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     environment = {"env_vars": {"PYTHONPATH": paths}}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **own)
+    ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
     try:
-        yield
+        yield None
     finally:
         ray.shutdown()
 

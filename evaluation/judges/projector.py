@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import encoders
 from evaluation.judge import Judge, Numbers, option_name
+from foundation.board import open_board
 from foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ class Projector(Judge):
 
         import numpy as np
         import torch
-        from torch.utils.tensorboard import SummaryWriter
 
         from encoders.encoder import to_float
         from evaluation.latent_space import latent_space
@@ -65,7 +65,7 @@ class Projector(Judge):
             [store.episodes[recording].name, str(index - store.episodes[recording].first), f"{reward:.3f}"]
             for recording, index, reward in zip(space.recordings.tolist(), space.indices.tolist(), to_come.tolist(), strict=True)
         ]
-        with SummaryWriter(str(folder)) as writer:
+        with open_board(folder) as writer:
             writer.add_embedding(
                 torch.from_numpy(space.latents),
                 rows,

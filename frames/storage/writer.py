@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import mmap
 import os
 import shutil
 import threading
@@ -354,8 +355,10 @@ def usual_rate(episodes: Iterable[Episode]) -> float:
 def _check_sound(folder: Path) -> None:
     """Refuse what an earlier run left when it is damaged since: to write into that may kill the process."""
     data = folder / "data.mdb"
-    # a kill between its creation and its first page leaves it empty
-    if data.exists() and data.stat().st_size:
+    # what a kill or a full disk leaves of LMDB's first write, of two pages: there is nothing in it yet
+    if data.exists() and data.stat().st_size < 2 * mmap.PAGESIZE:
+        data.unlink()
+    if data.exists():
         with _damage_told(folder, _remedy(folder)):
             check_pages(data)
 

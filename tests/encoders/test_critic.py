@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders import Batch, Generates, GivesMasks, GivesValue, HasFeatureMaps, check_encoder, make_encoder
-from encoders.critic import Critic, CriticHyperparameters
-from encoders.critic.model import LABEL
+from encoders.critic.hyperparameters import CriticHyperparameters
+from encoders.critic.model import LABEL, Critic
 from encoders.critic.networks import OneChannelConvolution
 from encoders.critic.objects import coarse, objects
 from encoders.critic.swapping import draw_pairs, norm, shifted_sideways, swapped

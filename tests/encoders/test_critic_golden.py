@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.critic import Critic, CriticHyperparameters
-from encoders.critic_vae import CriticVAE, CriticVAEHyperparameters, gaussian_kl, ms_ssim
+from encoders.critic.hyperparameters import CriticHyperparameters
+from encoders.critic.model import Critic
+from encoders.critic_vae.hyperparameters import CriticVAEHyperparameters
+from encoders.critic_vae.model import CriticVAE, gaussian_kl, ms_ssim
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 GOLDEN = SHARED / "golden" / "critic"

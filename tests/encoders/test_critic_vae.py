@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from encoders import Batch, Decodes, Generates, GivesMasks, GivesValue, check_encoder, make_encoder
-from encoders.critic import Critic, CriticHyperparameters
-from encoders.critic_vae import LEVEL_WEIGHTS, CriticVAE, CriticVAEHyperparameters, ms_ssim
+from encoders.critic.hyperparameters import CriticHyperparameters
+from encoders.critic.model import Critic
+from encoders.critic_vae.hyperparameters import LEVEL_WEIGHTS, CriticVAEHyperparameters
+from encoders.critic_vae.model import CriticVAE, ms_ssim
 from foundation.errors import UserError
 
 SIZES = {"frame_shape": (32, 32, 3), "latent_dim": 4, "channels": (4, 8)}

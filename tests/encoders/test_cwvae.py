@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 import encoders.cwvae.model
 from encoders import Batch, check_encoder, load_encoder, make_encoder
-from encoders.cwvae import ClockworkVAE
 from encoders.cwvae.cell import Gaussian, gaussian_entropy, gaussian_kl, gaussian_nll
-from encoders.cwvae.model import block_sums
+from encoders.cwvae.model import ClockworkVAE, block_sums
 from foundation.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encoders import Batch, make_encoder
-from encoders.cwvae import ClockworkVAEHyperparameters
+from encoders.cwvae.hyperparameters import ClockworkVAEHyperparameters
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 import encoders.cwvae.scan
 from encoders import Batch
-from encoders.cwvae import ClockworkVAE, ClockworkVAEHyperparameters
+from encoders.cwvae.hyperparameters import ClockworkVAEHyperparameters
+from encoders.cwvae.model import ClockworkVAE
 
 SIZES = {
     "frame_shape": (16, 16, 3),

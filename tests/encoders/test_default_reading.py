@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from encoders import Placement, StoreReference, TrainingData, load_encoder, make_encoder, prepare, train
-from encoders.nvae import NVAE
+from encoders.nvae.model import NVAE
 from encoders.training.config import TrainingConfig
 from encoders.training.validation import activity, collapse_verdict, is_collapsed
 from foundation.errors import UserError

@@ -1,5 +1,6 @@
 """Two processes with half of every batch each are one with the whole; run as a script, this file is the second of the two."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from encoders.training.parallel import Ranks, join, leave, synchronised
 from encoders.training.state import read_resume
 from foundation.errors import UserError
 from tests.fixtures import encoders as fakes
+from tests.fixtures.listening import reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = TrainingConfig(batch_size=8, learning_rate=5e-3, optimizer="adamax", adam_epsilon=1e-2, validation_every=5, checkpoint_every=5)
@@ -180,16 +182,26 @@ def test_two_workers_train_stop_at_errors_and_outlive_no_death(
     assert command("train_encoder.py", *arguments, "--steps", 10, "--training.learning-rate", 0.5) == 2
     assert "training.learning_rate" in capsys.readouterr().err
 
-    def die(argument: Any, device: str, ranks: Any, asked_to_stop: Any) -> None:
+    def die(driver: int, device: str, ranks: Any, asked_to_stop: Any) -> None:
         import os
         import signal
 
+        from tests.fixtures.listening import listeners
+
+        # once all have met, and before anybody is gone
+        ranks.wait()
+        if ranks.leads:
+            (tmp_path / "listening.json").write_text(json.dumps(sorted(listeners(driver))))
+        ranks.wait()
         if ranks.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         ranks.wait()
 
     with pytest.raises(UserError, match="worker 1 of 2 has died"):
-        run_workers(die, None, 2, "cpu")
+        run_workers(die, os.getpid(), 2, "cpu")
+    listening = {tuple(one) for one in json.loads((tmp_path / "listening.json").read_text())}
+    assert {"raylet", "ray::Worker.do"} <= {name for name, _, _ in listening}
+    assert reachable(listening) == set()
 
 
 def _be_one_of_two(rank: int, folder: Path) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from encoders import Batch, check_encoder, load_encoder, make_encoder
-from encoders.nvae import NVAE, NVAEHyperparameters
 from encoders.nvae.cells import bottom_up_cell, top_down_cell
 from encoders.nvae.flows import Flow
+from encoders.nvae.hyperparameters import NVAEHyperparameters
+from encoders.nvae.model import NVAE
 from encoders.nvae.objective import balance, kl_weight, regularisation_weight
 from foundation.errors import UserError
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from encoders.nvae import NVAE, NVAEHyperparameters
+from encoders.nvae.hyperparameters import NVAEHyperparameters
+from encoders.nvae.model import NVAE
 
 SIZES = {"frame_shape": (16, 16, 3), "encoder_channels": 8, "decoder_channels": 8, "latent_channels": 2, "scales": 2, "groups": 2}
 FRAMES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from encoders.nvae import NVAE, NVAEHyperparameters
 from encoders.nvae.distributions import Gaussian, MixtureOfLogistics, PixelGaussian
 from encoders.nvae.flows import Flow
 from encoders.nvae.groups import Group
+from encoders.nvae.hyperparameters import NVAEHyperparameters
+from encoders.nvae.model import NVAE
 from encoders.nvae.regularisation import SpectralNorms, convolutions_of, kernels, largest_gains
 
 SIZES = {

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders import make_encoder
-from encoders.nvae import NVAEHyperparameters
 from encoders.nvae.depthwise import DepthwiseConvolution, depthwise_convolution
+from encoders.nvae.hyperparameters import NVAEHyperparameters
 from encoders.nvae.layers import DoublingSkip, PlainConv2d, WeightNormConv2d
 from encoders.nvae.mixture import MixtureLikelihood
 from encoders.nvae.regularisation import bilinear, kernels

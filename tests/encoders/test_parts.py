@@ -11,8 +11,7 @@ import torch
 
 from encoders import Batch, Encoder, StoreReference, check_encoder, load_encoder, make_encoder, make_on_top, prepare, save_encoder
 from encoders.artifact import reading_statistics
-from encoders.critic import Critic
-from encoders.critic.model import LABEL
+from encoders.critic.model import LABEL, Critic
 from encoders.training.validation import match_statistics
 from foundation.errors import UserError
 from frames.curation.splits import assign_splits

@@ -7,7 +7,7 @@ from scipy.stats import multivariate_normal
 
 from encoders import Batch, make_encoder
 from encoders.encoder import to_float
-from encoders.pca import PCA
+from encoders.pca.model import PCA
 
 
 @pytest.fixture

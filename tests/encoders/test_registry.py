@@ -19,6 +19,11 @@ def test_every_preset_makes_an_encoder(preset: str) -> None:
     assert make_encoder(preset, **critic).latents
 
 
+@pytest.mark.parametrize("name", encoders.registry.BUILT_IN)
+def test_the_options_of_a_model_are_its_own(name: str) -> None:
+    assert encoders.registry.hyperparameters_class(name) is encoders.registry.encoder_class(name).Hyperparameters
+
+
 def test_hyperparameters_override_the_preset_s() -> None:
     model = make_encoder("conv_vae_small", latent_dim=16, frame_shape=[32, 32, 3])
     assert model.latents == {"mean": (16,)}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from encoders import Batch, make_encoder
-from encoders.nvae import NVAE
+from encoders.nvae.model import NVAE
 from evaluation.histogram import Histogram
 from evaluation.importance import bound, bound_likelihood, importance_weighted_nll, log_weights
 from evaluation.judges.hierarchy import judge_groups

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from encoders import Encoder, EncoderArtifact, make_encoder
-from encoders.critic_vae import CriticVAE
+from encoders.critic_vae.model import CriticVAE
 from encoders.encoder import GivesValue
 from evaluation import check_judge
 from evaluation.judges.value import Value, ValueOptions

@@ -121,3 +121,13 @@ def test_a_mistake_is_the_same_line_where_output_is_not_utf8(arguments):
 
     assert said("ascii") == said("utf-8")
     assert said("utf-8").startswith("foundation.errors.UserError: ")
+
+
+def test_what_ends_the_program_while_options_are_read_is_no_mistake_in_them(monkeypatch):
+    def terminated(*_, **__):
+        raise SystemExit(143)
+
+    monkeypatch.setattr(tyro, "cli", terminated)
+    with pytest.raises(SystemExit) as stop:
+        parse(int, "", ["1"])
+    assert stop.value.code == 143

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from encoders.efficientmorl import EfficientMORLHyperparameters
+from encoders.efficientmorl.hyperparameters import EfficientMORLHyperparameters
 from foundation.errors import UserError
 from foundation.presets import to_dict
 from pretraining.geco_target import suggestion

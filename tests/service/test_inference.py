@@ -26,12 +26,12 @@ FAMILIES = {
 
 @pytest.mark.parametrize("preset", FAMILIES.values(), ids=FAMILIES)
 def test_latents_are_those_of_a_local_encoder_in_batches_of_8_whoever_else_asks(preset, tmp_path, start_service):
-    small = {"critic": described("critic", {})} if preset.startswith("critic_vae") else {}
-    folder = save_small(preset, tmp_path / "encoder", **small)
+    small = {"critic_vae_debug": {"critic": described("critic", {})}, "slot_attention_tetrominoes": {"slots": 2, "slot_size": 8}}
+    folder = save_small(preset, tmp_path / "encoder", **small.get(preset, {}))
     frozen = FrozenEncoder(folder)
     size = frozen.frame_shape[0]
     running = start_service(folder)
-    frames = random_frames(40, size)
+    frames = random_frames(16, size)
     expected, _ = frozen.encode(frames)
     stop = threading.Event()
     failed: list[BaseException] = []
@@ -48,7 +48,7 @@ def test_latents_are_those_of_a_local_encoder_in_batches_of_8_whoever_else_asks(
     for thread in others:
         thread.start()
     client, at = Client(running.port), 0
-    for rows in (1, 8, 3, 5, 2, 13, 8):
+    for rows in (1, 8, 5, 2):
         got = client.infer("encoder", frames=frames[at : at + rows])["latents"]
         np.testing.assert_array_equal(got, expected[at : at + rows])
         at += rows
@@ -102,6 +102,24 @@ def test_memory_kept_by_the_client_and_by_the_service_gives_the_same(client, sma
         np.testing.assert_array_equal(theirs["latents"], expected)
         np.testing.assert_array_equal(theirs["state"], mine["state"])
     assert np.abs(expected - frozen.encode(frames)[0]).max() > 0
+
+
+@pytest.mark.parametrize("batching", ["exact", "alone"])
+def test_one_row_goes_on_from_its_state_too(client, small_encoders, batching):
+    frozen, local, kept = FrozenEncoder(small_encoders["memory"]), None, {}
+    for step in range(3):
+        frames = random_frames(1, seed=step)
+        alone, following = frozen.encode(frames, local)
+        padded, _ = frozen.encode(
+            np.repeat(frames, 8, 0), local and {name: tensor.repeat_interleave(8, 0) for name, tensor in local.items()}
+        )
+        got = client.infer("memory", None, {"batching": batching}, frames=frames, **kept)
+        local, kept = following, {"state": got["state"]}
+        if batching == "alone":
+            np.testing.assert_array_equal(got["latents"], alone)
+        elif step == 0:
+            np.testing.assert_array_equal(got["latents"], padded[:1])
+        np.testing.assert_allclose(got["latents"], alone, atol=1e-4)
 
 
 def test_a_request_encoded_alone_has_the_bits_of_a_local_encoder_for_any_number_of_rows(client, small_encoders):

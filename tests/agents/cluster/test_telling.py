@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from agents.cluster.resources import local_ray
 from agents.cluster.worker import Job
 from agents.cluster.workers import run_jobs
 from foundation import telling
+from foundation.local_ray import local_ray
 
 WET = '''
 import gymnasium

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from agents.cluster.board import Progress
-from agents.cluster.resources import gpu_share, local_ray
+from agents.cluster.resources import gpu_share
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
 from foundation.errors import UserError
+from foundation.local_ray import local_ray
 from foundation.signals import stop_signals
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.cluster.resources import local_ray
 from agents.jobs import Stopped
 from agents.learning.on_policy import PPOSettings
 from agents.remote.config import RemoteConfig
@@ -30,6 +29,7 @@ from agents.run.position import Position
 from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
+from foundation.local_ray import local_ray
 from wrappers import FrozenEncoder, RemoteEncoder, StateObservation, VecLatent
 
 

@@ -14,12 +14,12 @@ from gymnasium import spaces
 from gymnasium.wrappers import RescaleAction, TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.cluster.resources import local_ray
 from agents.remote.latents import ArrivingLatent
 from agents.remote.vec_env import RayVecEnv
 from agents.run.episodes import Episodes
 from encoders import Encoder, EncoderArtifact, StoreReference, make_encoder, prepare
 from encoders.actions import ActionArray
+from foundation.local_ray import local_ray
 from wrappers import FrozenEncoder, VecLatent
 from wrappers.action_vectors import RecordedActions
 

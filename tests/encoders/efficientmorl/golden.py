@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from encoders.efficientmorl import EfficientMORL, EfficientMORLHyperparameters
-from encoders.efficientmorl.model import Trace
+from encoders.efficientmorl.hyperparameters import EfficientMORLHyperparameters
+from encoders.efficientmorl.model import EfficientMORL, Trace
 from encoders.efficientmorl.published import pieces, weights_of_published
 from encoders.efficientmorl.slots import SlotEncoder
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from encoders import Batch
-from encoders.efficientmorl import EfficientMORL, EfficientMORLHyperparameters, SlotAttention, SlotAttentionHyperparameters
 from encoders.efficientmorl.distributions import given
+from encoders.efficientmorl.hyperparameters import EfficientMORLHyperparameters, SlotAttentionHyperparameters
+from encoders.efficientmorl.model import EfficientMORL
+from encoders.efficientmorl.slot_attention import SlotAttention
 from tests.encoders.efficientmorl.golden import Golden, assert_same, gradient_norm, pictures, rounded, with_weights
 
 BASE: dict[str, Any] = {"frame_shape": (20, 20, 3), "slots": 3, "slot_size": 16, "decoder": "small", "sigma": rounded(0.3)}

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from encoders import Batch, Generates, HasSlots, TracksSlots, check_encoder, make_encoder
 from encoders.artifact import reading_statistics
-from encoders.efficientmorl import EfficientMORL, EfficientMORLHyperparameters
+from encoders.efficientmorl.hyperparameters import EfficientMORLHyperparameters
+from encoders.efficientmorl.model import EfficientMORL
 from encoders.encoder import EstimatesMemory, ReadsPublished
 
 SIZE: dict[str, Any] = {"frame_shape": [32, 32, 3]}

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from encoders import Batch, make_encoder
-from encoders.efficientmorl import EfficientMORL, EfficientMORLHyperparameters
 from encoders.efficientmorl.decoders import make_decoder
+from encoders.efficientmorl.hyperparameters import EfficientMORLHyperparameters
+from encoders.efficientmorl.model import EfficientMORL
 
 SMALL: dict[str, Any] = {"frame_shape": (16, 16, 3), "slots": 3, "slot_size": 8, "encoder_channels": 8, "decoder_channels": 6}
 GECO: dict[str, Any] = {"geco": True, "geco_target": -1.0, "geco_warmup_steps": 0}

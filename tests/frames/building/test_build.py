@@ -216,6 +216,14 @@ def test_a_full_disk_loses_nothing(tmp_path, source):
     assert verify(FrameStore(tmp_path / "store")) == []
 
 
+@pytest.mark.parametrize("size", [0, 3000, 4096, 8191])
+def test_a_disk_that_was_full_at_the_first_byte_is_no_damage(tmp_path, source, size):
+    begun = tmp_path / "store.building" / "store"
+    begun.mkdir(parents=True)
+    (begun / "data.mdb").write_bytes(b"\1" * size)
+    assert build(source, tmp_path / "store").episodes
+
+
 def test_real_recordings_have_the_frames_of_their_manifest(tmp_path, real_recordings):
     with open(real_recordings / "manifest.csv", newline="") as file:
         rows = {row["file"].split("/")[-1]: int(row["frames"]) for row in csv.DictReader(file) if row["file"].startswith("test/human64/")}

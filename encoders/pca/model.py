@@ -4,21 +4,15 @@ Shapes: N frames, C channels, H height, W width, P = C*H*W pixels, D latents.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from encoders.encoder import Batch, Encoder, State
+from encoders.pca.hyperparameters import PCAHyperparameters
 
 _ITERATIONS = 4
 _OVERSAMPLING = 16
-
-
-@dataclass(frozen=True)
-class PCAHyperparameters:
-    frame_shape: tuple[int, int, int] = (64, 64, 3)
-    latent_dim: int = 64
 
 
 class PCA(Encoder):

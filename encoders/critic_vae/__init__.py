@@ -1,0 +1,1 @@
+"""A VAE whose decoder is told what the frame is worth."""

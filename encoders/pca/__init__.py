@@ -1,0 +1,1 @@
+"""Principal components as an encoder: the control that is computed, not trained."""
