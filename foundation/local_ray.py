@@ -27,6 +27,8 @@ _LONGEST_BASE = 17
 _SHARED_BYTES = 128 * 2**20
 """Memory that a Ray's processes share, a file to the kernel."""
 _REMOVAL_TRIES, _REMOVAL_SECONDS = 20, 0.1
+_STARTS = 2
+"""Ray gives each of its parts 15 seconds to start, which a machine that is busy at the moment does not always make."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -54,22 +56,27 @@ def local_ray(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator
         stack.enter_context(_environment(quiet | _credentials(folder)))
         stack.enter_context(_bound_to_loopback())
         stack.callback(ray.shutdown)
-        try:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_SHARED_BYTES,
-                runtime_env={"env_vars": {"PYTHONPATH": paths, **(variables or {})}},
-                # a folder inside, since Ray makes its own one writable for all
-                _temp_dir=str(folder / "r"),
-            )
-        except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
-            reason = _reason(error, folder)
-            _end_started(folder)
-            raise UserError(f"Ray did not start on this machine ({reason}); try again when it is less busy") from error
+        environment = {"env_vars": {"PYTHONPATH": paths, **(variables or {})}}
+        for left in reversed(range(_STARTS)):
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=_SHARED_BYTES,
+                    runtime_env=environment,
+                    # a folder inside, since Ray makes its own one writable for all
+                    _temp_dir=str(folder / str(left)),
+                )
+                break
+            except Exception as error:  # Ray raises bare exceptions where a part of it does not answer in time
+                reason = _reason(error, folder / str(left))
+                _end_started(folder)
+                if not left:
+                    raise UserError(f"Ray did not start on this machine ({reason}); try again when it is less busy") from error
+                ray.shutdown()
         yield folder
 
 
@@ -218,7 +225,7 @@ def _end_started(folder: Path) -> None:
 
 def _reason(error: Exception, folder: Path) -> str:
     """Return why Ray did not start: what its node manager ended with, where it did, says more than that nothing answers."""
-    for log in folder.glob("r/session_2*/logs/raylet.out"):
+    for log in folder.glob("session_2*/logs/raylet.out"):
         with suppress(OSError):
             _, found, failed = log.read_text(errors="replace").partition("Check failed: ")
             if found:
