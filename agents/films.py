@@ -17,16 +17,16 @@ from agents.run.environment import Seen, bare_environments, evaluation_environme
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, refuse_unasked
 from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
-from agents.run.pictures import TICKS_A_SECOND, reconstructed
-from encoders.encoder import Generates
+from agents.run.pictures import TICKS_A_SECOND
 from envs.episode_limit import tell_of_no_limit
 from envs.registry import refuse_unasked_import
 from foundation.env_options import Scalar, refuse_shared_options
 from foundation.errors import UserError
+from foundation.places import Place
 from foundation.presets import build, preset_names
 from foundation.progress import progress_bar, tell_result
 from foundation.videos import write_video
-from wrappers import FrozenEncoder
+from wrappers import PictureEncoder, open_encoder
 
 _SCALE = 4
 _CHUNK = 32
@@ -62,18 +62,18 @@ def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
     return 0
 
 
-def _frames(film: Film, frozen: FrozenEncoder | None) -> Iterator[np.ndarray]:
+def _frames(film: Film, frozen: PictureEncoder | None) -> Iterator[np.ndarray]:
     """Yield the enlarged frames of a film, reconstructions on the right, a few pictures at a time: a long film does not fit in memory."""
     for start in range(0, len(film.pictures), _CHUNK):
         pictures = np.stack(film.pictures[start : start + _CHUNK])
         parts = [pictures]
-        if frozen is not None and isinstance(frozen.model, Generates):
-            parts.append(reconstructed(frozen, pictures))
+        if frozen is not None and frozen.generates:
+            parts.append(frozen.reconstruct(pictures))
         beside = np.concatenate(parts, axis=2)
         yield from beside.repeat(_SCALE, axis=1).repeat(_SCALE, axis=2)
 
 
-def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]) -> tuple[list[Film], FrozenEncoder | None]:
+def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]) -> tuple[list[Film], PictureEncoder | None]:
     """Play with the policy of a run's folder."""
     about = read_agent(folder)
     add_options(about["settings"], options)
@@ -95,16 +95,16 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     return _film(venv, Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed), config), frozen
 
 
-def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Path | None, device: str) -> FrozenEncoder | None:
+def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Place | None, device: str) -> PictureEncoder | None:
     """Load the encoder the agent was trained with, and no other."""
     expected = about["settings"]["encoder_sha256"]
     if expected is None:
         return None
     own = folder / "encoder"
     place = moved_to or (own if own.is_dir() else Path(about["encoder_folder"]))
-    if not place.is_dir():
+    if isinstance(place, Path) and not place.is_dir():
         raise UserError(f"{place}: the encoder this agent was trained with is missing; give its folder with --encoder FOLDER")
-    frozen = FrozenEncoder(place, device, about["encoder"].get("reading"))
+    frozen = open_encoder(place, device, about["encoder"].get("reading"))
     if frozen.info.weights_sha256 != expected:
         raise UserError(f"{place}: not the encoder this agent was trained with (its weights differ); give its folder with --encoder FOLDER")
     return frozen

@@ -12,12 +12,14 @@ from comparison.grid import MADE_ONCE, Part
 from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
+from foundation.places import Address
 from pretraining.controls import opened_store
 from pretraining.supervised import supervised_options
-from wrappers import FrozenEncoder
+from wrappers import PictureEncoder, open_encoder
 from wrappers.action_vectors import check_actions
 from wrappers.flat_observation import PICTURE
 from wrappers.latents import check_rate
+from wrappers.opening import original
 from wrappers.state_observation import state_space
 
 
@@ -26,8 +28,8 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
 
     Loads every encoder once, and makes one environment of each part, without starting an episode.
     """
-    named = dict.fromkeys(folder for part in parts for folder in part.config.encoders)
-    encoders = {folder: FrozenEncoder(folder) for folder in named}
+    named = dict.fromkeys(place for part in parts for place in part.config.encoders)
+    encoders = {place: open_encoder(place) for place in named}
     for part in parts:
         try:
             _refuse_misfits_of(part, encoders)
@@ -36,26 +38,26 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
             raise UserError(f"{part.name}: {error}") from error
 
 
-def _refuse_misfits_of(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
+def _refuse_misfits_of(part: Part, encoders: Mapping[Path | Address, PictureEncoder]) -> None:
     env = agent_environment(part.config.environment)
     try:
         tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
         refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
         if "oracle" in part.config.controls:
             state_space(env, part.config.environment.name)
-        for folder in part.config.encoders:
-            _refuse_misfit(folder, encoders[folder], part, env)
+        for place in part.config.encoders:
+            _refuse_misfit(place, encoders[place], part, env)
     finally:
         env.close()
 
 
-def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasium.Env) -> None:
+def _refuse_misfit(place: Path | Address, frozen: PictureEncoder, part: Part, env: gymnasium.Env) -> None:
     space = env.observation_space
     seen = (space[PICTURE] if isinstance(space, spaces.Dict) else space).shape
     if seen != frozen.frame_shape:
         height, width, _ = frozen.frame_shape
         raise UserError(
-            f"{folder} was trained on frames of {frozen.frame_shape}, and the pictures here are {seen}: add --environment.frame-size "
+            f"{place} was trained on frames of {frozen.frame_shape}, and the pictures here are {seen}: add --environment.frame-size "
             f"{height} {width}, or train an encoder on frames of that size"
         )
     try:
@@ -63,15 +65,15 @@ def _refuse_misfit(folder: Path, frozen: FrozenEncoder, part: Part, env: gymnasi
         check_rate(frozen, env.metadata, any_rate=False)
         check_actions(frozen, env)
     except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
+        raise UserError(f"{place}: {error}") from error
 
 
-def _refuse_missing_store(part: Part, encoders: Mapping[Path, FrozenEncoder]) -> None:
+def _refuse_missing_store(part: Part, encoders: Mapping[Path | Address, PictureEncoder]) -> None:
     """Raise `UserError` where a control is yet to be made, and its frames are gone or mean something else than the encoder's."""
     missing = {cell.row.control for cell in part.missing()}
     to_make = {control for control in MADE_ONCE if control in missing and not (part.made_folder(control) / INFO_FILE).is_file()}
     if "untrained" in missing or to_make:
         mirrored = encoders[part.config.encoders[0]]
-        opened_store(mirrored.info, mirrored.model, part.config.store)
+        opened_store(mirrored.info, mirrored, part.config.store)
     if "supervised" in to_make:
-        supervised_options(part.config.encoders[0], part.made_folder("supervised"), 0, part.config.store)
+        supervised_options(original(part.config.encoders[0]), part.made_folder("supervised"), 0, part.config.store)

@@ -18,6 +18,7 @@ from foundation.files import exclusive_lock
 from foundation.folders import AGENT, COMPARISON, PLAYER, refuse_links, refuse_others
 from pretraining.controls import control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
+from wrappers.opening import original
 
 _PLURALS = {"row that learns": "rows that learn"}
 
@@ -111,10 +112,11 @@ class Comparison:
             if part is None or (part.made_folder(control) / INFO_FILE).is_file():
                 continue
             config, folder = part.config, part.made_folder(control)
+            mirrored = original(config.encoders[0])
             if control == "supervised":
-                supervised_artifact(supervised_options(config.encoders[0], folder, 0, config.store, None, config.device, config.threads))
+                supervised_artifact(supervised_options(mirrored, folder, 0, config.store, None, config.device, config.threads))
             else:
-                control_artifact(control, config.encoders[0], folder, 0, config.store)
+                control_artifact(control, mirrored, folder, 0, config.store)
 
 
 def _job(cell: Cell) -> Job:

@@ -11,6 +11,7 @@ from agents.run.config import SEEING_NO_ENCODER, Control, TrainingConfig
 from agents.run.options import own_agent, read_command, take_words
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS
+from foundation.places import Place
 from foundation.presets import read_preset
 from foundation.ranges import within
 
@@ -24,8 +25,8 @@ class ComparisonConfig(TrainingConfig):
 
     run: Path
     """The comparison's folder; running the same command again, or one with more, runs only what is missing."""
-    encoders: tuple[Path, ...] = ()
-    """Encoder folders, one row each."""
+    encoders: tuple[Place, ...] = ()
+    """Encoder folders, or addresses of a service (http://HOST:PORT/RUN), one row each."""
     controls: tuple[Control, ...] = ()
     """Rows beside the encoders; untrained, pca and supervised mirror the first encoder."""
     seeds: int = 5

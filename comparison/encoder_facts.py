@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders import load_encoder
-from encoders.artifact import EncoderInfo, read_info
+from encoders.artifact import EncoderInfo
 from encoders.encoder import Encoder, Generates
 from encoders.training.validation import COLLAPSED_SHARE
 from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.places import Address
 from foundation.presets import build, to_dict
-from wrappers import FrozenEncoder
+from pretraining.controls import mirrored_encoder
+from wrappers import PictureEncoder, open_encoder
+from wrappers.opening import info_of, original
 
 _SCORES_IN_WORDS = {"_auc": "AUC", "_r2": "R²", "_accuracy": "accuracy"}
 _SCORES = tuple(_SCORES_IN_WORDS)
@@ -91,34 +93,35 @@ class SpeedCache:
             known = read(path)
             self.known = known if isinstance(known, dict) else {}
 
-    def speed(self, folder: Path, info: EncoderInfo, reading: str | None, device: str, batch: int, threads: int) -> Speed:
+    def speed(self, place: Path | Address, info: EncoderInfo, reading: str | None, device: str, batch: int, threads: int) -> Speed:
         """Return what was measured before, or measure."""
         key = f"{info.weights_sha256} {reading or next(iter(info.latents))} {device} {batch} {threads} {machine(device)}"
         if key not in self.known:
-            self.known[key] = to_dict(measure_speed(FrozenEncoder(folder, device, reading), batch, threads))
+            self.known[key] = to_dict(measure_speed(open_encoder(place, device, reading), batch, threads))
             write_atomically(self.path, json.dumps(self.known, indent=2) + "\n")
         return build(Speed, self.known[key], str(self.path))
 
 
-def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache) -> EncoderFacts | None:
+def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named: Path | Address | None = None) -> EncoderFacts | None:
     """Describe the encoder of a run's result; None for runs without one. `batch` is how many frames an agent encodes at a time.
 
-    What needs the encoder's folder is left out where that is gone, or the device is.
+    The encoder is where the command has `named` it, else in the folder that the result names. What needs it is left out where it is
+    gone, or the device is.
     """
     if not result.get("encoder"):
         return None
     about = result["encoder"]
     reading = about.get("reading")
-    named = EncoderFacts(about["name"], about["latents"], result["encoder_parameters"], reading)
-    folder, device = Path(result["encoder_folder"]), result["device"]["encoder"]
+    little = EncoderFacts(about["name"], about["latents"], result["encoder_parameters"], reading)
+    place, device = named or Path(result["encoder_folder"]), result["device"]["encoder"]
     try:
-        info = read_info(folder)
-        speed = speeds.speed(folder, info, reading, device, batch, result["threads"]) if available(device) else None
-        model = load_encoder(folder).model
+        info = info_of(place)
+        speed = speeds.speed(place, info, reading, device, batch, result["threads"]) if available(device, place) else None
+        model = mirrored_encoder(original(place)).model
     except UserError:
-        return named
+        return little
     return replace(
-        named,
+        little,
         weights_sha256=info.weights_sha256,
         trained_steps=info.steps,
         validation=info.validation or None,
@@ -126,17 +129,19 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache) -> Enc
         speed=speed,
         generates=isinstance(model, Generates),
         learned_from=info.card,
-        probes=read_probes(folder, info, reading),
+        probes=read_probes(place, info, reading),
     )
 
 
-def read_probes(folder: Path, info: EncoderInfo, reading: str | None = None, who: str = "encoder") -> dict[str, Probe]:
-    """Return what the probes found in `RUN/evaluation.json`, of these weights and this reading; {} where they found nothing.
+def read_probes(place: Path | Address, info: EncoderInfo, reading: str | None = None, who: str = "encoder") -> dict[str, Probe]:
+    """Return what the probes found in `RUN/evaluation.json`, of these weights and this reading; {} where there is none, and of a service.
 
     `who` is the encoder itself, or one of those that it was judged beside: `pca` or `untrained`.
     """
+    if isinstance(place, Address):
+        return {}
     try:
-        content = read(folder / EVALUATION_FILE)
+        content = read(place / EVALUATION_FILE)
         judged = content["probes"]
         if content["encoder"] != info.weights_sha256 or judged["reading"] != (reading or next(iter(info.latents))):
             return {}
@@ -147,7 +152,7 @@ def read_probes(folder: Path, info: EncoderInfo, reading: str | None = None, who
         return {}
 
 
-def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
+def measure_speed(frozen: PictureEncoder, batch: int, threads: int) -> Speed:
     """Time `encode` on a batch of random frames, as an agent's step asks for it."""
     frames = np.random.default_rng(0).integers(0, 256, (batch, *frozen.frame_shape), np.uint8)
     action = np.zeros((batch, frozen.action_size), np.float32) if frozen.action_size else None
@@ -162,7 +167,7 @@ def measure_speed(frozen: FrozenEncoder, batch: int, threads: int) -> Speed:
             times.append(time.perf_counter() - begun)
     finally:
         torch.set_num_threads(before)
-    return Speed(round(1000 * median(times[_WARM_UP:]) / batch, 5), batch, frozen.device.type, threads, machine(frozen.device.type))
+    return Speed(round(1000 * median(times[_WARM_UP:]) / batch, 5), batch, frozen.placed(), threads, machine(frozen.device.type))
 
 
 def has_collapsed(model: Encoder, info: EncoderInfo, reading: str | None = None) -> bool | None:
@@ -190,9 +195,9 @@ def unit_counts(model: Encoder) -> dict[str, int]:
     return {name: kl.numel() for name, kl in model.kl_per_unit(torch.zeros(1, length, channels, height, width), actions).items()}
 
 
-def available(device: str) -> bool:
-    """Whether the device that a run used is in this machine."""
-    return not device.startswith("cuda") or torch.cuda.is_available()
+def available(device: str, place: Path | Address) -> bool:
+    """Whether an encoder at a place can be timed as a run used it: on a device of this machine, or in a service."""
+    return (device == "service") == isinstance(place, Address) and (not device.startswith("cuda") or torch.cuda.is_available())
 
 
 def machine(device: str) -> str:

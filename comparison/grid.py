@@ -25,13 +25,15 @@ from agents.run.representation import fingerprint
 from agents.run.result import read_result
 from comparison.config import PartConfig
 from comparison.players import Player, PlayerRun
-from encoders.artifact import EncoderInfo, read_info
+from encoders.artifact import EncoderInfo
 from envs.player import has_scripted_player
 from foundation.documents import read_checked, schema
 from foundation.env_options import shareable
 from foundation.errors import UserError, shown
 from foundation.files import write_atomically
+from foundation.places import Address, Place, place_name
 from foundation.presets import read_yaml
+from wrappers.opening import info_of
 
 FORMAT = 2
 """Of the layout. 1 had no grid.yaml: one task, one algorithm, runs/ROW/seedN."""
@@ -56,7 +58,7 @@ class Row:
     """Its folder's name; an encoder's holds the hash of its weights, so that a retrained one is another row."""
     label: str
     kind: Literal["encoder", "control", "player"]
-    encoder: Path | None = None
+    encoder: Place | None = None
     control: Control | None = None
     player: Player | None = None
 
@@ -184,13 +186,13 @@ class Part:
         return AgentRun(run=folder, encoder=row.encoder, control=row.control, seed=seed, **shared)
 
 
-def learner_rows(encoders: Sequence[Path], controls: Sequence[Control]) -> list[Row]:
+def learner_rows(encoders: Sequence[Path | Address], controls: Sequence[Control]) -> list[Row]:
     """Return the rows that learn: encoders, then controls. Raises `UserError` for an encoder that is damaged or named twice."""
-    infos = [read_info(folder) for folder in encoders]
+    infos = [info_of(place) for place in encoders]
     rows = []
-    for folder, info, label in zip(encoders, infos, encoder_labels(encoders, infos), strict=True):
-        key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', folder.resolve().name)}-{info.weights_sha256[:_DIGITS]}"
-        rows.append(Row(key, label, "encoder", folder))
+    for place, info, label in zip(encoders, infos, encoder_labels(encoders, infos), strict=True):
+        key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', place_name(place))}-{info.weights_sha256[:_DIGITS]}"
+        rows.append(Row(key, label, "encoder", place))
     for control in dict.fromkeys(controls):
         mirrored = None if control in SEEING_NO_ENCODER else encoders[0]
         suffix = "" if mirrored is None else f"-{infos[0].weights_sha256[:_DIGITS]}"
@@ -202,10 +204,10 @@ def learner_rows(encoders: Sequence[Path], controls: Sequence[Control]) -> list[
     return rows
 
 
-def encoder_labels(folders: Sequence[Path], infos: Sequence[EncoderInfo]) -> list[str]:
-    """Return each encoder's name, with its folder's and then the hash of its weights where that leaves two alike."""
+def encoder_labels(places: Sequence[Path | Address], infos: Sequence[EncoderInfo]) -> list[str]:
+    """Return each encoder's name, with its folder's or the service's name and then the hash of its weights where that leaves two alike."""
     names = [info.name for info in infos]
-    for more in ([folder.resolve().name for folder in folders], [info.weights_sha256[:_DIGITS] for info in infos]):
+    for more in ([place_name(place) for place in places], [info.weights_sha256[:_DIGITS] for info in infos]):
         taken = [*names, *CONTROLS]
         names = [f"{name} ({what})" if taken.count(name) > 1 else name for name, what in zip(names, more, strict=True)]
     return [shown(name) for name in names]

@@ -17,10 +17,10 @@ from agents.run.pictures import FILM, STRIP
 from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
 from comparison.grid import Part, Row
-from encoders.artifact import read_info
 from foundation.documents import read
 from foundation.errors import UserError, shown
 from foundation.presets import build, to_dict
+from wrappers.opening import info_of
 
 FORMAT = 3
 """Of comparison.json. 2 had one algorithm a task, whose settings stood among the task's."""
@@ -331,11 +331,11 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
 
 def _facts(part: Part, row: Row, result: dict[str, Any], batch: int, speeds: SpeedCache) -> EncoderFacts | None:
     """Describe a row's encoder; what mirrors the first encoder was probed beside it, unless it was evaluated itself."""
-    found = encoder_facts(result, batch, speeds)
+    found = encoder_facts(result, batch, speeds, None if row.control else row.encoder)
     if found is None or found.probes or row.control not in ("untrained", "pca"):
         return found
     mirrored = part.config.encoders[0]
-    return replace(found, probes=read_probes(mirrored, read_info(mirrored), who=row.control))
+    return replace(found, probes=read_probes(mirrored, info_of(mirrored), who=row.control))
 
 
 def _run(result: dict[str, Any]) -> Run:

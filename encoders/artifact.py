@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -251,7 +251,19 @@ def check_frames(model: Encoder, frames: np.ndarray) -> None:
         raise UserError(f"this encoder takes uint8 frames of shape {tuple(model.frame_shape)}, got {got}; build the store at that size")
 
 
-def check_source(model: Encoder, where: str | Path, frame_shape: tuple[int, ...], action_size: int, remedy: str) -> None:
+class Taking(Protocol):
+    """What takes frames, and actions."""
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the frames."""
+
+    @property
+    def action_size(self) -> int:
+        """Numbers of an action; 0 for none."""
+
+
+def check_source(model: Taking, where: str | Path, frame_shape: tuple[int, ...], action_size: int, remedy: str) -> None:
     """Raise `UserError`, with a `remedy`, unless frames of `frame_shape` (H, W, C) and actions of `action_size` numbers suit the model."""
     if tuple(frame_shape) != tuple(model.frame_shape):
         raise UserError(f"{where}: its frames are {tuple(frame_shape)}, the encoder takes {tuple(model.frame_shape)}; {remedy}")

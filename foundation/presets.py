@@ -17,6 +17,7 @@ import yaml
 from foundation.errors import UserError, in_one_line, nearest, shown
 from foundation.limits import refuse_odd_numbers
 from foundation.outside import check_plain, read_regular
+from foundation.places import Address
 
 _MOST_YAML_BYTES = 2**20
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -82,7 +83,7 @@ def to_dict(config: Any) -> Any:
         return {key: to_dict(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
         return [to_dict(value) for value in config]
-    return str(config) if isinstance(config, Path) else config
+    return str(config) if isinstance(config, (Path, Address)) else config
 
 
 def command_line(

@@ -8,7 +8,7 @@ import torch
 import frames
 from encoders import EncoderArtifact, load_encoder, prepare
 from encoders.actions import stored_actions
-from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, check_meaning, check_source
+from encoders.artifact import FIT_FRAMES, EncoderInfo, StoreReference, Taking, check_meaning, check_source
 from encoders.encoder import Encoder
 from encoders.registry import make_architecture
 from foundation.errors import UserError
@@ -20,18 +20,32 @@ _FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
 
 def chosen_encoder(folder: str | Path, latents: str | None = None) -> EncoderArtifact:
     """Load an encoder, with `latents` as its default reading (None: the artifact's own); raise `UserError` for one it does not have."""
-    artifact = load_encoder(folder)
+    return _preferring(load_encoder(folder), latents, str(folder))
+
+
+def mirrored_encoder(mirrored: str | Path | EncoderInfo, latents: str | None = None) -> EncoderArtifact:
+    """Return the encoder that a control mirrors, as `chosen_encoder` does; of a description alone, with new weights and no statistics.
+
+    A control takes neither from it. A service gives such a description in place of a folder.
+    """
+    if not isinstance(mirrored, EncoderInfo):
+        return chosen_encoder(mirrored, latents)
+    model = make_architecture(mirrored.name, mirrored.hyperparameters)
+    return _preferring(EncoderArtifact(model, mirrored, {}), latents or next(iter(mirrored.latents)), mirrored.name)
+
+
+def _preferring(artifact: EncoderArtifact, latents: str | None, where: str) -> EncoderArtifact:
     try:
         artifact.model.prefer(artifact.model.reading(latents))
     except ValueError as error:
-        raise UserError(f"{folder}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
     return artifact
 
 
 def control_artifact(
-    control: str, mirrored: str | Path, folder: str | Path, seed: int, store: Path | None = None, latents: str | None = None
+    control: str, mirrored: str | Path | EncoderInfo, folder: str | Path, seed: int, store: Path | None = None, latents: str | None = None
 ) -> EncoderArtifact:
-    """Load, or make and save in `folder`, the artifact of a control that mirrors the encoder in `mirrored`.
+    """Load, or make and save in `folder`, the artifact of a control that mirrors the encoder in the folder `mirrored`, or described.
 
     `untrained` has the encoder's architecture with new weights from `seed`; `pca` has as many components as the encoder has
     latents in the reading that it is mirrored in. Both take their statistics from training frames of `store`, or of the store that the
@@ -40,7 +54,7 @@ def control_artifact(
     folder = Path(folder)
     if (folder / "encoder.json").is_file():
         return load_encoder(folder)
-    mirror = chosen_encoder(mirrored, latents)
+    mirror = mirrored_encoder(mirrored, latents)
     model = _control_model(control, mirror, seed)
     seen, reference = _training_frames(mirror, model, store, _FRAMES[control], seed)
     return prepare(model, seen.frames, folder, store=reference, seed=seed, actions=seen.actions)
@@ -58,7 +72,7 @@ def training_store(info: EncoderInfo, store: Path | None = None) -> Path:
     return path
 
 
-def opened_store(info: EncoderInfo, model: Encoder, store: Path | None = None) -> frames.FrameStore:
+def opened_store(info: EncoderInfo, model: Taking, store: Path | None = None) -> frames.FrameStore:
     """Open the store that a control of an encoder is made from; raise `UserError` where its frames or actions mean something else."""
     opened = frames.FrameStore(training_store(info, store))
     remedy = "name a store built like the one that the encoder was trained on with --store STORE"

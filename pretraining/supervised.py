@@ -6,7 +6,7 @@ How much an agent gets from it is how much that architecture could give at all.
 from pathlib import Path
 
 from encoders import EncoderArtifact, load_encoder, save_encoder
-from encoders.artifact import INFO_FILE, WEIGHTS_FILE, read_info
+from encoders.artifact import INFO_FILE, WEIGHTS_FILE, EncoderInfo, read_info
 from encoders.heads.config import HeadsConfig, StateConfig
 from encoders.parts import parts_of
 from encoders.registry import make_architecture
@@ -16,7 +16,7 @@ from foundation.errors import UserError
 from foundation.presets import to_dict
 from foundation.progress import say
 from frames.labels import state_names
-from pretraining.controls import chosen_encoder, opened_store
+from pretraining.controls import mirrored_encoder, opened_store
 from pretraining.options import TrainOptions
 from pretraining.training import make_encoder_of, placement_of
 
@@ -43,7 +43,7 @@ def supervised_artifact(options: TrainOptions) -> EncoderArtifact:
 
 
 def supervised_options(
-    mirrored: str | Path,
+    mirrored: str | Path | EncoderInfo,
     folder: Path,
     seed: int,
     store: Path | None = None,
@@ -51,17 +51,18 @@ def supervised_options(
     device: str = "auto",
     threads: int = 1,
 ) -> TrainOptions:
-    """Return how to train, in `folder`, the architecture of the encoder in `mirrored` on the state that `store` holds, or its own store.
+    """Return how to train, in `folder`, the architecture of the encoder `mirrored` on the state that `store` holds, or its own store.
 
-    One head on the reading that agents see, `latents` or the encoder's own; the model's own loss has no part. Raises `UserError`
-    where the architecture is not trained, or the store is gone or holds no state.
+    `mirrored` is its folder, or its description alone. One head on the reading that agents see, `latents` or the encoder's own; the
+    model's own loss has no part. Raises `UserError` where the architecture is not trained, or the store is gone or holds no state.
     """
-    mirror = chosen_encoder(mirrored, latents)
+    mirror = mirrored_encoder(mirrored, latents)
+    who = mirrored.name if isinstance(mirrored, EncoderInfo) else mirrored
     if not any(True for _ in mirror.model.parameters()):
-        raise UserError(f"{mirrored}: a '{mirror.info.name}' is computed, so 'supervised' cannot mirror it: name a trained encoder first")
+        raise UserError(f"{who}: a '{mirror.info.name}' is computed, so 'supervised' cannot mirror it: name a trained encoder first")
     if parts_of(mirror.model):
         raise UserError(
-            f"{mirrored}: a '{mirror.info.name}' on another encoder, which stays as it is, so 'supervised' cannot mirror it: name one that "
+            f"{who}: a '{mirror.info.name}' on another encoder, which stays as it is, so 'supervised' cannot mirror it: name one that "
             "stands alone first"
         )
     opened = opened_store(mirror.info, mirror.model, store)

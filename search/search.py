@@ -20,7 +20,9 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from foundation.folders import SEARCH, refuse_others
 from foundation.outside import read_regular
+from foundation.places import Address
 from foundation.presets import build, read_yaml, to_dict
+from foundation.shared_folder import absolute
 from search.config import FIRST_SEED, SearchConfig
 from search.settings import TrialSettings, agent_run, known_names, settled, trial_settings
 from search.space import Space, read_space
@@ -133,10 +135,10 @@ class Search:
         found = [read_result(run.run) for run in self._runs(trial, None)]
         return [result for result in found if result is not None]
 
-    def _runs(self, trial: Trial, encoder: Path | None) -> list[AgentRun]:
-        config, absolute = self.config, None if encoder is None else encoder.absolute()
+    def _runs(self, trial: Trial, encoder: Path | Address | None) -> list[AgentRun]:
+        config, place = self.config, absolute(encoder)
         seeds = range(FIRST_SEED, FIRST_SEED + config.seeds)
-        return [agent_run(config, trial.settings, (trial.folder / f"seed{seed}").absolute(), absolute, seed) for seed in seeds]
+        return [agent_run(config, trial.settings, (trial.folder / f"seed{seed}").absolute(), place, seed) for seed in seeds]
 
     def _trial(self, number: int, values: dict[str, Any]) -> Trial:
         try:

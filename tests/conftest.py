@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = [f"tests.fixtures.{name}" for name in ("agents", "clips", "encoders", "judged", "packages", "slots")]
+_FIXTURES = ("agents", "clients", "clips", "encoders", "judged", "packages", "service", "slots")
+pytest_plugins = [f"tests.fixtures.{name}" for name in _FIXTURES]
 
 STARTING_RAY = (
     "agents/cluster",

@@ -7,7 +7,10 @@ from wrappers.frame_skip import FrameSkip
 from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latent_observation import LatentObservation
 from wrappers.masked_picture import MaskedPicture
+from wrappers.opening import open_encoder
+from wrappers.picture_encoder import PictureEncoder
 from wrappers.plain_actions import PlainActions
+from wrappers.remote_encoder import RemoteEncoder
 from wrappers.sets import SetExtractor, SetSpace
 from wrappers.state_observation import StateObservation
 from wrappers.vec_latent import VecLatent
@@ -20,9 +23,12 @@ __all__ = [
     "FrozenEncoder",
     "LatentObservation",
     "MaskedPicture",
+    "PictureEncoder",
     "PlainActions",
+    "RemoteEncoder",
     "SetExtractor",
     "SetSpace",
     "StateObservation",
     "VecLatent",
+    "open_encoder",
 ]

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from encoders.actions import ActionArray, Actions, difference, size_of, unrecorded
 from foundation.errors import UserError, in_one_line
 from foundation.progress import say
-from wrappers.frozen_encoder import FrozenEncoder
+from wrappers.picture_encoder import PictureEncoder
 
 LED_BY = "led_by"
 """Where `info` has the numbers of the action that led to the observation."""
@@ -43,7 +43,7 @@ class ToldActions:
     Raises `UserError` where they do not mean what those of its training did.
     """
 
-    def __init__(self, frozen: FrozenEncoder, env: gymnasium.Env | VecEnv) -> None:
+    def __init__(self, frozen: PictureEncoder, env: gymnasium.Env | VecEnv) -> None:
         check_actions(frozen, env)
         self.size, self.space, self.trained = frozen.action_size, env.action_space, frozen.actions
         self.reported = bool(self.size) and self.trained is not None and attribute(env, "recorded_space") is not None
@@ -81,7 +81,7 @@ def attribute(env: gymnasium.Env | VecEnv, name: str) -> Any:
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
 
-def check_actions(frozen: FrozenEncoder, env: gymnasium.Env | VecEnv) -> None:
+def check_actions(frozen: PictureEncoder, env: gymnasium.Env | VecEnv) -> None:
     """Refuse an encoder that was trained with other actions than those an environment is given, or reports as recordings have them.
 
     Of an encoder that does not say what its actions stand for, their number is compared, which is said.

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from encoders import EncoderArtifact, load_encoder
-from encoders.encoder import GivesMasks, State, to_float
+from encoders.encoder import Generates, GivesMasks, State, to_float
 from foundation.errors import UserError
-from frames.resize import resize_frames
-
-# Measured on CPUs: batches of 8 are the fastest a frame, and a fixed split keeps the last bits fixed.
-_CPU_CHUNK = 8
+from wrappers.picture_encoder import CPU_CHUNK, fitting
 
 _in_forked_child = False
 
@@ -79,13 +76,22 @@ class FrozenEncoder:
         """Trainable numbers in the whole model, decoder included."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    @property
+    def generates(self) -> bool:
+        """Whether its latents become frames again."""
+        return isinstance(self.model, Generates)
+
+    def placed(self) -> str:
+        """Return the kind of device it is on, by its weights; raise `RuntimeError` where that is not the one asked for."""
+        return placed("encoder", self.model, self.device)
+
     def initial_state(self, batch_size: int) -> State:
         """Return the state before the first frame of `batch_size` episodes."""
         return {name: tensor.to(self.device) for name, tensor in self.model.initial_state(batch_size).items()}
 
     def batch_rows(self, rows: int) -> int:
         """Return how many of so many frames are encoded together: 8 on a CPU, all elsewhere."""
-        return _CPU_CHUNK if self.device.type == "cpu" else max(rows, 1)
+        return CPU_CHUNK if self.device.type == "cpu" else max(rows, 1)
 
     def on_cpu(self) -> "FrozenEncoder":
         """Return this encoder, or a copy of it on the CPU where it is elsewhere."""
@@ -102,7 +108,7 @@ class FrozenEncoder:
 
         `state` has B rows (None: before the first frame); `action` float (B, A) led to the frames (zeros after a reset).
         """
-        frames = self._fitting(frames)
+        frames = fitting(frames, self, self.resize)
         state = self.initial_state(len(frames)) if state is None else state
         chunk = self.batch_rows(len(frames))
         if 0 < len(frames) <= chunk:
@@ -123,9 +129,17 @@ class FrozenEncoder:
         """
         if not isinstance(self.model, GivesMasks):
             raise UserError(f"a '{self.info.name}' gives no masks; use a critic")
-        frames = self._fitting(frames)
+        frames = fitting(frames, self, self.resize)
         chunk = self.batch_rows(len(frames))
         return np.concatenate([self._mask_chunk(frames[start : start + chunk]) for start in range(0, len(frames), chunk)])
+
+    @torch.inference_mode()
+    def reconstruct(self, frames: np.ndarray) -> np.ndarray:
+        """Return the reconstructions of frames uint8 (B, H, W, C), uint8 of the encoder's frame size; it must generate."""
+        assert isinstance(self.model, Generates)
+        rows = torch.from_numpy(frames).to(self.device).movedim(-1, 1).float().div(255)
+        pictures = self.model.reconstruct(rows[:, None])[:, 0].clamp(0, 1).mul(255).round().to(torch.uint8)
+        return pictures.movedim(1, -1).cpu().numpy()
 
     @torch.inference_mode()
     def _mask_chunk(self, frames: np.ndarray) -> np.ndarray:
@@ -144,17 +158,13 @@ class FrozenEncoder:
         rows = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
         return to_float(rows).contiguous(memory_format=torch.channels_last)
 
-    def _fitting(self, frames: np.ndarray) -> np.ndarray:
-        if frames.dtype != np.uint8 or frames.ndim != 4:
-            raise UserError(f"frames must be uint8 (B, H, W, C), got {frames.dtype} {frames.shape}")
-        if frames.shape[1:] == self.frame_shape:
-            return frames
-        if not self.resize or frames.shape[-1] != self.frame_shape[-1]:
-            raise UserError(
-                f"the encoder was built for frames of {self.frame_shape}, got {frames.shape[1:]}; "
-                "make the environment's frames of that size, or ask for resize=True"
-            )
-        return resize_frames(frames, self.frame_shape[:2], self.info.resize)
+
+def placed(what: str, model: torch.nn.Module, device: torch.device) -> str:
+    """Return the kind of device that a model is on, by its weights; raise `RuntimeError` where it is not on that `device`."""
+    found = {weight.device.type for weight in model.parameters()} or {device.type}
+    if found != {device.type}:
+        raise RuntimeError(f"the {what} is on {', '.join(sorted(found))}, and was to be on {device.type}")
+    return device.type
 
 
 def _work_alone(device: torch.device) -> None:

@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 
 from wrappers.action_vectors import ToldActions, attribute
-from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latents import check_rate, check_resize, latent_space, pictures_of, with_latents
+from wrappers.picture_encoder import PictureEncoder
 
 
 class LatentObservation(gymnasium.Wrapper):
@@ -17,7 +17,7 @@ class LatentObservation(gymnasium.Wrapper):
     A picture becomes a `Box` of latents; in a dictionary `latent` stands in place of `pov`. The encoder's state lives here.
     """
 
-    def __init__(self, env: gymnasium.Env, frozen: FrozenEncoder, any_rate: bool = False) -> None:
+    def __init__(self, env: gymnasium.Env, frozen: PictureEncoder, any_rate: bool = False) -> None:
         super().__init__(env)
         check_rate(frozen, env.metadata, any_rate)
         check_resize(frozen, attribute(env, "picture_resize"))

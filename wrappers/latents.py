@@ -7,13 +7,13 @@ from gymnasium import spaces
 
 from foundation.errors import UserError
 from wrappers.flat_observation import PICTURE
-from wrappers.frozen_encoder import FrozenEncoder
+from wrappers.picture_encoder import PictureEncoder
 from wrappers.sets import SetSpace
 
 LATENT = "latent"
 
 
-def latent_space(space: spaces.Space, frozen: FrozenEncoder) -> spaces.Space:
+def latent_space(space: spaces.Space, frozen: PictureEncoder) -> spaces.Space:
     """Return the observation space with latents in place of the picture, a `SetSpace` where their rows have no order."""
     kind = SetSpace if frozen.is_set else spaces.Box
     latents = kind(-np.inf, np.inf, frozen.latent_shape, np.float32)
@@ -38,7 +38,7 @@ def with_latents(observation: Any, latents: np.ndarray) -> Any:
     return {LATENT: latents, **{key: value for key, value in observation.items() if key != PICTURE}}
 
 
-def check_resize(frozen: FrozenEncoder, mode: str | None) -> None:
+def check_resize(frozen: PictureEncoder, mode: str | None) -> None:
     """Refuse pictures that are resized in another way than the encoder's frames were; None: they are not resized, or either is the same."""
     if mode is not None and mode != frozen.info.resize:
         raise UserError(
@@ -47,7 +47,7 @@ def check_resize(frozen: FrozenEncoder, mode: str | None) -> None:
         )
 
 
-def check_rate(frozen: FrozenEncoder, metadata: dict[str, Any], any_rate: bool) -> None:
+def check_rate(frozen: PictureEncoder, metadata: dict[str, Any], any_rate: bool) -> None:
     """Refuse to step a model with memory at another rate than it was trained at, frame skip included."""
     trained, stepped = frozen.info.frames_per_second, metadata.get("render_fps")
     if any_rate or not frozen.has_memory or trained == stepped:

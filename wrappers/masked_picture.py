@@ -11,8 +11,9 @@ from encoders import EncoderArtifact
 from foundation.errors import UserError, in_one_line
 from wrappers.action_vectors import attribute
 from wrappers.flat_observation import PICTURE
-from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latents import check_resize
+from wrappers.opening import open_encoder
+from wrappers.picture_encoder import PictureEncoder
 
 
 class MaskedPicture(gymnasium.ObservationWrapper):
@@ -29,11 +30,11 @@ class MaskedPicture(gymnasium.ObservationWrapper):
     def __init__(
         self,
         env: gymnasium.Env,
-        encoder: FrozenEncoder | EncoderArtifact | str | Path,
+        encoder: PictureEncoder | EncoderArtifact | str | Path,
         how: Literal["channel", "darken"] = "channel",
     ) -> None:
         super().__init__(env)
-        self.frozen = encoder if isinstance(encoder, FrozenEncoder) else FrozenEncoder(encoder)
+        self.frozen = open_encoder(encoder) if isinstance(encoder, (EncoderArtifact, str, Path)) else encoder
         check_resize(self.frozen, attribute(env, "picture_resize"))
         if how not in ("channel", "darken"):
             raise UserError(f"how='{how}': a mask is shown as a 'channel', or the rest is made to 'darken'")

@@ -8,9 +8,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from encoders.encoder import State
+from foundation.errors import UserError
 from wrappers.action_vectors import ToldActions, attribute
-from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.latents import check_rate, check_resize, latent_space, pictures_of, with_latents
+from wrappers.picture_encoder import PictureEncoder
 
 
 class VecLatent(VecEnvWrapper):
@@ -20,7 +21,7 @@ class VecLatent(VecEnvWrapper):
     when its episode ends, and the episode's `terminal_observation` is encoded from the state before the step.
     """
 
-    def __init__(self, venv: VecEnv, frozen: FrozenEncoder, any_rate: bool = False) -> None:
+    def __init__(self, venv: VecEnv, frozen: PictureEncoder, any_rate: bool = False) -> None:
         check_rate(frozen, venv.get_attr("metadata")[0], any_rate)
         check_resize(frozen, attribute(venv, "picture_resize"))
         self._told = ToldActions(frozen, venv)
@@ -52,7 +53,13 @@ class VecLatent(VecEnvWrapper):
         return self._state
 
     def restore_encoder_state(self, state: State) -> None:
-        """Go on from what `encoder_state` returned."""
+        """Go on from what `encoder_state` returned; raise `UserError` for the memory of another encoder, or of one in another place."""
+        expected = self.frozen.initial_state(self.num_envs)
+        if _kinds(state) != _kinds(expected):
+            raise UserError(
+                "the encoder's memory in it is of another kind: that of an encoder in a folder does not go on in a service, nor the "
+                "other way; name the --encoder that it had"
+            )
         self._state = {name: tensor.to(self.frozen.device) for name, tensor in state.items()}
 
     def _encoded(self, observation: Any, actions: np.ndarray | None) -> Any:
@@ -75,6 +82,10 @@ class VecLatent(VecEnvWrapper):
         latents, _ = self.frozen.encode(np.stack([pictures_of(one) for one in last]), before, actions)
         for row, observation, latent in zip(rows, last, latents, strict=True):
             infos[row]["terminal_observation"] = with_latents(observation, latent)
+
+
+def _kinds(state: State) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in state.items()}
 
 
 def _reset_rows(state: State, initial: State, mask: np.ndarray) -> State:

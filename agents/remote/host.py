@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from encoders.encoder import State
 from foundation.connections import KeyedListener
-from wrappers import FrozenEncoder, VecLatent
+from wrappers import PictureEncoder, VecLatent
 
 Counts = dict[str, int]
 Factory = Callable[[Counts], gymnasium.Env]
@@ -84,7 +84,7 @@ class EnvironmentHost:
         factories: Sequence[Factory],
         counts: Sequence[Counts],
         attributes: dict[tuple[int, str], Any],
-        frozen: FrozenEncoder | None,
+        frozen: PictureEncoder | None,
         begin: bool,
     ) -> dict[str, Any]:
         """Make the environments and return their spaces and metadata, and the address at which whoever has the key may connect.

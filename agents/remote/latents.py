@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.remote.vec_env import RayVecEnv
-from wrappers import FrozenEncoder, VecLatent
+from wrappers import PictureEncoder, VecLatent
 from wrappers.latents import LATENT, pictures_of, with_latents
 
 
@@ -20,7 +20,7 @@ class ArrivingLatent(VecLatent):
 
     venv: RayVecEnv
 
-    def __init__(self, venv: RayVecEnv, frozen: FrozenEncoder, any_rate: bool = False) -> None:
+    def __init__(self, venv: RayVecEnv, frozen: PictureEncoder, any_rate: bool = False) -> None:
         super().__init__(venv, frozen, any_rate)
         self._latents = np.zeros((self.num_envs, *frozen.latent_shape), np.float32)
 

@@ -19,7 +19,7 @@ from agents.remote.host import Counts, EnvironmentHost, Factory
 from agents.remote.restarts import counts_after
 from encoders.encoder import State
 from foundation.errors import UserError
-from wrappers import FrozenEncoder
+from wrappers import PictureEncoder
 
 _LONGEST_BACKOFF = 60.0
 _CLOSE_SECONDS = 20.0
@@ -76,7 +76,7 @@ class RayVecEnv(VecEnv):
         factories: Sequence[Factory],
         actors: int,
         *,
-        frozen: FrozenEncoder | None = None,
+        frozen: PictureEncoder | None = None,
         replacements: int = 20,
         backoff_seconds: float = 1.0,
         timeout_seconds: float = 1800.0,

@@ -9,7 +9,7 @@ from agents.run.config import AgentRun
 from agents.run.devices import available_device, placed_devices
 from agents.run.environment import Seen, training_environments
 from encoders import EncoderArtifact
-from wrappers import FrozenEncoder
+from wrappers import PictureEncoder, RemoteEncoder, open_encoder
 
 _LOGGED = ("train/", "rollout/exploration_rate")
 
@@ -25,9 +25,9 @@ class Agent:
     """Devices that the policy and the encoder are on."""
 
     @property
-    def frozen(self) -> FrozenEncoder | None:
+    def frozen(self) -> PictureEncoder | None:
         """The encoder it sees through; None on pixels and for an oracle."""
-        return self.seen if isinstance(self.seen, FrozenEncoder) else None
+        return None if isinstance(self.seen, str) else self.seen
 
     @property
     def steps(self) -> int:
@@ -46,10 +46,10 @@ class Agent:
         return ", ".join(f"{name} on {device}" for name, device in self.placed.items() if device)
 
 
-def make_agent(config: AgentRun, artifact: EncoderArtifact | None) -> Agent:
-    """Make a fresh agent that sees through `artifact` (None: pixels, or the state); seeds Python, numpy and torch."""
+def make_agent(config: AgentRun, through: EncoderArtifact | RemoteEncoder | None) -> Agent:
+    """Make a fresh agent that sees `through` an encoder (None: pixels, or the state); seeds Python, numpy and torch."""
     device = available_device(config.device)
-    frozen = None if artifact is None else FrozenEncoder(artifact, device)
+    frozen = None if through is None else open_encoder(through, device)
     seen: Seen = "state" if config.control == "oracle" else frozen
     venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, seen, config.remote)
     policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)

@@ -12,6 +12,7 @@ from agents.run.environment_config import EnvironmentConfig
 from foundation.env_options import refuse_running_options
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
+from foundation.places import Place
 from foundation.presets import build, to_dict
 from foundation.ranges import at_least, within
 
@@ -95,8 +96,8 @@ class AgentRun(TrainingConfig):
 
     run: Path
     """The run's folder; running the same command again resumes."""
-    encoder: Path | None = None
-    """An encoder's folder."""
+    encoder: Place | None = None
+    """An encoder's folder, or the address of one that a service has: http://HOST:PORT/RUN."""
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None

@@ -4,7 +4,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from foundation.errors import UserError
-from wrappers import FrozenEncoder
+from wrappers import PictureEncoder
+from wrappers.frozen_encoder import placed
 
 
 def available_device(wanted: str) -> str:
@@ -14,15 +15,6 @@ def available_device(wanted: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
-def placed_devices(frozen: FrozenEncoder | None, algorithm: BaseAlgorithm) -> dict[str, str | None]:
+def placed_devices(frozen: PictureEncoder | None, algorithm: BaseAlgorithm) -> dict[str, str | None]:
     """Return where the encoder and the policy are, by their weights; raise `RuntimeError` where that is not where they were to be."""
-    asked: dict[str, tuple[torch.nn.Module, torch.device]] = {"policy": (algorithm.policy, algorithm.device)}
-    if frozen is not None:
-        asked["encoder"] = (frozen.model, torch.device(frozen.device))
-    placed: dict[str, str | None] = {"encoder": None}
-    for name, (model, device) in asked.items():
-        found = {weight.device.type for weight in model.parameters()} or {device.type}
-        if found != {device.type}:
-            raise RuntimeError(f"the {name} is on {', '.join(sorted(found))}, and was to be on {device.type}")
-        placed[name] = device.type
-    return placed
+    return {"encoder": None if frozen is None else frozen.placed(), "policy": placed("policy", algorithm.policy, algorithm.device)}

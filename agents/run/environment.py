@@ -19,7 +19,7 @@ from envs.episode_limit import episode_limit, tell_of_no_limit
 from foundation.errors import UserError
 from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
-from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, FrozenEncoder, StateObservation, VecLatent
+from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, PictureEncoder, StateObservation, VecLatent
 from wrappers.action_vectors import RecordedActions
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
 from wrappers.plain_actions import PlainActions, is_plain
@@ -27,7 +27,7 @@ from wrappers.resized_picture import ResizedPicture
 from wrappers.state_observation import state_space
 
 Counts = Mapping[str, int]
-Seen = FrozenEncoder | Literal["state"] | None
+Seen = PictureEncoder | Literal["state"] | None
 """What an agent sees: latents, the state that the environment tells, or (None) pixels."""
 
 
@@ -116,7 +116,7 @@ def bare_environments(venv: VecEnv) -> list[Episodes]:
 
 
 def _environments(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], seen: Seen, remote: RemoteConfig | None) -> VecEnv:
-    frozen = seen if isinstance(seen, FrozenEncoder) else None
+    frozen = None if isinstance(seen, str) else seen
     refuse_other_resize(config, frozen)
     reported = None if frozen is None else frozen.actions
     made = [partial(_with_episodes, config, reported, seed_of, receiver(), seen == "state") for seed_of in seeds]
@@ -126,7 +126,7 @@ def _environments(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int
     return venv if frozen is None else VecLatent(venv, frozen)
 
 
-def _remote(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: FrozenEncoder | None, remote: RemoteConfig) -> VecEnv:
+def _remote(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: PictureEncoder | None, remote: RemoteConfig) -> VecEnv:
     # brings Ray
     from agents.remote.latents import ArrivingLatent
     from agents.remote.vec_env import RayVecEnv
@@ -144,7 +144,7 @@ def _remote(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: FrozenEnc
     return venv if frozen is None or remote.encode == "worker" else ArrivingLatent(venv, frozen)
 
 
-def refuse_other_resize(config: EnvironmentConfig, frozen: FrozenEncoder | None) -> None:
+def refuse_other_resize(config: EnvironmentConfig, frozen: PictureEncoder | None) -> None:
     """Raise `UserError` where pictures would be resized in another way than the encoder's frames were."""
     if frozen is not None and config.frame_size is not None and frozen.info.resize != config.resize:
         raise UserError(

@@ -11,13 +11,14 @@ from agents.run.result import read_result
 from encoders import EncoderArtifact
 from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
+from wrappers import RemoteEncoder
 
 _MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote", "ray")
 _MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
 """Where recorded actions lie, whose hash is a setting too, and how games run."""
 
 
-def identity(config: AgentRun, artifact: EncoderArtifact | None) -> dict[str, Any]:
+def identity(config: AgentRun, artifact: EncoderArtifact | RemoteEncoder | None) -> dict[str, Any]:
     """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
     settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
     settings["environment"] = shareable(plain(resolved(config.environment)))

@@ -10,6 +10,7 @@ from agents.run.config import TrainingConfig
 from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked
 from foundation.env_options import EVALUATION_PREFIX, Scalar, take_env_options
 from foundation.errors import UserError, in_one_line
+from foundation.places import take_addresses
 from foundation.presets import command_line, read_preset
 from foundation.telling import tell
 
@@ -35,6 +36,7 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
+        take_addresses(values, argv, argv[0])
         own, named = values.get("algorithm", {}), own_agent(values)
         values.pop("agent", None)
         if isinstance(values.get("environment"), dict):

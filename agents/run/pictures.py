@@ -4,12 +4,10 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from encoders.encoder import Generates
 from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_png
-from wrappers import FrozenEncoder
+from wrappers import PictureEncoder
 
 TICKS_A_SECOND = 20.0
 """Of Minecraft; also where an environment names no rate."""
@@ -24,7 +22,7 @@ _QUALITY = 68
 _CHUNK = 32
 
 
-def write_episode(folder: Path, pictures: list[np.ndarray], frames_per_second: float, frozen: FrozenEncoder | None) -> None:
+def write_episode(folder: Path, pictures: list[np.ndarray], frames_per_second: float, frozen: PictureEncoder | None) -> None:
     """Write `episode.png` and `episode.webp` of an episode's pictures, uint8 (H, W, 3), so many to a second of the game.
 
     Where there is an encoder, its reconstructions stand below (strip) or on the right (film).
@@ -38,19 +36,10 @@ def write_episode(folder: Path, pictures: list[np.ndarray], frames_per_second: f
     write_atomically(folder / FILM, _film(np.concatenate(columns, axis=2), seconds))
 
 
-@torch.inference_mode()
-def reconstructed(frozen: FrozenEncoder, frames: np.ndarray) -> np.ndarray:
-    """Return the encoder's reconstructions of uint8 frames (N, H, W, C), as uint8 of the encoder's frame size; it must generate."""
-    assert isinstance(frozen.model, Generates)
-    rows = torch.from_numpy(frames).to(frozen.device).movedim(-1, 1).float().div(255)
-    pictures = frozen.model.reconstruct(rows[:, None])[:, 0].clamp(0, 1).mul(255).round().to(torch.uint8)
-    return pictures.movedim(1, -1).cpu().numpy()
-
-
-def _with_reconstructions(frames: np.ndarray, frozen: FrozenEncoder | None) -> list[np.ndarray]:
-    if frozen is None or not isinstance(frozen.model, Generates):
+def _with_reconstructions(frames: np.ndarray, frozen: PictureEncoder | None) -> list[np.ndarray]:
+    if frozen is None or not frozen.generates:
         return [frames]
-    return [frames, np.concatenate([reconstructed(frozen, frames[start : start + _CHUNK]) for start in range(0, len(frames), _CHUNK)])]
+    return [frames, np.concatenate([frozen.reconstruct(frames[start : start + _CHUNK]) for start in range(0, len(frames), _CHUNK)])]
 
 
 def _film(frames: np.ndarray, seconds: float) -> bytes:

@@ -6,28 +6,33 @@ import numpy as np
 
 from agents.run.config import SEEING_NO_ENCODER, AgentRun
 from encoders import EncoderArtifact, load_encoder
-from encoders.artifact import read_info
+from foundation.places import Address
 from pretraining.controls import chosen_encoder, control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
+from wrappers import RemoteEncoder, open_encoder
+from wrappers.opening import info_of, original
 
 
-def reading_line(folder: str | Path, latents: str | None = None) -> str:
+def reading_line(place: Path | Address, latents: str | None = None) -> str:
     """Say which latents of an encoder an agent sees, and how to choose others."""
-    model = chosen_encoder(folder, latents).model
-    first, *others = model.latents
-    size = int(np.prod(model.latents[first]))
+    frozen = open_encoder(place, latents=latents)
+    size, others = int(np.prod(frozen.latent_shape)), [name for name in frozen.info.latents if name != frozen.reading]
     chosen = "as asked for" if latents else "its default"
-    return f"{folder}: latents '{first}', {size:,} numbers a frame, {chosen}" + (f"; it also has {', '.join(others)}" if others else "")
+    what = f"{place}: latents '{frozen.reading}', {size:,} numbers a frame, {chosen}"
+    return what + (f"; it also has {', '.join(others)}" if others else "")
 
 
-def seen_artifact(config: AgentRun) -> EncoderArtifact | None:
+def seen_artifact(config: AgentRun) -> EncoderArtifact | RemoteEncoder | None:
     """Return what the agent of `config` sees through, made in the run's folder where it is a control; None without an encoder."""
     if config.control in SEEING_NO_ENCODER:
         return None
     assert config.encoder is not None
     if config.control is None:
+        if isinstance(config.encoder, Address):
+            return RemoteEncoder(config.encoder, config.latents)
         return chosen_encoder(config.encoder, config.latents)
-    folder, mirrored = config.run / "encoder", (config.encoder, config.run / "encoder", config.seed, config.store, config.latents)
+    folder = config.run / "encoder"
+    mirrored = original(config.encoder), folder, config.seed, config.store, config.latents
     begun = (config.run / "resume.pt").is_file()
     if config.control == "supervised":
         kept = begun and (folder / "encoder.json").is_file()
@@ -38,6 +43,6 @@ def seen_artifact(config: AgentRun) -> EncoderArtifact | None:
     return control_artifact(config.control, *mirrored)
 
 
-def fingerprint(encoder: str | Path) -> str:
-    """Return what identifies an encoder's weights, wherever its folder lies."""
-    return read_info(encoder).weights_sha256
+def fingerprint(encoder: Path | Address) -> str:
+    """Return what identifies an encoder's weights, wherever it lies."""
+    return info_of(encoder).weights_sha256

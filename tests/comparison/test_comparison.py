@@ -21,6 +21,7 @@ from comparison.report.tables import print_table
 from comparison.results import collect
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
+from foundation.places import Address
 from pretraining import supervised
 from tests.fixtures.clips import write_states
 
@@ -253,6 +254,32 @@ def test_ceilings_are_added_to_a_comparison_and_made_once_for_all_seeds(compare,
     assert (lines["supervised"]["told"], lines["untrained"]["told"]) == ("trained on the answers", None)
     assert content["gaps"][0]["bottom"] == "untrained"
     assert content["gaps"][0]["top"] == "oracle"
+
+
+def test_rows_through_a_service_are_those_of_the_folder_and_a_folder_of_runs_connects_to_none(
+    compare, mirrored, telling, no_figures, serve, state_store, tmp_path
+) -> None:
+    served = serve(mirrored)
+    address = Address(served.address())
+    controls = {"controls": ("untrained", "pca", "supervised"), "seeds": 1, "store": state_store}
+    made, _ = compare(encoders=(address,), **controls, run=tmp_path / "there")
+    expected, _ = compare(encoders=(mirrored,), **controls, run=tmp_path / "here")
+    found, wanted = ({cell.key: cell.result() for cell in one.cells} for one in (made, expected))
+    assert found.keys() == wanted.keys()
+    for key, result in wanted.items():
+        assert (found[key]["final_returns"], found[key].get("curve")) == (result["final_returns"], result.get("curve")), key
+    assert found[made.parts[0].cells[0].key]["encoder_folder"] == address
+    task = collect(made, "the command", {})[0]
+    about = {row.label: row.encoder for row in task.rows}
+    assert (about["conv_vae"].speed.device, about["untrained"].speed.device) == ("service", "cpu")
+    assert about["conv_vae"].parameters == about["untrained"].parameters
+    assert about["conv_vae"].generates
+    # what is there is not done again, nor asked of the service that its results name
+    asked = served.count()
+    again, done = compare(encoders=(mirrored,), **controls, run=tmp_path / "there")
+    row = {row.label: row for row in collect(again, "the command", {})[0].rows}["conv_vae"]
+    assert (done, served.count(), row.encoder.speed) == ([], asked, None)
+    assert row.encoder.weights_sha256 == about["conv_vae"].weights_sha256
 
 
 def test_an_oracle_of_a_world_that_tells_nothing_and_one_without_recorded_state_are_refused(compare, mirrored, tmp_path) -> None:

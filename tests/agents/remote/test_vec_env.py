@@ -30,7 +30,7 @@ from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from foundation.local_ray import local_ray
-from wrappers import FrozenEncoder, StateObservation, VecLatent
+from wrappers import FrozenEncoder, RemoteEncoder, StateObservation, VecLatent
 
 
 class Noise(gymnasium.Env):
@@ -319,6 +319,14 @@ def test_without_a_connection_steps_go_through_ray(frozen, monkeypatch, capsys) 
 def test_latents_encoded_by_an_actor_are_those_of_the_learner(frozen) -> None:
     venv, expected = make(2, 1, frozen=frozen), VecLatent(local(2), frozen)
     assert_same_steps(venv, expected, tolerance=1e-5)
+    venv.close()
+
+
+def test_a_service_gives_the_same_latents_to_the_learner_and_to_actors_that_share_it(remote, frozen, frozen_folder, serve) -> None:
+    there = RemoteEncoder(serve(frozen_folder).address())
+    assert_same_steps(ArrivingLatent(remote, there), VecLatent(local(), frozen), steps=3, late=[0])
+    venv = make(2, 2, frozen=there)
+    assert_same_steps(venv, VecLatent(local(2), there), tolerance=1e-5)
     venv.close()
 
 

@@ -1,0 +1,338 @@
+"""What the perception service costs beside an encoder of one's own: requests/s, latencies, rows a call and CPU time, in one run.
+
+python benchmarks/service.py [--preset cwvae_tiny] [--clients 1 4 16 64] [--rows 1 8] [--seconds 2] [--workers 2 4]
+
+The service is a process of its own; its clients are threads of another that keep the encoder's memory, as `RemoteEncoder` does. The
+bare encode (`FrozenEncoder`, batches of 8) takes turns with them, so that a busy machine hurts all alike: ratios are medians of pairs.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is loaded
+# in place of this folder, in which `ray` and `service` would be files of benchmarks
+sys.path.pop(0)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from encoders import StoreReference, make_encoder, prepare
+from foundation.command import run
+from foundation.presets import parse
+from wrappers import FrozenEncoder, RemoteEncoder, VecLatent
+from wrappers.inference_messages import LENGTH_HEADER, infer_request
+
+ROOT = Path(__file__).resolve().parent.parent
+_CHUNK = 8
+
+
+@dataclass
+class Benchmark:
+    """What to measure."""
+
+    preset: str = "cwvae_tiny"
+    """Of the encoder, untrained."""
+    batching: tuple[str, ...] = ("exact", "fast")
+    clients: tuple[int, ...] = (1, 4, 16, 64)
+    rows: tuple[int, ...] = (1, 8)
+    """Frames of a request."""
+    seconds: float = 2.0
+    """Time for each turn."""
+    turns: int = 5
+    workers: tuple[int, ...] = ()
+    """Numbers of Ray workers, each with 8 environments that cost nothing, that share the service or have an encoder each."""
+
+
+@dataclass
+class Turn:
+    """What came of the clients' turn, and of the bare encode's before it."""
+
+    requests: int
+    seconds: float
+    latencies: list[float]
+    server_cpu: float
+    rows: int
+    calls: int
+    bare_rate: float
+    """Frames/s."""
+    bare_cpu: float
+    """Seconds a frame."""
+    bare_ms: float
+    """Median of a call with as many rows as a request."""
+
+
+def main() -> None:
+    """Print a line for each way of batching, number of clients and rows; and one for each number of Ray workers."""
+    config = parse(Benchmark, "The service beside the bare encoder.")
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as place, serving(folder := untrained(config.preset, Path(place) / "encoder")) as (address, pid):
+        show_clients(config, folder, address, pid)
+        if config.workers:
+            show_workers(config, folder, address)
+
+
+def show_clients(config: Benchmark, folder: Path, address: str, pid: int) -> None:
+    """Print what clients get."""
+    table = Table(title=f"{config.preset}: clients of a service beside the bare encode in batches of 8, medians of {config.turns} turns")
+    for column in ("batching", "clients", "rows", "requests/s", "frames/s", "of bare", "by CPU", "p50 ms", "p99 ms", "over bare ms"):
+        table.add_column(column, justify="right")
+    for column in ("rows a call", "CPU us a request", "bare CPU us"):
+        table.add_column(column, justify="right")
+    frozen = FrozenEncoder(folder)
+    ours, theirs = get_context("spawn").Pipe()
+    crowd = get_context("spawn").Process(target=crowds, args=(theirs, address), daemon=True)
+    crowd.start()
+    # then its end is noticed
+    theirs.close()
+    for batching in config.batching:
+        for clients in config.clients:
+            for rows in config.rows:
+                turns = [take_turn(frozen, ours, address, pid, batching, clients, rows, config.seconds) for _ in range(config.turns)]
+                table.add_row(batching, str(clients), str(rows), *shown(turns, rows))
+    ours.send(None)
+    crowd.join()
+    Console(width=170).print(table)
+
+
+def shown(turns: list[Turn], rows: int) -> list[str]:
+    """Return the numbers of a line."""
+
+    def of(value: Any) -> float:
+        return median(value(turn) for turn in turns)
+
+    latencies = np.sort(np.concatenate([turn.latencies for turn in turns]))
+    return [
+        f"{of(lambda turn: turn.requests / turn.seconds):,.0f}",
+        f"{of(lambda turn: rows * turn.requests / turn.seconds):,.0f}",
+        f"{of(lambda turn: rows * turn.requests / turn.seconds / turn.bare_rate):.2f}",
+        f"{of(lambda turn: rows * turn.requests * turn.bare_cpu / turn.server_cpu):.2f}",
+        f"{1000 * float(np.percentile(latencies, 50)):.1f}",
+        f"{1000 * float(np.percentile(latencies, 99)):.1f}",
+        f"{of(lambda turn: 1000 * float(np.median(turn.latencies)) - turn.bare_ms):+.1f}",
+        f"{of(lambda turn: turn.rows / max(turn.calls, 1)):.1f}",
+        f"{of(lambda turn: 1e6 * turn.server_cpu / turn.requests):,.0f}",
+        f"{of(lambda turn: 1e6 * rows * turn.bare_cpu):,.0f}",
+    ]
+
+
+# a way of asking, a way of measuring, and the two sides that are measured
+def take_turn(
+    frozen: FrozenEncoder, crowd: Connection, address: str, pid: int, batching: str, clients: int, rows: int, seconds: float
+) -> Turn:
+    """Let the bare encoder work for a while, then the service's clients."""
+    bare_rate, bare_cpu = bare(frozen, _CHUNK, seconds / 2)[:2]
+    bare_ms = bare(frozen, rows, seconds / 4)[2]
+    crowd.send((batching, clients, rows, seconds))
+    assert crowd.recv() == "ready"
+    before, cpu = counts(address), cpu_seconds(pid)
+    crowd.send("go")
+    latencies, passed = crowd.recv()
+    cpu, after = cpu_seconds(pid) - cpu, counts(address)
+    return Turn(len(latencies), passed, latencies, cpu, after[0] - before[0], after[1] - before[1], bare_rate, bare_cpu, bare_ms)
+
+
+def bare(frozen: FrozenEncoder, rows: int, seconds: float) -> tuple[float, float, float]:
+    """Return frames/s, CPU seconds a frame, and the median milliseconds of a call."""
+    frames, action = sample(frozen, rows)
+    _, state = frozen.encode(frames, None, action)
+    times, cpu, begun = [], time.process_time(), time.perf_counter()
+    while time.perf_counter() < begun + seconds or len(times) < 3:
+        now = time.perf_counter()
+        _, state = frozen.encode(frames, state, action)
+        times.append(time.perf_counter() - now)
+    count = rows * len(times)
+    return count / (time.perf_counter() - begun), (time.process_time() - cpu) / count, 1000 * median(times)
+
+
+def crowds(control: Connection, address: str) -> None:
+    """Be as many clients as is asked for, as often as it is."""
+    while (asked := control.recv()) is not None:
+        batching, clients, rows, seconds = asked
+        encoder = RemoteEncoder(address)
+        crowd = [Client(encoder, batching, rows) for _ in range(clients)]
+        for client in crowd:
+            client.begin()
+        control.send("ready")
+        control.recv()
+        begun = time.perf_counter()
+        threads = [threading.Thread(target=client.ask_until, args=(begun + seconds,)) for client in crowd]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        passed = time.perf_counter() - begun
+        control.send(([one for client in crowd for one in client.latencies], passed))
+        for client in crowd:
+            client.socket.close()
+
+
+class Client:
+    """Asks one question after the other over a connection of its own, each with the memory that the last answer brought.
+
+    Written down as bytes once, so that the service is measured and not Python's HTTP.
+    """
+
+    def __init__(self, encoder: RemoteEncoder, batching: str, rows: int) -> None:
+        frames, action = sample(encoder, rows)
+        inputs = {"frames": frames, **({} if action is None else {"action": action})}
+        inputs |= {name: tensor.numpy() for name, tensor in encoder.initial_state(rows).items()}
+        body, head = infer_request(inputs, [encoder._output, *encoder.initial_state(1)], {"batching": batching})
+        self.size = sum(tensor.numel() for tensor in encoder.initial_state(rows).values())
+        request = f"POST /v2/models/{encoder.address.name}/infer HTTP/1.1\r\nHost: {encoder.address.host}\r\n"
+        request += f"Content-Type: application/octet-stream\r\n{LENGTH_HEADER}: {head}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.request = bytearray(request.encode() + body)
+        self.place = encoder.address.host, encoder.address.port
+        self.latencies: list[float] = []
+
+    def begin(self) -> None:
+        """Connect and ask once: a connection that says nothing for seconds is closed."""
+        self.socket = socket.create_connection(self.place, 60)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.ask()
+
+    def ask(self) -> None:
+        self.socket.sendall(self.request)
+        answer = bytearray()
+        while (end := answer.find(b"\r\n\r\n")) < 0:
+            answer += self._more()
+        length = re.search(rb"content-length: *(\d+)", answer[:end].lower())
+        assert length is not None
+        assert answer.startswith(b"HTTP/1.1 200"), answer[:500]
+        while len(answer) < end + 4 + int(length[1]):
+            answer += self._more()
+        if self.size:
+            # the memory is the last of the answer and of the question
+            self.request[-self.size :] = answer[-self.size :]
+
+    def ask_until(self, end: float) -> None:
+        while (begun := time.perf_counter()) < end:
+            self.ask()
+            self.latencies.append(time.perf_counter() - begun)
+
+    def _more(self) -> bytes:
+        content = self.socket.recv(1 << 16)
+        assert content, "the service hung up"
+        return content
+
+
+def show_workers(config: Benchmark, folder: Path, address: str) -> None:
+    """Print how many frames/s Ray workers encode together that share the service, and that have an encoder each."""
+    table = Table(title=f"{config.preset}: frames/s of Ray workers with 8 environments each, medians of {config.turns} turns")
+    for column in ("workers", "sharing a service", "an encoder each", "ratio"):
+        table.add_column(column, justify="right")
+    for workers in config.workers:
+        pairs = worker_rates(workers, folder, address, config.seconds, config.turns)
+        shared, own, ratio = (median(values) for values in zip(*((one, other, one / other) for one, other in pairs), strict=True))
+        table.add_row(str(workers), f"{shared:,.0f}", f"{own:,.0f}", f"{ratio:.2f}")
+    Console().print(table)
+
+
+def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns: int) -> list[tuple[float, float]]:
+    """Return frames/s with the service and with encoders of their own, turn by turn."""
+    import ray
+
+    from foundation.local_ray import local_ray
+
+    found = []
+    # more workers than this machine has cores wait for the service, not for a core
+    with local_ray(max(workers, 1)):
+        crowd = [ray.remote(num_cpus=1)(Worker).remote(str(folder), address) for _ in range(workers)]
+        ray.get([one.steps.remote(0.2, shared) for one in crowd for shared in (True, False)])
+        for _ in range(turns):
+            pair = [sum(ray.get([one.steps.remote(seconds, shared) for one in crowd])) for shared in (True, False)]
+            found.append((pair[0], pair[1]))
+    return found
+
+
+class Worker:
+    """A Ray worker with environments that cost nothing, seen through either encoder."""
+
+    def __init__(self, folder: str, address: str) -> None:
+        from benchmarks.vec_latent import StillVecEnv
+
+        torch.set_num_threads(1)
+        encoders = {True: RemoteEncoder(address), False: FrozenEncoder(folder)}
+        self.venvs = {shared: VecLatent(StillVecEnv(), encoder, any_rate=True) for shared, encoder in encoders.items()}
+        for venv in self.venvs.values():
+            venv.reset()
+
+    def steps(self, seconds: float, shared: bool) -> float:
+        """Step for a while and return frames/s."""
+        venv, count, begun = self.venvs[shared], 0, time.perf_counter()
+        while time.perf_counter() < begun + seconds:
+            venv.step(np.zeros(venv.num_envs, int))
+            count += venv.num_envs
+        return count / (time.perf_counter() - begun)
+
+
+def untrained(preset: str, folder: Path) -> Path:
+    """Save an untrained encoder of a preset."""
+    model = make_encoder(preset)
+    clips = np.random.default_rng(0).integers(0, 256, (64, 1, *model.frame_shape), np.uint8)
+    prepare(model, clips if model.initial_state(1) else clips[:, 0], folder, store=StoreReference("none", "none", 5.0, "squash"))
+    return folder
+
+
+def sample(encoder: Any, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return frames, and actions where an encoder is told such."""
+    frames = np.random.default_rng(0).integers(0, 256, (rows, *encoder.frame_shape), np.uint8)
+    return frames, np.zeros((rows, encoder.action_size), np.float32) if encoder.action_size else None
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, int]]:
+    """Serve a folder in a process of its own; yield its address and the process's number."""
+    words = [sys.executable, str(ROOT / "serve_encoder.py"), str(folder), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        try:
+            address = next((found[0] for line in process.stderr if (found := re.search(r"http://[\w.:]+/\w+", line))), None)
+            assert address is not None, "the service did not start"
+            # what else it says must not fill the pipe
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            yield address, process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def counts(address: str) -> tuple[int, int]:
+    """Return how many frames a service has encoded so far, and in how many calls."""
+    from http.client import HTTPConnection
+
+    from foundation.places import Address
+
+    place = Address(address)
+    connection = HTTPConnection(place.host, place.port, timeout=30)
+    connection.request("GET", f"/v2/models/{place.name}/stats")
+    stats = json.loads(connection.getresponse().read())["model_stats"][0]
+    connection.close()
+    return stats["inference_count"], stats["execution_count"]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how much CPU time a process has had."""
+    # in nanoseconds; /proc/PID/stat counts hundredths of a second
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+if __name__ == "__main__":
+    run(main)

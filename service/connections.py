@@ -1,0 +1,151 @@
+"""Connections of the embedded server: deadlines and counts that its own protocol class does not have, and errors as JSON."""
+
+import asyncio
+import json
+from collections import OrderedDict
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.options import Limits
+
+_MOST_HEADER_BYTES = 2**16
+_LAST_SECONDS = 0.25
+"""How long a connection without a request stays open when the service ends."""
+_READ_AHEAD = 2**18
+"""Bytes of a body that are taken in before the application asks for them: what one read from a socket brings at most."""
+
+
+def limited_protocol(limits: Limits) -> type[HttpToolsProtocol]:
+    """Return the protocol class of a server whose connections keep to these limits."""
+
+    class Connection(LimitedConnection):
+        silent: OrderedDict["LimitedConnection", None] = OrderedDict()
+
+    Connection.limits = limits
+    return Connection
+
+
+class LimitedConnection(HttpToolsProtocol):
+    """Ends a connection whose header does not come, whose answer nobody reads, and the oldest silent one where there are too many."""
+
+    limits: Limits
+    silent: OrderedDict["LimitedConnection", None]
+    """Connections that wait for a request's header, the oldest first."""
+    _header_deadline: asyncio.TimerHandle | None = None
+    _write_deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _in_header = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.silent[self] = None
+        self._wait_for_header(self.limits.header_seconds)
+        if len(self.connections) > self.limits.connections:
+            oldest = next(iter(self.silent))
+            oldest.refuse(503, "the service has more connections than it takes; try again")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.silent.pop(self, None)
+        for timer in (self._header_deadline, self._write_deadline):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._header_bytes += len(data)
+        super().data_received(data)
+        if self._in_header and self._header_bytes > _MOST_HEADER_BYTES:
+            self.refuse(431, f"the header has more than {_MOST_HEADER_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        self._in_header = True
+        if self._header_deadline is None:
+            self._wait_for_header(self.limits.header_seconds)
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_header, self._header_bytes = False, 0
+        self.silent.pop(self, None)
+        if self._header_deadline is not None:
+            self._header_deadline.cancel()
+            self._header_deadline = None
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        # the server's own stops reading after 64 KiB, which costs three turns of the event loop for 8 frames
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > _READ_AHEAD:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        self._header_bytes = 0
+        self.silent[self] = None
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.call_later(self.limits.request_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+        super().resume_writing()
+
+    def shutdown(self) -> None:
+        # a request may be on its way: it is answered, and the connection closed with its answer
+        if self in self.silent:
+            self.loop.call_later(_LAST_SECONDS, self._close_if_silent)
+        else:
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, "this is no HTTP request")
+
+    def refuse(self, status: int, text: str) -> None:
+        """Send an error that no application could, and close."""
+        if self.transport.is_closing():
+            return
+        body = json.dumps({"error": text}).encode()
+        retry = b"retry-after: 1\r\n" if status == 503 else b""
+        head = b"content-type: application/json\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n" % (len(body), retry)
+        self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.close()
+
+    def _wait_for_header(self, seconds: float) -> None:
+        self._header_deadline = self.loop.call_later(seconds, self._late)
+
+    def _close_if_silent(self) -> None:
+        if self in self.silent and not self._header_bytes:
+            self.transport.close()
+
+    def _late(self) -> None:
+        if self._header_bytes:
+            self.refuse(408, f"the request's header was not there within {self.limits.header_seconds:g} s")
+        else:
+            self.transport.close()
+
+
+def server_config(app: Any, limits: Limits, certificate: str | None, key: str | None) -> Any:
+    """Return how the embedded server runs the application: no log of its own, no WebSockets, these limits."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http=limited_protocol(limits),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(limits.idle_seconds),
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )

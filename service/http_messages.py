@@ -1,0 +1,126 @@
+"""Requests and answers as HTTP carries them: JSON, with the bytes of tensors behind it where a client wants them binary.
+
+The header `Inference-Header-Content-Length` says how many bytes of a body are JSON; the tensors' bytes follow in their order.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from foundation.errors import in_one_line
+from service.errors import ServiceError, bad_request
+from service.loaded_model import described
+from service.messages import Answer, InferRequest
+from service.tensors import SentTensor
+
+BINARY_SIZE, BINARY, BINARY_ALL = "binary_data_size", "binary_data", "binary_data_output"
+Binary = dict[str, bool] | bool
+"""Which outputs go out as bytes: by name, or all alike."""
+
+
+def read_request(
+    body: bytes | bytearray, header_length: int | None, model: str, version: str, most_json: int
+) -> tuple[InferRequest, Binary]:
+    """Read a request, and which of its outputs are to be binary; raise `ServiceError` for what is none."""
+    head = body if header_length is None else body[:header_length]
+    if header_length is not None and not 0 <= header_length <= len(body):
+        raise bad_request(f"Inference-Header-Content-Length is {header_length}, the body has {len(body)} bytes")
+    if len(head) > most_json:
+        raise ServiceError(413, f"the request has {len(head)} bytes of JSON, and {most_json} are taken; send tensors as binary data")
+    values = _object(read_json(head), "the request")
+    parameters = _object(values.get("parameters", {}), "parameters")
+    rest = None if header_length is None else memoryview(body)[header_length:]
+    inputs = _inputs(_list(values, "inputs"), rest)
+    outputs, binary = _outputs(values, parameters)
+    return InferRequest(model, version, _text(values.get("id", ""), "id"), inputs, outputs, parameters), binary
+
+
+def read_json(text: bytes | bytearray) -> Any:
+    """Parse JSON strictly: no NaN, and depth and numbers within reason."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise bad_request("the request's JSON is nested too deeply") from error
+    # UnicodeDecodeError and JSONDecodeError are ValueErrors; so is what Python says of numbers of thousands of digits
+    except ValueError as error:
+        raise bad_request(f"the request is not JSON: {in_one_line(error)}") from error
+
+
+def write_answer(answer: Answer, binary: Binary) -> tuple[list[bytes | memoryview], int | None]:
+    """Return a response's body in parts, and how many bytes of it are JSON where others follow."""
+    outputs: list[dict[str, Any]] = []
+    parts: list[bytes | memoryview] = [b""]
+    for (name, datatype, shape), array in zip(described(answer.outputs), answer.outputs.values(), strict=True):
+        entry: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
+        if binary if isinstance(binary, bool) else binary.get(name, False):
+            content = np.ascontiguousarray(array)
+            parts.append(content.reshape(-1).view(np.uint8).data)
+            entry["parameters"] = {BINARY_SIZE: content.nbytes}
+        else:
+            entry["data"] = array.reshape(-1).tolist()
+        outputs.append(entry)
+    values: dict[str, Any] = {"model_name": answer.model, "model_version": answer.version, "outputs": outputs}
+    if answer.id:
+        values["id"] = answer.id
+    if answer.parameters:
+        values["parameters"] = answer.parameters
+    parts[0] = json.dumps(values, allow_nan=False).encode()
+    return parts, len(parts[0]) if len(parts) > 1 else None
+
+
+def _inputs(entries: list[Any], rest: memoryview | None) -> list[SentTensor]:
+    inputs, at = [], 0
+    for entry in entries:
+        values = _object(entry, "an input")
+        name = _text(values.get("name"), "the name of an input")
+        size = _object(values.get("parameters", {}), f"parameters of input '{in_one_line(name)}'").get(BINARY_SIZE)
+        if size is None:
+            content: Any = values.get("data")
+            if not isinstance(content, list):
+                raise bad_request(f"input '{in_one_line(name)}' has neither data, as a list, nor {BINARY_SIZE}")
+        else:
+            if rest is None:
+                raise bad_request(f"input '{in_one_line(name)}' is binary, and the header Inference-Header-Content-Length is missing")
+            if type(size) is not int or not 0 <= size <= len(rest) - at:
+                raise bad_request(f"input '{in_one_line(name)}' has {BINARY_SIZE} {in_one_line(size)}; {len(rest) - at} bytes are left")
+            content = rest[at : at + size]
+            at += size
+        inputs.append(SentTensor(name, values.get("datatype"), values.get("shape"), content))
+    if rest is not None and at != len(rest):
+        raise bad_request(f"the body has {len(rest)} bytes of binary data, and the inputs {at}")
+    return inputs
+
+
+def _outputs(values: dict[str, Any], parameters: dict[str, Any]) -> tuple[list[str] | None, Binary]:
+    everything = parameters.get(BINARY_ALL, False) is True
+    if "outputs" not in values:
+        return None, everything
+    names: dict[str, bool] = {}
+    for entry in _list(values, "outputs"):
+        asked = _object(entry, "an output")
+        name = _text(asked.get("name"), "the name of an output")
+        names[name] = _object(asked.get("parameters", {}), f"parameters of output '{in_one_line(name)}'").get(BINARY, everything) is True
+    return (list(names), names) if names else (None, everything)
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise bad_request(f"{what} must be a JSON object")
+    return value
+
+
+def _list(values: dict[str, Any], name: str) -> list[Any]:
+    if not isinstance(values.get(name), list):
+        raise bad_request(f"the request has no list of {name}")
+    return values[name]
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise bad_request(f"{what} must be a string")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
