@@ -16,6 +16,7 @@ from comparison.config import PartConfig, read_grid
 from comparison.grid import Part, refuse_other_layout
 from comparison.progress import ProgressTable, grid_progress
 from encoders import StoreReference, make_encoder, prepare
+from foundation import progress
 from foundation.errors import UserError
 
 PLACE = "a node, 1 CPU"
@@ -236,7 +237,10 @@ def test_without_a_terminal_lines_tell_of_ends_and_tenths(parts, capsys) -> None
 
 def test_the_table_appears_with_the_first_report_and_failures_stand_above_it(parts, monkeypatch) -> None:
     terminal = Console(width=80, height=40, force_terminal=True, color_system=None, record=True, _environ={})
-    monkeypatch.setattr(progress_table, "console", terminal)
+    # lines and table share one console, and so stand above each other
+    assert progress_table.console is progress.console
+    for module in (progress_table, progress):
+        monkeypatch.setattr(module, "console", terminal)
     cell = parts[0].cells[0]
     with terminal.capture() as captured, grid_progress(parts) as table:
         table.watch(Progress(places={cell.key: PLACE}))
