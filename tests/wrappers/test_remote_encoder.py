@@ -267,7 +267,6 @@ def changed(**changes):
         {"head": lambda head: head["outputs"][0].update(parameters={"binary_data_size": -8})},
         {"head": lambda head: head["outputs"][0].pop("parameters")},
     ],
-    ids=str,
 )
 def test_an_answer_that_does_not_fit_is_an_error_that_names_the_service(unreliable, change):
     there, stand = unreliable
