@@ -48,8 +48,10 @@ def judge_encoder(options: Options, judges: dict[str, Judge], settings: dict[str
         report.pop(name, None)
         report |= {name: numbers} if numbers else {}
         write_atomically(path, json.dumps(report, indent=2) + "\n")
-    for line in ("", *(out.verdicts or [_NO_VERDICT])):
-        tell_result(line)
+    tell_result()
+    for verdict in out.verdicts or [_NO_VERDICT]:
+        for line in verdict.splitlines():
+            tell_result(line)
     pictures = f", and in {out.pictures}: {', '.join(file.name for file in out.files)}" if out.files else ""
     say(f"wrote {path}{pictures}")
     say(f"next: {agent_command(store, str(options.run)) or f'python train_agent.py voxel_treechop --encoder {options.run} --run RUN2'}")

@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from foundation.errors import in_one_line
+from foundation.progress import say
 from service.bodies import Bodies, Disconnected, Receive, compress
 from service.core import Service
 from service.errors import ServiceError, bad_request, say_failure
@@ -178,7 +178,7 @@ def access_line(client: str, what: str, status: int | str, begun: float) -> None
     """Print one request: who, what, the code it got, and its milliseconds."""
     milliseconds = 1000 * (time.perf_counter() - begun)
     when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    print(f"{when} {client} {in_one_line(what, 200)} {status} {milliseconds:.1f} ms", file=sys.stderr, flush=True)
+    say(f"{when} {client} {in_one_line(what, 200)} {status} {milliseconds:.1f} ms")
 
 
 def _model_of(route: tuple[str, ...]) -> tuple[str, str] | None:

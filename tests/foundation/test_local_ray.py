@@ -175,7 +175,10 @@ def test_a_ray_that_does_not_start_says_what_its_node_ended_with(base: Path, mon
     left = []
 
     def late(_temp_dir: str, **_: object) -> None:
-        left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", _temp_dir]))
+        code = "import time; print(1, flush=True); time.sleep(600)"
+        left.append(subprocess.Popen([sys.executable, "-c", code, _temp_dir], stdout=subprocess.PIPE))
+        # until then its command line may be empty
+        left[-1].stdout.readline()
         logs = Path(_temp_dir) / "session_2026" / "logs"
         logs.mkdir(parents=True)
         (logs / "raylet.out").write_text("all well\nC] a bug. Check failed: status.has_value() Timed out waiting for file f\nstack")

@@ -157,7 +157,7 @@ def test_pictures_and_films_are_seen_through_every_kind_of_encoder(browser, star
 def test_a_token_opens_the_page_and_a_wrong_one_does_not(browser, start_service, small_encoders):
     running = start_service(small_encoders["plain"], tokens=Tokens([TOKEN]))
     browser.order("Page.navigate", url=f"http://127.0.0.1:{running.port}/")
-    browser.wait_for("!document.getElementById('access').hidden")
+    browser.wait_for("document.getElementById('access')?.hidden === false")
     for token, shown in (
         ("wrong", "!document.getElementById('trouble').hidden"),
         (TOKEN, "document.querySelector('#models tr')?.innerText"),
