@@ -68,10 +68,12 @@ class Models:
                 served.statistics.failed_reloads += 1
                 say(f"{served.name}: the old weights go on serving, the new ones cannot be loaded: {error}")
             else:
-                if loaded.states.digest != served.loaded.states.digest:
+                changed = loaded.states.digest != served.loaded.states.digest
+                served.loaded = loaded
+                # said and counted once it is so
+                if changed:
                     served.statistics.reloads += 1
                     say(f"{served.name}: serving the weights {loaded.info.weights_sha256[:16]} from now on")
-                served.loaded = loaded
             # read before the files were: what was written meanwhile is looked at again
             served.signature = signature
 
