@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
 import types
@@ -31,7 +32,7 @@ def preset_names(kind: str) -> list[str]:
 def read_preset(kind: str, name: str) -> dict[str, Any]:
     """Read a preset by name, or from a path that ends in `.yaml`, as a plain mapping."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / kind / f"{name}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"no {kind} preset '{name}': {nearest(name, preset_names(kind))}")
     return read_yaml(path)
 
