@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from foundation.environment import environment_variables
 from foundation.errors import UserError, in_one_line
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -178,17 +179,11 @@ def _credentials(folder: Path) -> dict[str, str]:
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Have these environment variables for the time of the block, in Ray's compiled part too, which keeps what it has once read."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
     try:
-        _reread()
-        yield
+        with environment_variables(variables):
+            _reread()
+            yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         _reread()
 
 

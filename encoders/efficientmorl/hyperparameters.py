@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_SLOTS = 2**16
+"""More than pixels of a frame say nothing, and their noise alone would fill a memory before anything is estimated."""
 STATISTICS = 5
 """Numbers of a slot's mask in the reading `slots`: area, centroid (x, y), spread, existence."""
 
@@ -38,6 +40,8 @@ class SlotHyperparameters:
         for name in ("slots", "slot_size", "encoder_channels", "start_gain", "sigma"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0")
+        if self.slots > MOST_SLOTS:
+            raise ValueError(f"slots {self.slots:,}: the limit is {MOST_SLOTS:,}")
         if not self.encoder_strides or min(self.encoder_strides) < 1:
             raise ValueError("encoder_strides: one stride of 1 or more for each convolution, as in [2, 2, 1, 1]")
         if self.decoder_channels is not None and self.decoder_channels < 1:

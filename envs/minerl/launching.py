@@ -21,6 +21,7 @@ from typing import Any
 
 from envs.minerl import installation, processes
 from envs.minerl.game import GameDied
+from foundation.environment import environment_variables
 from foundation.errors import UserError
 
 _GRACE = 5.0
@@ -99,7 +100,7 @@ def launch(server: str, timeout: float, headless: bool | None = None) -> Launche
 
 def _launch_stand_in(manager: Any, folder: Path, timeout: float) -> Any:
     minecraft, schemas = write_stand_in(folder / "stand-in")
-    with _in_this_process, _launcher(manager, minecraft, schemas), _environment({_LOG_FOLDER: str(folder)}):
+    with _in_this_process, _launcher(manager, minecraft, schemas), environment_variables({_LOG_FOLDER: str(folder)}):
         return _start(manager, "the voxel server", folder, timeout)
 
 
@@ -108,7 +109,7 @@ def _launch_minecraft(manager: Any, folder: Path, timeout: float, headless: bool
     # minerl 1.0 does not know how to do without a screen, so it gets one, and 0.4.4 too
     variables = {_LOG_FOLDER: str(folder), "MINERL_HEADLESS": "0", **({"DISPLAY": screen[1]} if screen else {})}
     try:
-        with _in_this_process, start_lock(timeout), _environment(variables):
+        with _in_this_process, start_lock(timeout), environment_variables(variables):
             instance = _start(manager, "Minecraft", folder, timeout)
     except BaseException:
         if screen:
@@ -218,20 +219,6 @@ def _temporary_folders_in(folder: Path, module: Any) -> Iterator[None]:
         yield
     finally:
         module.tempfile = before
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _watch_over(leaders: Sequence[int]) -> subprocess.Popen[bytes]:

@@ -136,6 +136,7 @@ def test_a_mask_in_a_corner_is_where_it_is_and_an_empty_one_is_nowhere() -> None
         ({"refinement_curriculum": ((-1, 3), (9, 1), (5, 2))}, "then rising"),
         ({"refinement_curriculum": ((-1, -3),)}, "0 steps or more"),
         ({"slots": 0}, "slots must be greater than 0"),
+        ({"slots": 10**9}, "slots 1,000,000,000: the limit is 65,536"),
         ({"sigma": 0.0}, "sigma must be greater than 0"),
         ({"encoder_strides": ()}, "one stride of 1 or more for each convolution"),
     ],
