@@ -19,6 +19,7 @@ from agents.jobs import Stopped
 from agents.learning.on_policy import PPOSettings
 from agents.remote.config import RemoteConfig
 from agents.remote.latents import ArrivingLatent
+from agents.remote.restarts import RESTARTS
 from agents.remote.vec_env import RayVecEnv
 from agents.run.checkpoint import read_checkpoint, restore_checkpoint, save_checkpoint
 from agents.run.config import AgentRun, EvaluationConfig
@@ -169,7 +170,8 @@ def kill(venv, row):
 def assert_equal(found, expected, tolerance=0.0):
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
-        for key in expected.keys() - {"deaths"}:
+        # what died before is the history of environments that tests share
+        for key in expected.keys() - set(RESTARTS):
             assert_equal(found[key], expected[key], tolerance)
     elif isinstance(expected, tuple):
         for one, other in zip(found, expected, strict=True):
@@ -182,7 +184,7 @@ def assert_equal(found, expected, tolerance=0.0):
 
 
 def assert_same_steps(found, expected, steps=12, tolerance=0.0, late=()):
-    actions = np.random.default_rng(0)
+    actions, died = np.random.default_rng(0), restarts(found)
     assert_equal(found.reset(), expected.reset(), tolerance)
     for _ in range(steps):
         chosen = actions.integers(0, 3, expected.num_envs)
@@ -190,6 +192,7 @@ def assert_same_steps(found, expected, steps=12, tolerance=0.0, late=()):
         one, other = found.step(chosen), expected.step(chosen)
         for mine, theirs in zip([*one[:3], *one[3]], [*other[:3], *other[3]], strict=True):
             assert_equal(mine, theirs, tolerance)
+    assert restarts(found) == died
 
 
 def test_remote_environments_give_what_local_ones_give(remote) -> None:
