@@ -69,10 +69,15 @@ def test_the_command_says_it_and_trains_nothing(command: Callable[..., int], tmp
 
 
 def test_slots_that_memory_cannot_hold_are_refused_before_anything_is_written(
-    command: Callable[..., int], video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    command: Callable[..., int],
+    video_store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pretraining.training.free_memory", lambda: 8 * 2**30)
     words = ["train_encoder.py", "efficientmorl_debug", "--store", video_store, "--run", tmp_path / "run", "--device", "cpu"]
-    assert command(*words, "--model.slots", 9_000_000) == 2
+    assert command(*words, "--model.slots", 60_000) == 2
     printed = capsys.readouterr().err.strip()
     assert "a training step of 4 clips takes about" in printed
     assert "give fewer --model.slots" in printed
