@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from foundation.env_options import PREFIX, Scalar, take_env_options
 from foundation.errors import UserError
@@ -75,14 +77,26 @@ class Build:
     """End in seconds: three recordings, or 300 frames."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Make one store of several finished ones, such as one for each of several environments."""
+
+    stores: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """The stores whose episodes go in; they stay as they are."""
+    store: Path
+    """The store to write."""
+
+
 def make(argv: Sequence[str]) -> int:
-    """Build, inspect, verify or export a store; return the exit status: 1 where some recordings were left out."""
+    """Build, merge, inspect, verify or export a store; return the exit status: 1 where some recordings were left out."""
     words, options = take_env_options(argv)
-    command = parse(Build | Inspect | Verify | Export, MAKE, words)
+    command = parse(Build | Merge | Inspect | Verify | Export, MAKE, words)
     if isinstance(command, Build):
         return build(command, options)
     if options:
         raise UserError(f"{PREFIX}{next(iter(options))} is for build from an environment: leave it out")
+    if isinstance(command, Merge):
+        return merge(command)
     # here and below, for OpenCV takes a while to import
     from frames.looking.command import check, cut, inspect
 
@@ -94,10 +108,7 @@ def make(argv: Sequence[str]) -> int:
 def build(config: Build, options: dict[str, Scalar]) -> int:
     """Build a store and say what went in and what did not; return the exit status."""
     from envs.registry import is_environment_id
-    from frames.looking.next_steps import next_commands, one_split_line, with_next
-    from frames.looking.tables import left_out_lines, print_line
     from frames.scenes.building import KINDS
-    from frames.store import FrameStore
 
     there = Path(config.source).exists()
     scenes = not there and config.source in KINDS
@@ -108,6 +119,26 @@ def build(config: Build, options: dict[str, Scalar]) -> int:
     if options and not environment:
         raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
     summary = _from_environment(config, options) if environment else _drawn(config) if scenes else _from_recordings(config)
+    return _told(summary)
+
+
+def merge(config: Merge) -> int:
+    """Merge stores, and say what went in and what could not; return the exit status."""
+    from frames.building.merging import merge_stores
+    from frames.looking.tables import print_line
+
+    merged = merge_stores(config.stores, config.store)
+    for name, why in merged.dropped.items():
+        print_line(f"left out {name}: {why}")
+    return _told(merged.built)
+
+
+def _told(summary: "BuildSummary") -> int:
+    """Say what a store holds and which commands come next; return the exit status."""
+    from frames.looking.next_steps import next_commands, one_split_line, with_next
+    from frames.looking.tables import left_out_lines, print_line
+    from frames.store import FrameStore
+
     for line in left_out_lines(summary.left_out, summary.trimmed, f"python make_frames.py inspect --store {summary.path} --json FILE"):
         print_line(line)
     held = f"{summary.frames:,} frames of {summary.episodes:,} episodes"
