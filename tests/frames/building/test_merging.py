@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collecting.command import make
 from foundation.errors import UserError
 from frames import FrameBatches, FrameStore
 from frames.building import merging
@@ -14,7 +15,6 @@ from frames.building.merging import merge_stores
 from frames.labels import Labels
 from frames.looking.inspecting import verify
 from frames.storage.writer import store_writer
-from pretraining.frames_command import make
 
 
 def beside(length: int, **more: np.ndarray) -> dict[str, np.ndarray]:

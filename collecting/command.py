@@ -9,6 +9,7 @@ import tyro
 
 from foundation.env_options import PREFIX, Scalar, take_env_options
 from foundation.errors import UserError
+from foundation.places import Place
 from foundation.presets import parse
 from frames.looking.options import Export, Inspect, Verify
 
@@ -19,8 +20,9 @@ MAKE = """Make frame stores and look at them: recordings or rollouts in, one fol
 
 Options of an environment that is played: build ... --env.NAME VALUE, such as --env.server voxel (docs/minerl.md)."""
 
-_FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
-_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "players", "record")
+_FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "workers")
+_FOR_PLAYERS = ("players", "shares", "deterministic", "encoder", "record")
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", *_FOR_PLAYERS)
 _FRAME_SIZE = (64, 64)
 
 
@@ -59,7 +61,7 @@ class Build:
     keep_duplicates: bool = False
     """Keep recordings that are the same as another or contained in one."""
     append: bool = False
-    """Add the recordings of the source to a finished store."""
+    """Add the recordings of the source, or rollouts of another seed, to a finished store."""
     workers: int | None = None
     """How many recordings to decode at a time; as many as there are cores if not given."""
     frames: int = 20_000
@@ -68,9 +70,16 @@ class Build:
     """Environment, scenes: how many frames an episode has at most."""
     seed: int = 0
     """Environment, scenes: what the worlds and players, or the scenes, follow from."""
-    players: tuple[Literal["scripted", "seeing", "wandering", "random"], ...] = ()
-    """Environment: who takes turns. Voxel tasks have scripted players, who know where the target is, and seeing ones, who have to see
-    it; MineRL's have a wandering one. All that suit the environment but the seeing one if not given."""
+    players: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--player",))] = ()
+    """Environment: who takes turns, an episode each. Voxel tasks have scripted players, who know where the target is, and seeing ones,
+    who have to see it; MineRL's have a wandering one, all a random one; the folder of an agent's run is a player too. All that suit the
+    environment but the seeing one if not given."""
+    shares: tuple[float, ...] = ()
+    """Environment: how many of the episodes each of the players gets, such as 2 1 for two of three; as many as the others if not given."""
+    deterministic: bool = False
+    """Environment: agents take the likeliest action instead of sampling."""
+    encoder: Place | None = None
+    """Environment: the agents' encoder, if its folder has moved or a service has it."""
     record: tuple[Literal["state", "segmentation"], ...] = ()
     """Environment: what to record beside its observations: the numbers of its state, and the kind of block that every pixel shows."""
     debug: bool = False
@@ -192,13 +201,14 @@ def _from_recordings(config: Build) -> "BuildSummary":
 
 def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummary":
     _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
-    from pretraining.collecting import collect
+    from collecting.players import Who, collect
 
+    who = Who(names=config.players, shares=config.shares, deterministic=config.deterministic, encoder=config.encoder)
     try:
         return collect(
             config.source,
             options,
-            config.players,
+            who,
             path=config.store,
             frames=300 if config.debug else config.frames,
             seed=config.seed,
@@ -209,6 +219,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
             val=config.val,
             test=config.test,
             beside=config.record,
+            append=config.append,
         )
     except UserError as error:
         if not str(error).startswith("unknown environment"):
@@ -217,8 +228,9 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
 
 
 def _drawn(config: Build) -> "BuildSummary":
-    _refuse(config, (*_FOR_RECORDINGS, "frame_size", "resize"), f"is for recordings, and {config.source} are drawn in their own size")
-    _refuse(config, ("players", "record"), f"is for environments, and {config.source} are drawn")
+    sized = (*_FOR_RECORDINGS, "append", "frame_size", "resize")
+    _refuse(config, sized, f"is for recordings, and {config.source} are drawn in their own size")
+    _refuse(config, _FOR_PLAYERS, f"is for environments, and {config.source} are drawn")
     from frames.scenes.building import build_scenes
 
     return build_scenes(
