@@ -1,7 +1,8 @@
 """The command `make_frames.py`, behind its door: its `build`, from recordings or from an environment, and the way to its other parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,7 +23,7 @@ Options of an environment that is played: build ... --env.NAME VALUE, such as --
 
 _FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "workers")
 _FOR_PLAYERS = ("players", "shares", "deterministic", "encoder", "record")
-_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", *_FOR_PLAYERS)
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "digits", *_FOR_PLAYERS)
 _FRAME_SIZE = (64, 64)
 
 
@@ -32,8 +33,8 @@ class Build:
 
     source: str
     """A folder of recordings of any layout (docs/frame_formats.md), a single file, an environment's id: VoxelTreechop-v0,
-    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ..., its own options given as --env.NAME VALUE; or scenes of objects: Tetrominoes,
-    MultiDSprites."""
+    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ..., its own options given as --env.NAME VALUE; or what is drawn: Tetrominoes,
+    MultiDSprites, MovingDigits."""
     store: Path
     """The store to write."""
     layout: str | None = None
@@ -82,6 +83,8 @@ class Build:
     """Environment: the agents' encoder, if its folder has moved or a service has it."""
     record: tuple[Literal["state", "segmentation"], ...] = ()
     """Environment: what to record beside its observations: the numbers of its state, and the kind of block that every pixel shows."""
+    digits: Path | None = None
+    """MovingDigits: a folder with MNIST's train-images-idx3-ubyte (or .gz), and the labels beside it; drawn with fonts if not given."""
     debug: bool = False
     """End in seconds: three recordings, or 300 frames."""
 
@@ -117,17 +120,17 @@ def make(argv: Sequence[str]) -> int:
 def build(config: Build, options: dict[str, Scalar]) -> int:
     """Build a store and say what went in and what did not; return the exit status."""
     from envs.registry import is_environment_id
-    from frames.scenes.building import KINDS
+    from frames.scenes.building import DRAWN
 
     there = Path(config.source).exists()
-    scenes = not there and config.source in KINDS
+    drawn = not there and config.source in DRAWN
     environment = not there and is_environment_id(config.source)
-    if not (there or scenes or environment):
-        others = f"no environment's (Name-v0, or module:Name-v0) or scenes' ({', '.join(KINDS)})"
+    if not (there or drawn or environment):
+        others = f"no environment's (Name-v0, or module:Name-v0) or of what is drawn ({', '.join(DRAWN)})"
         raise UserError(f"--source {config.source}: no file or folder of that name, and {others}")
     if options and not environment:
         raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
-    summary = _from_environment(config, options) if environment else _drawn(config) if scenes else _from_recordings(config)
+    summary = _from_environment(config, options) if environment else _drawn(config) if drawn else _from_recordings(config)
     return _told(summary)
 
 
@@ -201,6 +204,7 @@ def _from_recordings(config: Build) -> "BuildSummary":
 
 def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummary":
     _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
+    _refuse(config, ("digits",), f"is for MovingDigits, and {config.source} is an environment")
     from collecting.players import Who, collect
 
     who = Who(names=config.players, shares=config.shares, deterministic=config.deterministic, encoder=config.encoder)
@@ -231,10 +235,14 @@ def _drawn(config: Build) -> "BuildSummary":
     sized = (*_FOR_RECORDINGS, "append", "frame_size", "resize")
     _refuse(config, sized, f"is for recordings, and {config.source} are drawn in their own size")
     _refuse(config, _FOR_PLAYERS, f"is for environments, and {config.source} are drawn")
-    from frames.scenes.building import build_scenes
+    from frames.scenes.building import MOVING_DIGITS, build_moving_digits, build_scenes
 
-    return build_scenes(
-        config.source,
+    if config.source == MOVING_DIGITS:
+        build: Callable[..., BuildSummary] = partial(build_moving_digits, digits=config.digits)
+    else:
+        _refuse(config, ("digits",), f"is for {MOVING_DIGITS}")
+        build = partial(build_scenes, config.source)
+    return build(
         config.store,
         frames=300 if config.debug else config.frames,
         seed=config.seed,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def collect(environment: str, options: Mapping[str, Scalar], who: Who | None = N
     options, playing, shares = cast_of(environment, options, who)
     seen = [f"{name}={value}" for name, value in sorted(options.items()) if name not in RUNNING_OPTIONS]
     name = environment + (f" ({', '.join(seen)})" if seen else "")
-    return frames.record(lambda: envs.make_env(environment, **options), playing, name=name, shares=shares, **recording)
+    make = partial(envs.make_env, environment, **options)
+    return frames.record(make, playing, name=name, task=environment, shares=shares, **recording)
 
 
 def cast_of(environment: str, options: Mapping[str, Scalar], who: Who) -> tuple[Mapping[str, Scalar], list[Anyone], list[float] | None]:

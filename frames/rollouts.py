@@ -90,6 +90,7 @@ def record(
     frames: int = 20_000,
     seed: int = 0,
     name: str = "rollouts",
+    task: str | None = None,
     episode_frames: int = 500,
     frame_size: tuple[int, int] = (64, 64),
     resize: ResizeMode = "squash",
@@ -107,10 +108,10 @@ def record(
     dictionary is kept too where it is of numbers. None plays at random; several players take turns, an episode each, or as often as
     their `shares` say. Episodes end with the environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the
     same call gives the same fingerprint, and lie below those that agents are evaluated with. `name` says what is recorded, and an
-    interrupted recording goes on only under the same. Frames a second are those that the environment's metadata names (`render_fps`),
-    unless given. Where `info["error"]` tells that a game died, the episode is kept up to its last true frame. `beside` records what some
-    environments offer (docs/environments.md): "state", the numbers of `info["state"]`, and "segmentation", what every pixel shows.
-    With `append` the episodes join the finished store at `path`, whose own stay as they are.
+    interrupted recording goes on only under the same; `task` is the environment's id if not given. Frames a second are those that the
+    environment's metadata names (`render_fps`), unless given. Where `info["error"]` tells that a game died, the episode is kept up to its
+    last true frame. `beside` records what some environments offer (docs/environments.md): "state", the numbers of `info["state"]`, and
+    "segmentation", what every pixel shows. With `append` the episodes join the finished store at `path`, whose own stay as they are.
     Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
     path, began = Path(path), time.monotonic()
@@ -134,14 +135,13 @@ def record(
         return finished_summary(finished)
     with closing(make_env()) as env, store_writer(path, plan, (*frame_size, 3), onto=onto) as writer:
         held = {} if onto is None else {episode.name: episode.split for episode in onto.episodes}
-        kept, task = len(writer.committed), env.spec.id if env.spec is not None else name
+        kept, task = len(writer.committed), task or (env.spec.id if env.spec is not None else name)
         with _kept_if_any(writer, held):
             watched = WatchedEnvironment(env, partial(resize_frames, size=frame_size, mode=resize), Beside(env, beside, frame_size, resize))
             rollouts = _Rollouts(watched, players, seed, shares)
             _fill(writer, rollouts, frames, episode_frames, name, task, frames_per_second or _named_rate(env, name), onto)
-        meta = {} if onto is None else appended_meta(onto, plan, [], [])
         splitter = partial(assign_splits, split=split, val=val, test=test, kept=held)
-        return close_summary(writer, kept, [], began, splitter, resize, meta, held)
+        return close_summary(writer, kept, [], began, splitter, resize, appended_meta(onto, plan, [], []) if onto else {}, held)
 
 
 @contextmanager
@@ -295,10 +295,10 @@ def _driver(player: Anyone, actions: gymnasium.Space) -> Driver:
 
 
 def _turns(shares: Sequence[float]) -> Iterator[int]:
-    """Yield without end whose turn it is, as often as the shares say; those of one share in their order."""
+    """Yield without end whose turn it is: as often as the shares say, spread evenly (Webster's method); equal ones in their order."""
     done = [0] * len(shares)
     while True:
-        turn = min(range(len(shares)), key=lambda one: ((done[one] + 1) / shares[one], one))
+        turn = min(range(len(shares)), key=lambda one: ((2 * done[one] + 1) / shares[one], one))
         done[turn] += 1
         yield turn
 

@@ -110,7 +110,7 @@ def test_players_share_the_episodes_and_each_is_named(small_run: Make, tmp_path:
     store = record(tmp_path / "store", "random", run, shares=(1, 3), frames=8 * 61, val=0.3)
     played = [name for _, name in sorted((episode.name, episode.source.rpartition(", ")[2]) for episode in store.episodes)]
     agent = f"agent run at 32 steps ({read_agent(run)['weights_sha256'][:8]})"
-    assert played == [agent, agent, "random", agent, agent, agent, "random", agent]
+    assert played == [agent, "random", agent, agent, agent, "random", agent, agent]
     labelled = Labels(store, {"next_actions": {"players": "agent", "count": 1}}).at(store.indices("all"))["next_actions"]
     known = ~np.isnan(labelled[:, 0]).any(axis=(1, 2))
     for episode in store.episodes:
