@@ -127,7 +127,7 @@ def test_strips_and_films_show_every_predicted_frame(tmp_path) -> None:
     assert np.abs(first[:, :48] - first[:, 48:96]).mean() < 3
 
 
-@pytest.mark.parametrize(("length", "scale"), [(20, 3), (500, 3), (600, 2), (1000, 1)])
+@pytest.mark.parametrize(("length", "scale"), [(20, 3), (760, 1)])
 def test_films_of_long_futures_are_enlarged_less_and_have_every_frame(tmp_path, length: int, scale: int) -> None:
     some = Clips(np.random.default_rng(0).integers(0, 256, (1, length, 8, 8, 3), np.uint8), 20.0)
     _, film = write_predictions(tmp_path, "clip", Noisy(0.05), some, Settings(CONTEXT), CPU)
