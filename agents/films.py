@@ -27,7 +27,7 @@ from foundation.presets import build, preset_names
 from foundation.progress import progress_bar, tell_result
 from foundation.videos import write_video
 from wrappers import PictureEncoder, open_encoder
-from wrappers.opening import recorded_views
+from wrappers.opening import info_of, recorded_views
 
 _SCALE = 4
 _CHUNK = 32
@@ -105,10 +105,10 @@ def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: AnyPlace | No
     place = moved_to or (own if own.is_dir() else recorded_place(about["encoder_folder"]))
     if missing := missing_folder(place):
         raise UserError(f"{missing}: the encoder this agent was trained with is missing; give its folder with --encoder FOLDER")
-    frozen = open_encoder(recorded_views(place, about["encoder"].get("reading"), about["encoder"].get("scale")), device, flat=True)
-    if frozen.info.weights_sha256 != expected:
+    seen = recorded_views(place, about["encoder"].get("reading"), about["encoder"].get("scale"))
+    if info_of(seen).weights_sha256 != expected:
         raise UserError(f"{place}: not the encoder this agent was trained with (its weights differ); give its folder with --encoder FOLDER")
-    return frozen
+    return open_encoder(seen, device, flat=True)
 
 
 def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]) -> list[Film]:

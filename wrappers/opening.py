@@ -5,8 +5,8 @@ from pathlib import Path
 
 from encoders import EncoderArtifact, load_encoder
 from encoders.artifact import EncoderInfo, read_info
-from foundation.errors import UserError
-from foundation.places import Address, AnyPlace, Scale, View, Views, as_place, views_of
+from foundation.errors import UserError, shown
+from foundation.places import SCALES, Address, AnyPlace, Scale, View, Views, as_place, views_of
 from wrappers.frozen_encoder import FrozenEncoder
 from wrappers.picture_encoder import PictureEncoder
 from wrappers.remote_encoder import RemoteEncoder
@@ -58,6 +58,8 @@ def recorded_views(place: AnyPlace, readings: str | None, scales: str | None) ->
     chosen = (readings or "").split("+") if len(scaled) > 1 else [readings or ""]
     if not len(views) == len(chosen) == len(scaled):
         raise UserError(f"{place}: the agent sees {len(chosen)} encoders side by side, not {len(views)}; name as many with --encoder")
+    if unknown := set(scaled) - set(SCALES):
+        raise UserError(f"{place}: the agent's encoder is scaled by '{shown(min(unknown))}', and this version knows {', '.join(SCALES)}")
     parts = zip(views, chosen, scaled, strict=True)
     return Views(tuple(View(one.place, latents or None, scale) for one, latents, scale in parts))  # type: ignore[arg-type]
 
@@ -69,7 +71,7 @@ def original(place: AnyPlace) -> Path | EncoderInfo:
     """
     views = views_of(place)
     if len(views) > 1:
-        raise UserError(f"{place}: a control mirrors one encoder, and these are {len(views)} side by side; name one alone (first)")
+        raise UserError(f"{place}: a control mirrors one encoder, and these are {len(views)} side by side; name one alone first")
     found = views[0].place
     return RemoteEncoder(found).info if isinstance(found, Address) else found
 
