@@ -217,8 +217,9 @@ def encoder_labels(places: Sequence[AnyPlace], infos: Sequence[EncoderInfo]) -> 
 
 
 def _name(place: AnyPlace, info: EncoderInfo) -> str:
-    said = (" ".join(filter(None, (view.latents, view.scale))) for view in views_of(place))
-    return " + ".join(f"{name}, {more}" if more else name for name, more in zip(info.name.split("+"), said, strict=True))
+    said = [" ".join(filter(None, (view.latents, view.scale))) for view in views_of(place)]
+    names = info.name.split("+") if len(said) > 1 else [info.name]
+    return " + ".join(f"{name}, {more}" if more else name for name, more in zip(names, said, strict=False))
 
 
 def _digits(info: EncoderInfo) -> str:

@@ -1,15 +1,18 @@
 """Several encoders side by side give what each gives alone, whatever they remember; what does not fit together is refused."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from encoders import EncoderArtifact, StoreReference, make_encoder, prepare
 from encoders.actions import ActionArray
-from encoders.artifact import EncoderInfo
+from encoders.artifact import INFO_FILE, WEIGHTS_FILE, EncoderInfo
 from encoders.scaling import ReadingStatistics
 from foundation.errors import UserError
 from foundation.places import Address, View, Views
@@ -150,10 +153,22 @@ def test_folders_and_services_are_mixed_each_in_its_reading_and_scale_bit_for_bi
         assert (pair.reading, pair.scale) == ("means+mean", "global+whiten")
 
 
-def test_a_service_says_which_scales_it_has(folders, serve) -> None:
+def test_a_service_scales_as_a_folder_does_and_says_what_it_cannot(folders, serve, tmp_path) -> None:
     served = serve(folders[1])
     address, frames = served.address(), np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
     for scale in (None, "unit", "global", "whiten"):
         remote, local = open_encoder(address, scale=scale), FrozenEncoder(folders[1], scale=scale)
         assert remote.scale == local.scale
         assert (remote.encode(frames)[0] == local.encode(frames)[0]).all()
+    # one of before there were scales
+    tensors = safetensors.torch.load_file(folders[1] / WEIGHTS_FILE)
+    content = safetensors.torch.save({name: tensor for name, tensor in tensors.items() if not name.endswith((".spread", ".whitening"))})
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / WEIGHTS_FILE).write_bytes(content)
+    info = json.loads((folders[1] / INFO_FILE).read_text())
+    (old / INFO_FILE).write_text(json.dumps(info | {"weights_sha256": hashlib.sha256(content).hexdigest()}))
+    before = serve(old).address()
+    assert (open_encoder(before, scale="unit").encode(frames)[0] == FrozenEncoder(old).encode(frames)[0]).all()
+    with pytest.raises(UserError, match="does not scale these latents by 'global', but by unit; serve an encoder that was saved with that"):
+        open_encoder(before, scale="global")
