@@ -24,7 +24,9 @@ from service.statistics import ModelStatistics
 CHUNK = 8
 """Rows that `exact` encodes at a time, on any device: those of a `FrozenEncoder` on a CPU."""
 MOST_ROWS = 64
-"""Rows that `fast` encodes at a time where that is quicker than a few."""
+"""Rows that `fast` encodes at a time on a GPU."""
+MOST_ROWS_ON_CPU = 32
+"""And on a CPU: a row costs a light encoder half as much as in eights, and the heaviest a sixth more (benchmarks/results/service.md)."""
 
 
 @dataclass(eq=False)
@@ -176,7 +178,9 @@ class EncoderThread:
 def _capacity(job: Job) -> int:
     if job.batching == "exact":
         return CHUNK
-    return job.model.frozen.batch_rows(job.rows if job.batching == "alone" else MOST_ROWS)
+    if job.batching == "alone":
+        return job.model.frozen.batch_rows(job.rows)
+    return MOST_ROWS_ON_CPU if job.model.frozen.device.type == "cpu" else MOST_ROWS
 
 
 def _encode(parts: list[Part], begun: int) -> list[Job]:
@@ -205,7 +209,8 @@ def _encode(parts: list[Part], begun: int) -> list[Job]:
 
 
 def _fitting(model: LoadedModel, frames: np.ndarray) -> np.ndarray:
-    return resize_frames(frames, model.frozen.frame_shape[:2], model.info.resize)
+    size = model.frozen.frame_shape[:2]
+    return frames if frames.shape[1:3] == size else resize_frames(frames, size, model.info.resize)
 
 
 def _joined(arrays: list[np.ndarray], pad: int) -> np.ndarray:

@@ -55,13 +55,16 @@ class LimitedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._header_bytes += len(data)
         super().data_received(data)
-        if self._in_header and self._header_bytes > _MOST_HEADER_BYTES:
+        if not self._in_header:
+            return
+        if self._header_bytes > _MOST_HEADER_BYTES:
             self.refuse(431, f"the header has more than {_MOST_HEADER_BYTES} bytes")
+        elif self._header_deadline is None:
+            # most come as a whole, and need no clock
+            self._wait_for_header(self.limits.header_seconds)
 
     def on_message_begin(self) -> None:
         self._in_header = True
-        if self._header_deadline is None:
-            self._wait_for_header(self.limits.header_seconds)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:

@@ -46,7 +46,7 @@ class LoadedModel:
         self.frozen = FrozenEncoder(artifact, device, resize=True)
         self.model: Encoder = self.frozen.model
         self.states = StateRows(self.frozen)
-        self._readings = {READING + one: FrozenEncoder(artifact, device, one, resize=True) for one in self.model.latents}
+        self._readings = {READING + one: _WholeBatches(artifact, device, one, resize=True) for one in self.model.latents}
         self._decoded = _decoded_reading(self.model, artifact)
         self.outputs = self._described_outputs()
         self._spellings = self._all_spellings()
@@ -170,6 +170,13 @@ class LoadedModel:
     def _pictures(self, frames: np.ndarray) -> Tensor:
         rows = torch.from_numpy(np.ascontiguousarray(frames)).to(self.frozen.device)
         return to_float(rows).contiguous(memory_format=torch.channels_last)
+
+
+class _WholeBatches(FrozenEncoder):
+    """Encodes all rows of a call together: how they are split was decided before."""
+
+    def batch_rows(self, rows: int) -> int:
+        return max(rows, 1)
 
 
 def described(outputs: dict[str, np.ndarray]) -> list[tuple[str, str, list[int]]]:
