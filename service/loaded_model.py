@@ -15,7 +15,7 @@ from encoders.registry import make_architecture
 from foundation.errors import nearest
 from foundation.presets import to_dict
 from service.errors import bad_request
-from service.states import StateRows
+from service.states import SentStates
 from service.tensors import datatype_of
 from wrappers import FrozenEncoder
 
@@ -45,7 +45,7 @@ class LoadedModel:
         self.name, self.info = name, artifact.info
         self.frozen = FrozenEncoder(artifact, device, resize=True)
         self.model: Encoder = self.frozen.model
-        self.states = StateRows(self.frozen)
+        self.states = SentStates(self.frozen.initial_state(1), self.info.weights_sha256)
         self._readings = {READING + one: _WholeBatches(artifact, device, one, resize=True) for one in self.model.latents}
         self._decoded = _decoded_reading(self.model, artifact)
         self.outputs = self._described_outputs()
