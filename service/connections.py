@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -16,13 +17,14 @@ _READ_AHEAD = 2**18
 """Bytes of a body that are taken in before the application asks for them: what one read from a socket brings at most."""
 
 
-def limited_protocol(limits: Limits) -> type[HttpToolsProtocol]:
-    """Return the protocol class of a server whose connections keep to these limits."""
+def limited_protocol(limits: Limits, refused: Callable[[int], None]) -> type[HttpToolsProtocol]:
+    """Return the protocol class of a server whose connections keep to these limits; `refused` is told each code they refuse with."""
 
     class Connection(LimitedConnection):
         silent: OrderedDict["LimitedConnection", None] = OrderedDict()
 
     Connection.limits = limits
+    Connection.count_refused = staticmethod(refused)
     return Connection
 
 
@@ -30,6 +32,7 @@ class LimitedConnection(HttpToolsProtocol):
     """Ends a connection whose header does not come, whose answer nobody reads, and the oldest silent one where there are too many."""
 
     limits: Limits
+    count_refused: Callable[[int], None]
     silent: OrderedDict["LimitedConnection", None]
     """Connections that wait for a request's header, the oldest first."""
     _header_deadline: asyncio.TimerHandle | None = None
@@ -113,6 +116,7 @@ class LimitedConnection(HttpToolsProtocol):
         """Send an error that no application could, and close."""
         if self.transport.is_closing():
             return
+        self.count_refused(status)
         body = json.dumps({"error": text}).encode()
         retry = b"retry-after: 1\r\n" if status == 503 else b""
         head = b"content-type: application/json\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n" % (len(body), retry)
@@ -139,7 +143,7 @@ def server_config(app: Any, limits: Limits, certificate: str | None, key: str | 
 
     return uvicorn.Config(
         app,
-        http=limited_protocol(limits),
+        http=limited_protocol(limits, app.refused),
         ws="none",
         lifespan="off",
         interface="asgi3",
