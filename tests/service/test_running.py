@@ -195,6 +195,23 @@ def test_what_is_refused_before_a_model_sees_it_is_counted(start_service, small_
     assert 'nv_inference_request_failure{model="plain",version="1",reason="OTHER"} 1.0' in lines
 
 
+def test_answers_come_in_their_order_also_those_without_a_body(service):
+    get = "{} /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+    last = get.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
+        made.sendall((get.format("HEAD") + get.format("GET") + get.format("HEAD")).encode())
+        made.sendall(last.format("GET").encode())
+        received = b"".join(iter(lambda: made.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 4
+    assert [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]] == [b"", b'{"live": true}'] * 2
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
+        # a body that is sent only when the service says that it would read it
+        made.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert made.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        made.sendall(b"{}")
+        assert made.recv(1000).startswith(b"HTTP/1.1 400")
+
+
 def test_answers_are_compressed_for_who_asks(client):
     import gzip
     import zlib
