@@ -85,7 +85,13 @@ class LimitedConnection(HttpToolsProtocol):
         # the server's own stops reading after 64 KiB, which costs three turns of the event loop for 8 frames
         if self.cycle.response_complete:
             return
-        self.cycle.body += body
+        if not self.cycle.body:
+            # not copied: mostly it is the whole
+            self.cycle.body = body  # type: ignore[assignment]
+        else:
+            if isinstance(self.cycle.body, bytes):
+                self.cycle.body = bytearray(self.cycle.body)
+            self.cycle.body += body
         if len(self.cycle.body) > _READ_AHEAD:
             self.flow.pause_reading()
         self.cycle.message_event.set()
