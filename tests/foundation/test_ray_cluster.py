@@ -76,7 +76,10 @@ def test_nodes_are_sent_the_code_and_nothing_else(tmp_path, monkeypatch) -> None
     sent = module._runtime_env()
     create_package(sent["working_dir"], tmp_path / "sent.zip", include_gitignore=True, excludes=sent["excludes"])
     names = zipfile.ZipFile(tmp_path / "sent.zip").namelist()
-    wanted = {"agents/run/training.py", "service/page/page.html", "comparison/report/report.css", "envs/voxel/env.py", "configs/agent/ppo.yaml", "train_agent.py"}
+    wanted = {
+        "agents/run/training.py", "comparison/report/report.css", "service/page/page.html", "envs/voxel/env.py",
+        "configs/agent/ppo.yaml", "train_agent.py",
+    }
     assert wanted <= set(names)
     assert not [name for name in names if name.startswith(("tests", "docs", ".", "benchmarks")) or "__pycache__" in name]
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"working_dir": "gcs://sent.zip"}}))
