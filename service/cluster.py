@@ -142,8 +142,7 @@ def _running(serve: Any, app: Any, cluster: Cluster, asked: Asked) -> Any:
             raise UserError(f"the replicas cannot start: {_reason(found)}")
         if not told and time.monotonic() > begun + _WAIT_SECONDS:
             told = True
-            needs = f"{cluster.num_cpus:g} CPUs" + (f" and {cluster.num_gpus:g} GPUs" if cluster.num_gpus else "")
-            say(f"waiting until replicas with {needs} each have started: see `ray status` for what the cluster has")
+            say(f"waiting for replicas (num_cpus {cluster.num_cpus:g}, num_gpus {cluster.num_gpus:g}); `ray status` says what the cluster has")
     return None
 
 

@@ -18,7 +18,8 @@ from service.tokens import Tokens, read_tokens
 
 DEPLOYMENT = "perception"
 _OF_SERVE = ("host", "port", "grpc_port", "certificate", "key", "ray", "drain_seconds")
-"""Options that `serve deploy` has its own keys for."""
+_OF_SERVE_TOO = ("name", "proxy_location")
+"""Options, and keys of `cluster`, that `serve deploy` has its own keys for."""
 _STARTS = 3
 """How often Serve tries to start a first replica."""
 _LOOK_SECONDS = 0.1
@@ -91,10 +92,11 @@ def application(args: dict[str, Any]) -> Any:
     Raises `UserError` for options that cannot be, and where there is no token: who reaches Serve's port could ask.
     """
     given = dict(args)
-    cluster = build(Cluster, given.pop("cluster", {}), "args.cluster")
-    for name in _OF_SERVE:
-        if name in given:
-            raise UserError(f"args.{name}: belongs to Serve, which listens; see http_options in its own configuration")
+    replicas = given.pop("cluster", {})
+    cluster = build(Cluster, replicas, "args.cluster")
+    refused = [f"args.{one}" for one in _OF_SERVE if one in given] + [f"args.cluster.{one}" for one in _OF_SERVE_TOO if one in replicas]
+    for name in refused:
+        raise UserError(f"{name}: Serve listens, and has keys of its own for that in its configuration; leave it out here")
     options = build(Serve, given, "args")
     if not options.runs:
         raise UserError("args.runs: name the folders of the encoders to serve")
