@@ -142,7 +142,8 @@ def _running(serve: Any, app: Any, cluster: Cluster, asked: Asked) -> Any:
             raise UserError(f"the replicas cannot start: {_reason(found)}")
         if not told and time.monotonic() > begun + _WAIT_SECONDS:
             told = True
-            say(f"waiting for replicas (num_cpus {cluster.num_cpus:g}, num_gpus {cluster.num_gpus:g}); `ray status` says what the cluster has")
+            needs = f"num_cpus {cluster.num_cpus:g}, num_gpus {cluster.num_gpus:g}"
+            say(f"waiting for replicas ({needs} each); `ray status` says what the cluster has")
     return None
 
 
