@@ -64,7 +64,7 @@ def serve_on_cluster(options: Serve, cluster: Cluster, tokens: Tokens) -> None:
         try:
             handle = _running(serve, ingress(app_options, tokens, cluster, options.ray.address is None), cluster, asked)
             if handle is not None:
-                say_served(options, models, options.port)
+                say_served(options, models, options.port, app_options.device)
                 del models
                 _look_after(serve, cluster, asked)
                 _drain(handle, options, asked)

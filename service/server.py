@@ -143,7 +143,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def _announce(options: Serve) -> Callable[[Running], None]:
     def say_where(running: Running) -> None:
-        say_served(options, running.service.models, running.port)
+        say_served(options, running.service.models, running.port, device_of(options.device))
         if running.grpc_port is not None:
             say(f"gRPC at {url_host(options.host)}:{running.grpc_port}")
 

@@ -47,11 +47,11 @@ def device_of(name: str) -> str:
     return name
 
 
-def say_served(options: Serve, models: Models, port: int) -> None:
-    """Print the address of each encoder."""
+def say_served(options: Serve, models: Models, port: int, device: str) -> None:
+    """Print the address of each encoder, and where it computes."""
     scheme = "http" if options.certificate is None else "https"
     for name, served in models.served.items():
-        parts = f"{served.loaded.frozen.parameter_count:,} parameters, {options.batching} batches, {served.loaded.frozen.device.type}"
+        parts = f"{served.loaded.frozen.parameter_count:,} parameters, {options.batching} batches, {device}"
         say(f"{scheme}://{url_host(options.host)}:{port}/{name}: a '{served.loaded.info.name}' with {parts}")
 
 
