@@ -70,9 +70,10 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             assert process.stderr is not None
-            line = process.stderr.readline()
-            found = re.search(r":(\d+)/plain", line)
-            assert found is not None, line
+            # on a busy machine it says before that it waits
+            lines = iter(process.stderr.readline, "")
+            found = next((one for line in lines if (one := re.search(r":(\d+)/plain", line))), None)
+            assert found is not None, "the command has ended"
             yield Command(process, int(found[1]), (folder / "token").read_text().strip(), certificate, plain, memory)
         finally:
             members = family(process.pid)
