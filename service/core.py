@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,7 @@ from service.messages import Answer, InferRequest, read_sequence, read_timeout
 from service.models import VERSION, Models, Served
 from service.options import Batching, Limits
 from service.sessions import Key, Session, Sessions
-from service.statistics import Series, exposed, model_series
+from service.statistics import ModelStatistics, Series, exposed, model_series
 from service.tensors import SentTensor, read_tensor
 
 NAME = "minerl-perception"
@@ -49,12 +50,15 @@ class Service:
         self.ready = True
         """False while the service drains: load balancers and people then go elsewhere."""
         self._refused: Counter[tuple[str, str]] = Counter()
+        self.is_shared: Callable[[], bool] = lambda: False
+        """Whether other processes answer at the same address: then none of them may keep the memory of a sequence."""
 
     def close(self) -> None:
         self.encoder.close()
 
     def server_metadata(self) -> dict[str, Any]:
-        return {"name": NAME, "version": _own_version(), "extensions": EXTENSIONS, "models": list(self.models.served)}
+        extensions = [one for one in EXTENSIONS if one != "sequence" or not self.is_shared()]
+        return {"name": NAME, "version": _own_version(), "extensions": extensions, "models": list(self.models.served)}
 
     def model_metadata(self, name: str, version: str = "") -> dict[str, Any]:
         return self.models.find(name, version).loaded.metadata(name, VERSION, self.batching)
@@ -100,8 +104,21 @@ class Service:
         served.statistics.success.add(time.perf_counter_ns() - begun)
         return answer
 
+    async def encode_nothing(self) -> None:
+        """Encode a black frame with each model, which tells whether they can; raise `ServiceError` where one cannot."""
+        for served in self.models.served.values():
+            model, statistics = served.loaded, ModelStatistics()
+            frames = np.zeros((1, *model.frozen.frame_shape), np.uint8)
+            action = np.zeros((1, model.frozen.action_size), np.float32) if model.frozen.action_size else None
+            wanted = tuple(model.resolve(None, False).values())
+            future: asyncio.Future[dict[str, np.ndarray]] = asyncio.get_running_loop().create_future()
+            job = Job(model, statistics, frames, action, model.states.fresh(1), wanted, "exact", future)
+            await self.encoder.encode(job, self.limits.answer_seconds)
+
     async def _answer(self, served: Served, request: InferRequest, owner: str) -> Answer:
         model, sequence = served.loaded, read_sequence(request.parameters)
+        if sequence.id is not None and self.is_shared():
+            raise bad_request("sequence_id: this service has several replicas, and none keeps a memory; send input 'state' instead")
         inputs = _read_inputs(model, request.inputs, self.limits.rows)
         if inputs.state is not None and sequence.id is not None:
             raise bad_request("a request has input 'state' or a sequence_id, not both: one of both keeps the memory")

@@ -9,6 +9,7 @@ import torch
 
 from encoders.encoder import State
 from wrappers.picture_encoder import PictureEncoder
+from wrappers.side_by_side import SideBySide
 
 FORMAT = 1
 DIGEST_BYTES = 8
@@ -67,9 +68,14 @@ def memory_for(encoder: PictureEncoder, state: State, rows: int) -> State | None
 
     None where it is another encoder's: a service's says of which weights it is; of a folder's, the caller must know that they are the same.
     """
+    if isinstance(encoder, SideBySide):
+        apart = encoder.states_apart(state)
+        found = [memory_for(part, own, rows) for part, own in zip(encoder.parts, apart, strict=True)]
+        known = [own for own in found if own is not None]
+        return encoder.joined_states(known) if len(known) == len(found) and sum(map(len, apart)) == len(state) else None
     expected = encoder.initial_state(rows)
     if _kinds(state) == _kinds(expected):
-        return {name: tensor.to(encoder.device) for name, tensor in state.items()}
+        return {name: tensor.to(expected[name].device) for name, tensor in state.items()}
     if set(expected) == {BLOBS} and {tensor.shape[:1] for tensor in state.values()} == {(rows,)}:
         layout = StateRows({name: tensor[:1] for name, tensor in state.items()}, encoder.info.weights_sha256)
         return {BLOBS: torch.from_numpy(layout.pack(state))} if layout.size == expected[BLOBS].shape[1] else None

@@ -20,7 +20,7 @@ from foundation.errors import UserError
 from service.command import check, is_loopback
 from service.options import Serve
 from service.tokens import Tokens, read_tokens
-from tests.fixtures.service import Client, random_frames, save_small, with_limits
+from tests.fixtures.service import Client, certificate_files, random_frames, save_small, with_limits
 from wrappers import FrozenEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,24 +76,7 @@ def test_who_listens_beyond_this_machine_needs_a_token(tmp_path):
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl, for a certificate")
 def test_tls_by_certificate_files(start_service, small_encoders, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-        *subject,
-    ]
-    subprocess.run(made, check=True, capture_output=True)
+    certificate, key = certificate_files(tmp_path)
     running = start_service(small_encoders["plain"], certificate=certificate, key=key, grpc_port=0)
     context = ssl.create_default_context(cafile=str(certificate))
     with socket.create_connection(("127.0.0.1", running.port)) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as made_:

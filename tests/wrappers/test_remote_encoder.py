@@ -186,7 +186,7 @@ def unreliable(served, folders, between):
     return RemoteEncoder(f"http://127.0.0.1:{stand.port}/memory", deadline_seconds=30), stand
 
 
-FAILURES = ["drop", "half", "garbage", 503, (503, 0), 502, 504, 429, 408, 500]
+FAILURES = ["drop", "half", "garbage", 503, (503, 0), 502, 504, 429, 408, 500, "nobody behind"]
 
 
 def test_what_may_pass_is_asked_again_and_changes_no_bit(unreliable, folders, capsys):
