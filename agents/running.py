@@ -33,7 +33,7 @@ def run_agent(config: AgentRun) -> int:
         available_device(config.device)
     check_environment(config.environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
-        say(reading_line(config.encoder, config.latents))
+        say(reading_line(config.encoder, config.latents, config.scale, config.algorithm.set_policy == "flat"))
     if config.control == "supervised":
         # here, where its progress is seen; the worker finds it made
         seen_artifact(config)

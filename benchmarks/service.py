@@ -4,7 +4,8 @@ python benchmarks/service.py [--preset cwvae_tiny] [--clients 1 4 16 64] [--rows
 
 The service is a process of its own, and with --cluster also one of so many replicas on Ray Serve; its clients are threads of another
 process that keep the encoder's memory, as `RemoteEncoder` does. The bare encode (`FrozenEncoder`, batches of 8) takes turns with them,
-so that a busy machine hurts all alike: ratios are medians of pairs.
+so that a busy machine hurts all alike: ratios are medians of pairs. "by CPU" is the bare encode's CPU time for a request's frames over
+all that the service's process takes for it, its clients not counted.
 """
 
 import json
@@ -44,6 +45,8 @@ from wrappers.inference_messages import LENGTH_HEADER, infer_request
 
 ROOT = Path(__file__).resolve().parent.parent
 _CHUNK = 8
+_WAYS = ("own", "alone", "fast")
+"""How a Ray worker encodes: by itself, or through the service in either way."""
 
 
 @dataclass
@@ -258,17 +261,19 @@ class Client:
 def show_workers(config: Benchmark, folder: Path, address: str) -> None:
     """Print how many frames/s Ray workers encode together that share the service, and that have an encoder each."""
     table = Table(title=f"{config.preset}: frames/s of Ray workers with 8 environments each, medians of {config.turns} turns")
-    for column in ("workers", "sharing a service", "an encoder each", "ratio"):
+    for column in ("workers", "an encoder each", "a service, alone", "of it", "a service, fast", "of it"):
         table.add_column(column, justify="right")
     for workers in config.workers:
-        pairs = worker_rates(workers, folder, address, config.seconds, config.turns)
-        shared, own, ratio = (median(values) for values in zip(*((one, other, one / other) for one, other in pairs), strict=True))
-        table.add_row(str(workers), f"{shared:,.0f}", f"{own:,.0f}", f"{ratio:.2f}")
+        turns = worker_rates(workers, folder, address, config.seconds, config.turns)
+        row = [f"{median(turn['own'] for turn in turns):,.0f}"]
+        for way in ("alone", "fast"):
+            row += [f"{median(turn[way] for turn in turns):,.0f}", f"{median(turn[way] / turn['own'] for turn in turns):.2f}"]
+        table.add_row(str(workers), *row)
     Console().print(table)
 
 
-def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns: int) -> list[tuple[float, float]]:
-    """Return frames/s with the service and with encoders of their own, turn by turn."""
+def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns: int) -> list[dict[str, float]]:
+    """Return frames/s with encoders of their own and with the service's two ways, turn by turn."""
     import ray
 
     from foundation.local_ray import local_ray
@@ -277,10 +282,9 @@ def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns
     # more workers than this machine has cores wait for the service, not for a core
     with local_ray(max(workers, 1)):
         crowd = [ray.remote(num_cpus=1)(Worker).remote(str(folder), address) for _ in range(workers)]
-        ray.get([one.steps.remote(0.2, shared) for one in crowd for shared in (True, False)])
+        ray.get([one.steps.remote(0.2, way) for one in crowd for way in _WAYS])
         for _ in range(turns):
-            pair = [sum(ray.get([one.steps.remote(seconds, shared) for one in crowd])) for shared in (True, False)]
-            found.append((pair[0], pair[1]))
+            found.append({way: sum(ray.get([one.steps.remote(seconds, way) for one in crowd])) for way in _WAYS})
     return found
 
 
@@ -291,14 +295,14 @@ class Worker:
         from benchmarks.vec_latent import StillVecEnv
 
         torch.set_num_threads(1)
-        encoders = {True: RemoteEncoder(address), False: FrozenEncoder(folder)}
-        self.venvs = {shared: VecLatent(StillVecEnv(), encoder, any_rate=True) for shared, encoder in encoders.items()}
+        encoders = {"own": FrozenEncoder(folder), "alone": RemoteEncoder(address), "fast": RemoteEncoder(address, batching="fast")}
+        self.venvs = {way: VecLatent(StillVecEnv(), encoder, any_rate=True) for way, encoder in encoders.items()}
         for venv in self.venvs.values():
             venv.reset()
 
-    def steps(self, seconds: float, shared: bool) -> float:
+    def steps(self, seconds: float, way: str) -> float:
         """Step for a while and return frames/s."""
-        venv, count, begun = self.venvs[shared], 0, time.perf_counter()
+        venv, count, begun = self.venvs[way], 0, time.perf_counter()
         while time.perf_counter() < begun + seconds:
             venv.step(np.zeros(venv.num_envs, int))
             count += venv.num_envs

@@ -20,7 +20,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from foundation.folders import SEARCH, refuse_others
 from foundation.outside import read_regular
-from foundation.places import Address
+from foundation.places import AnyPlace
 from foundation.presets import build, read_yaml, to_dict
 from foundation.shared_folder import absolute
 from search.config import FIRST_SEED, SearchConfig
@@ -135,7 +135,7 @@ class Search:
         found = [read_result(run.run) for run in self._runs(trial, None)]
         return [result for result in found if result is not None]
 
-    def _runs(self, trial: Trial, encoder: Path | Address | None) -> list[AgentRun]:
+    def _runs(self, trial: Trial, encoder: AnyPlace | None) -> list[AgentRun]:
         config, place = self.config, absolute(encoder)
         seeds = range(FIRST_SEED, FIRST_SEED + config.seeds)
         return [agent_run(config, trial.settings, (trial.folder / f"seed{seed}").absolute(), place, seed) for seed in seeds]
@@ -169,7 +169,8 @@ class Search:
         path = self.config.run / "config.yaml"
         if not path.is_file():
             return
-        before, now = dict(_flat(read_yaml(path))), dict(_flat(self._identity()))
+        # a search of before there was a history had none
+        before, now = {"environment.history": 1, **dict(_flat(read_yaml(path)))}, dict(_flat(self._identity()))
         for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):
                 raise UserError(

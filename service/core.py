@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from foundation.errors import in_one_line, nearest
 from service.batching import EncoderThread, Job
 from service.bodies import Allowance
-from service.errors import ServiceError, bad_request
+from service.errors import ServiceError, bad_request, refusal_of
 from service.loaded_model import LoadedModel
 from service.messages import Answer, InferRequest, read_sequence, read_timeout
 from service.models import VERSION, Models, Served
@@ -48,6 +49,7 @@ class Service:
         self.allowance = Allowance(limits.reading_bytes)
         self.ready = True
         """False while the service drains: load balancers and people then go elsewhere."""
+        self._refused: Counter[tuple[str, str]] = Counter()
         self.is_shared: Callable[[], bool] = lambda: False
         """Whether other processes answer at the same address: then none of them may keep the memory of a sequence."""
 
@@ -75,12 +77,18 @@ class Service:
         self.sessions.end_idle()
         models = [(one.name, VERSION, one.statistics, self.encoder.pending(one.name)) for one in self.models.served.values()]
         open_ = [({"model": name, "version": VERSION}, float(self.sessions.count(name))) for name in self.models.served]
+        refused = [({"protocol": protocol, "code": code}, float(count)) for (protocol, code), count in sorted(self._refused.items())]
         own = [
+            Series("minerl_perception_refused_requests", "Requests refused before they reached a model", "counter", refused),
             Series("minerl_perception_sequences", "Open sequences", "gauge", open_),
             Series("minerl_perception_sequence_bytes", "Memory that open sequences hold", "gauge", [({}, self.sessions.bytes)]),
             Series("minerl_perception_waiting_rows", "Frames that wait for the encoder", "gauge", [({}, self.encoder.waiting_rows)]),
         ]
         return exposed([*model_series(models), *own])
+
+    def refused(self, protocol: str, code: str) -> None:
+        """Count a request that did not come as far as a model: no token, no such route, too large, too late ..."""
+        self._refused[protocol, code] += 1
 
     async def infer(self, request: InferRequest, owner: str = "") -> Answer:
         """Answer a request for inference; raise `ServiceError` where it cannot be."""
@@ -88,11 +96,11 @@ class Service:
         served = self.models.find(request.model, request.version)
         try:
             answer = await self._answer(served, request, owner)
-        except BaseException as error:
-            gone = isinstance(error, asyncio.CancelledError)
-            status = error.status if isinstance(error, ServiceError) else 504 if gone else 500
-            served.statistics.failed(time.perf_counter_ns() - begun, status)
+        except asyncio.CancelledError:
+            served.statistics.failed(time.perf_counter_ns() - begun, 504)
             raise
+        except Exception as error:
+            raise _counted(served, error, begun) from None
         served.statistics.success.add(time.perf_counter_ns() - begun)
         return answer
 
@@ -160,6 +168,15 @@ class Service:
         job = Job(model, served.statistics, inputs.frames, action, state, wanted, batching, future)
         asked = [seconds for seconds in (read_timeout(request.parameters), request.seconds) if seconds is not None]
         return await self.encoder.encode(job, min(*asked, self.limits.answer_seconds) if asked else self.limits.answer_seconds)
+
+
+def _counted(served: Served, error: Exception, begun: int) -> ServiceError:
+    """Return what becomes of an error that is among a model's failures."""
+    # not in the function that raises it: an error in one of its names would keep the request's tensors until the next round of garbage
+    refused = refusal_of(error)
+    refused.counted = True
+    served.statistics.failed(time.perf_counter_ns() - begun, refused.status)
+    return refused
 
 
 def _read_inputs(model: LoadedModel, sent: list[SentTensor], most_rows: int) -> Inputs:

@@ -13,9 +13,10 @@ from encoders import Decodes, EncoderArtifact, Generates, GivesMasks, HasSlots
 from encoders.encoder import Encoder, State, to_float
 from encoders.registry import make_architecture
 from foundation.errors import nearest
+from foundation.places import SCALES, Scale
 from foundation.presets import to_dict
 from service.errors import bad_request
-from service.states import StateRows
+from service.states import SentStates
 from service.tensors import datatype_of
 from wrappers import FrozenEncoder
 
@@ -23,6 +24,8 @@ PLATFORM = "minerl_perception_encoder"
 LATENTS, STATE, MASK, RECONSTRUCTION = "latents", "state", "mask", "reconstruction"
 READING = "reading."
 """Before the name of a reading: needed where another output has its name, allowed always."""
+SCALED = "@"
+"""Between that and a scale, for latents that are not scaled as the encoder says."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,19 @@ class Output:
 class LoadedModel:
     """An encoder's weights with one `FrozenEncoder` a reading, all of the same module.
 
-    `latents` is the default reading; every other has its own name, with "reading." before it where another output is called so. Frames of
-    any size are resized as the artifact says.
+    `latents` is the default reading; every other has its own name, with "reading." before it where another output is called so, and a
+    scale behind it where it is to be scaled otherwise ("reading.mean@global"). Frames of any size are resized as the artifact says.
     """
 
     def __init__(self, name: str, artifact: EncoderArtifact, device: str) -> None:
         self.name, self.info = name, artifact.info
         self.frozen = FrozenEncoder(artifact, device, resize=True)
         self.model: Encoder = self.frozen.model
-        self.states = StateRows(self.frozen)
-        self._readings = {READING + one: FrozenEncoder(artifact, device, one, resize=True) for one in self.model.latents}
+        self.states = SentStates(self.frozen.initial_state(1), self.info.weights_sha256)
+        self._scales = {one: _scales(artifact, one) for one in self.model.latents}
+        self._readings = {READING + one: _WholeBatches(artifact, device, one, resize=True) for one in self.model.latents}
+        for one, scales in self._scales.items():
+            self._readings |= {name: _WholeBatches(artifact, device, one, resize=True, scale=scale) for scale, name in scales.items()}
         self._decoded = _decoded_reading(self.model, artifact)
         self.outputs = self._described_outputs()
         self._spellings = self._all_spellings()
@@ -102,7 +108,7 @@ class LoadedModel:
         described["store"]["path"] = ""
         names = {kind: name for name, kind in self._spellings.items()}
         readings = {
-            one: {"shape": list(shape), "set": one in self.model.set_readings, "output": names[READING + one]}
+            one: {"shape": list(shape), "set": one in self.model.set_readings, "output": names[READING + one], "scales": self._scales[one]}
             for one, shape in self.model.latents.items()
         }
         return {
@@ -144,7 +150,7 @@ class LoadedModel:
     def _all_spellings(self) -> dict[str, str]:
         """Return every name of an output with what it stands for; the last of several is the one that is told."""
         own = {name: name for name in (STATE, MASK, RECONSTRUCTION) if name in self.outputs}
-        long = {READING + reading: READING + reading for reading in self.model.latents}
+        long = {name: name for name in self._readings}
         short = {reading: READING + reading for reading in self.model.latents if reading not in own and reading != LATENTS}
         return {**long, **short, LATENTS: READING + self.frozen.reading, **own}
 
@@ -172,6 +178,13 @@ class LoadedModel:
         return to_float(rows).contiguous(memory_format=torch.channels_last)
 
 
+class _WholeBatches(FrozenEncoder):
+    """Encodes all rows of a call together: how they are split was decided before."""
+
+    def batch_rows(self, rows: int) -> int:
+        return max(rows, 1)
+
+
 def described(outputs: dict[str, np.ndarray]) -> list[tuple[str, str, list[int]]]:
     """Return name, datatype and shape of every output of an answer."""
     return [(name, datatype_of(array), list(array.shape)) for name, array in outputs.items()]
@@ -182,6 +195,13 @@ def _decoded_reading(model: Encoder, artifact: EncoderArtifact) -> str | None:
     if not model.initial_state(1) or not isinstance(model, Decodes):
         return None
     return next(iter(make_architecture(artifact.info.name, artifact.info.hyperparameters).latents))
+
+
+def _scales(artifact: EncoderArtifact, reading: str) -> dict[Scale, str]:
+    """Return the scales that a reading has statistics for, each with the name of the output that is scaled so."""
+    found = artifact.statistics[reading]
+    there: dict[Scale, bool] = {"unit": True, "global": found.spread is not None, "whiten": found.whitening is not None}
+    return {scale: f"{READING}{reading}{SCALED}{scale}" for scale in SCALES if there[scale]}
 
 
 def _tensor(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -79,7 +79,17 @@ def serve_forever(options: Serve, tokens: Tokens) -> None:
     models = Models(options.runs, device_of(options.device))
     listening = listen(options.host, options.port)
     with listening:
-        asyncio.run(run(options, models, tokens, listening, _announce(options)))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(run(options, models, tokens, listening, _announce(options)))
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop: uvloop's where it is installed, which takes half the time of Python's own."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def run(

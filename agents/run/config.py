@@ -12,7 +12,7 @@ from agents.run.environment_config import EnvironmentConfig
 from foundation.env_options import refuse_running_options
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
-from foundation.places import Place
+from foundation.places import Places, Scale
 from foundation.presets import build, to_dict
 from foundation.ranges import at_least, within
 
@@ -71,6 +71,8 @@ class TrainingConfig:
     """Agent steps between two checkpoints at most."""
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints at most."""
+    scale: Scale | None = None
+    """How latents are scaled, of controls too: unit, global or whiten; default: as the encoder's folder says."""
     store: Path | None = None
     """Frames for the controls untrained, pca and supervised, when the store that the encoder names is gone or has no state."""
 
@@ -96,8 +98,8 @@ class AgentRun(TrainingConfig):
 
     run: Path
     """The run's folder; running the same command again resumes."""
-    encoder: Place | None = None
-    """An encoder's folder, or the address of one that a service has: http://HOST:PORT/RUN."""
+    encoder: Places | None = None
+    """An encoder's folder, or the address of one that a service has: http://HOST:PORT/RUN; several stand side by side."""
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
@@ -114,8 +116,8 @@ class AgentRun(TrainingConfig):
         if not alone and self.encoder is None:
             what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
             raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
-        if alone and self.latents is not None:
-            raise UserError(f"--control {self.control} has no latents; leave out --latents {self.latents}")
+        if alone and (self.latents or self.scale):
+            raise UserError(f"--control {self.control} has no latents; leave out --latents and --scale")
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -126,4 +128,5 @@ def plain(config: Any) -> dict[str, Any]:
 def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings with defaults for what was not there yet when it was started."""
     environment = build(EnvironmentConfig, settings["environment"], "environment")
-    return {**settings, "environment": plain(environment), "algorithm": plain(build_algorithm(settings["algorithm"]))}
+    scale = "unit" if settings.get("encoder_sha256") else None
+    return {"scale": scale, **settings, "environment": plain(environment), "algorithm": plain(build_algorithm(settings["algorithm"]))}

@@ -16,7 +16,7 @@ from foundation.documents import read_checked, schema
 from foundation.files import write_atomically
 
 _POINT = schema(step=int, returns=list[float])
-_SEEN = schema({"reading": str | None}, name=str, latents=list[int])
+_SEEN = schema({"reading": str | None, "scale": str | None}, name=str, latents=list[int])
 _PLACED = schema(policy=str | None, encoder=str | None)
 _MAY_HAVE = {"attempts": int, "restarts": int, "seconds": float, "curve": list[_POINT]}  # type: ignore[valid-type]
 _SIZES = {"encoder_parameters": int, "policy_parameters": int | None, "threads": int, "encoder_folder": str | None}
@@ -35,7 +35,8 @@ def facts(config: AgentRun, agent: Agent, position: Position) -> dict[str, Any]:
         **{cause: getattr(position, cause) for cause in RESTARTS},
         "seed": config.seed,
         "control": config.control,
-        "encoder": frozen and {"name": frozen.info.name, "reading": frozen.reading, "latents": list(frozen.latent_shape)},
+        "encoder": frozen
+        and {"name": frozen.info.name, "reading": frozen.reading, "scale": frozen.scale, "latents": list(frozen.latent_shape)},
         "encoder_folder": str(config.run / "encoder" if config.control else config.encoder) if frozen else None,
         "encoder_parameters": 0 if frozen is None else frozen.parameter_count,
         "policy_parameters": sum(parameter.numel() for parameter in agent.algorithm.policy.parameters()),

@@ -152,6 +152,49 @@ def test_what_was_answered_is_counted(start_service, small_encoders):
     assert [line for line in lines if not sample.fullmatch(line)] == []
 
 
+def test_what_is_refused_before_a_model_sees_it_is_counted(start_service, small_encoders):
+    limits = with_limits(body_bytes=2**20, body_seconds=0.3, header_seconds=0.3)
+    grpc = pytest.importorskip("grpc")
+    running = start_service(small_encoders["plain"], tokens=Tokens([TOKEN]), limits=limits, grpc_port=0)
+    client, stranger = Client(running.port, TOKEN), Client(running.port)
+    assert stranger.try_infer("plain", frames=random_frames(1))[0] == 401
+    assert client.call("GET", "/nowhere")[0] == client.call("POST", "/v2/models/nobody/infer", b"{}")[0] == 404
+    assert client.call("POST", "/v2/models/plain/infer", b" " * (2**20 + 1))[0] == 413
+    # what a model refuses is among its own failures
+    assert client.try_infer("plain", ["none"], frames=random_frames(1))[0] == 400
+    for content, status in ((b"POST /v2/models/plain/infer HTTP/1.1\r\nAuth", b"408"), (b"\x16\x03\x01 \r\n\r\n", b"400")):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as made:
+            made.sendall(content)
+            assert made.recv(1000).split()[1] == status
+    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", _registered_method=True)(b"", timeout=20)
+    lines = client.call("GET", "/metrics")[2].decode().splitlines()
+    name = "minerl_perception_refused_requests"
+    found = {tuple(re.findall(r'"([^"]*)"', line)): float(line.split()[-1]) for line in lines if line.startswith(name)}
+    assert found == {("http", "400"): 1, ("http", "401"): 1, ("http", "404"): 2, ("http", "408"): 1, ("http", "413"): 1} | {
+        ("grpc", "UNAUTHENTICATED"): 1
+    }
+    assert 'nv_inference_request_failure{model="plain",version="1",reason="OTHER"} 1.0' in lines
+
+
+def test_answers_come_in_their_order_also_those_without_a_body(service):
+    get = "{} /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+    last = get.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
+        made.sendall((get.format("HEAD") + get.format("GET") + get.format("HEAD")).encode())
+        made.sendall(last.format("GET").encode())
+        received = b"".join(iter(lambda: made.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 4
+    assert [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]] == [b"", b'{"live": true}'] * 2
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
+        # a body that is sent only when the service says that it would read it
+        made.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert made.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        made.sendall(b"{}")
+        assert made.recv(1000).startswith(b"HTTP/1.1 400")
+
+
 def test_answers_are_compressed_for_who_asks(client):
     import gzip
     import zlib
