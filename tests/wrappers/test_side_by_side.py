@@ -19,6 +19,7 @@ from foundation.places import Address, View, Views
 from tests.fixtures.slots import ColourSlots
 from tests.wrappers.conftest import ACTIONS, Remembering
 from wrappers import FrozenEncoder, LatentObservation, SideBySide, VecLatent, open_encoder
+from wrappers.state_rows import StateRows, memory_for
 
 ENVIRONMENTS = 8
 
@@ -73,8 +74,29 @@ def test_the_memories_of_all_are_restored(pictures_env, three) -> None:
     other.reset()
     other.restore_encoder_state(one.encoder_state())
     assert all(torch.equal(one.encoder_state()[name], tensor) for name, tensor in other.encoder_state().items())
-    with pytest.raises(UserError, match="memory in it is of another kind"):
+    with pytest.raises(UserError, match="memory in it is of another encoder"):
         other.restore_encoder_state({name: tensor for name, tensor in one.encoder_state().items() if name != "2.sum"})
+
+
+def test_a_memory_that_a_service_kept_goes_on_in_one_of_the_folders(pictures_env) -> None:
+    parts = [frozen(), frozen(latents="colour", scale=0.1)]
+    for part, digest in zip(parts, ("a1", "b2"), strict=True):
+        part.info = replace(part.info, weights_sha256=digest * 32)
+    together = SideBySide(parts)
+    venv = VecLatent(DummyVecEnv([lambda: pictures_env(3)]), together)
+    venv.reset()
+    venv.step(np.ones(1, int))
+    state = venv.encoder_state()
+    apart = together.states_apart(state)
+    rows = [StateRows(part.initial_state(1), part.info.weights_sha256).pack(own) for part, own in zip(parts, apart, strict=True)]
+    kept = together.joined_states([apart[0], {"state": torch.from_numpy(rows[1])}])
+    restored = memory_for(together, kept, 1)
+    assert restored is not None
+    assert restored.keys() == state.keys()
+    assert all(torch.equal(restored[name], tensor) for name, tensor in state.items())
+    swapped = together.joined_states([apart[0], {"state": torch.from_numpy(rows[0])}])
+    assert memory_for(together, swapped, 1) is None
+    assert memory_for(together, {**state, "2.more": torch.zeros(1)}, 1) is None
 
 
 def test_one_environment_sees_the_same(pictures_env, three) -> None:
