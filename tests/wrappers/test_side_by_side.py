@@ -73,7 +73,7 @@ def test_the_memories_of_all_are_restored(pictures_env, three) -> None:
     other.reset()
     other.restore_encoder_state(one.encoder_state())
     assert all(torch.equal(one.encoder_state()[name], tensor) for name, tensor in other.encoder_state().items())
-    with pytest.raises(UserError, match="memory in it is of another kind"):
+    with pytest.raises(UserError, match="memory in it is of another encoder"):
         other.restore_encoder_state({name: tensor for name, tensor in one.encoder_state().items() if name != "2.sum"})
 
 
