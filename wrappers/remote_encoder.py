@@ -45,8 +45,9 @@ class RemoteEncoder:
 
     The service keeps nothing: the encoder's memory is `{"state": uint8 (B, S)}`, a row an environment, zeros before the first frame, and
     goes along with every question. So any question may be repeated, and is for `deadline_seconds` while the service is away; one that is
-XX those of `FrozenEncoder`. A pickled one connects
-    anew. `batching` None: with the bits of a `FrozenEncoder` on such a device ("alone"), unless the service's own way is "fast".
+    back with other weights is a `UserError` that names both. `latents`, `resize` and `scale` are those of `FrozenEncoder`; the service
+    scales. A pickled one connects anew. `batching` None: with the bits of a `FrozenEncoder` on such a device ("alone"), unless the
+    service's own way is "fast".
     Raises `UserError` for an unknown reading, a scale that the service does not have, and where it is not to be had or understood.
     """
 

@@ -132,13 +132,12 @@ def _environments(
     refuse_other_resize(config, frozen)
     reported = None if frozen is None else frozen.actions
     made = [partial(_with_episodes, config, reported, make, seed_of, receiver(), seen == "state") for seed_of in seeds]
-    venv = _remote(made, frozen, remote) if remote is not None and remote.actors else _local(made, frozen)
+    if remote is not None and remote.actors:
+        venv = _remote(made, frozen, remote)
+    else:
+        pictures = DummyVecEnv([partial(one, {}) for one in made])
+        venv = pictures if frozen is None else VecLatent(pictures, frozen)
     return venv if config.history == 1 else VecHistory(venv, config.history)
-
-
-def _local(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: PictureEncoder | None) -> VecEnv:
-    venv = DummyVecEnv([partial(one, {}) for one in made])
-    return venv if frozen is None else VecLatent(venv, frozen)
 
 
 def _remote(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: PictureEncoder | None, remote: RemoteConfig) -> VecEnv:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from agents.run.config import SEEING_NO_ENCODER, AgentRun, Control
-from encoders import EncoderArtifact, load_encoder
+from agents.run.config import SEEING_NO_ENCODER, AgentRun
+from encoders import load_encoder
 from foundation.places import AnyPlace, Scale, said_latents, views_of
 from pretraining.controls import control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
@@ -28,21 +28,19 @@ def seen_artifact(config: AgentRun) -> Through | None:
     assert config.encoder is not None
     if config.control is None:
         return seen_through(config.encoder, config.latents, config.scale)
-    return _control_artifact(config, config.control).seen(None, config.scale, config.control)
-
-
-def _control_artifact(config: AgentRun, control: Control) -> EncoderArtifact:
     folder = config.run / "encoder"
-    assert config.encoder is not None
     mirrored = original(config.encoder), folder, config.seed, config.store, views_of(config.encoder, config.latents)[0].latents
     begun = (config.run / "resume.pt").is_file()
-    if control == "supervised":
-        kept = begun and (folder / "encoder.json").is_file()
-        return load_encoder(folder) if kept else supervised_artifact(supervised_options(*mirrored, config.device, config.threads))
-    if not begun:
+    if not begun and config.control != "supervised":
         # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
         (folder / "encoder.json").unlink(missing_ok=True)
-    return control_artifact(control, *mirrored)
+    if begun and (folder / "encoder.json").is_file():
+        made = load_encoder(folder)
+    elif config.control == "supervised":
+        made = supervised_artifact(supervised_options(*mirrored, config.device, config.threads))
+    else:
+        made = control_artifact(config.control, *mirrored)
+    return made.seen(None, config.scale, config.control)
 
 
 def fingerprint(encoder: AnyPlace) -> str:
