@@ -62,6 +62,11 @@ class FrozenEncoder:
         return self.model.latents[self.reading]
 
     @property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation by which the latents are standardised."""
+        return self._mean, self._deviation
+
+    @property
     def is_set(self) -> bool:
         """Whether the rows of one frame's latents have no order."""
         return self.reading in self.model.set_readings

@@ -10,12 +10,15 @@ from foundation.places import Address
 from pretraining.controls import chosen_encoder, control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
 from wrappers import RemoteEncoder, open_encoder
+from wrappers.learning_encoder import refuse_not_learning
 from wrappers.opening import info_of, original
 
 
-def reading_line(place: Path | Address, latents: str | None = None) -> str:
-    """Say which latents of an encoder an agent sees, and how to choose others."""
+def reading_line(place: Path | Address, latents: str | None = None, learns: bool = False) -> str:
+    """Say which latents of an encoder an agent sees, and how to choose others; raise `UserError` for one that cannot learn but is to."""
     frozen = open_encoder(place, latents=latents)
+    if learns:
+        refuse_not_learning(frozen)
     size, others = int(np.prod(frozen.latent_shape)), [name for name in frozen.info.latents if name != frozen.reading]
     chosen = "as asked for" if latents else "its default"
     what = f"{place}: latents '{frozen.reading}', {size:,} numbers a frame, {chosen}"
@@ -27,7 +30,7 @@ def seen_artifact(config: AgentRun) -> EncoderArtifact | RemoteEncoder | None:
     if config.control in SEEING_NO_ENCODER:
         return None
     assert config.encoder is not None
-    if config.control is None:
+    if config.control in (None, "finetuned"):
         if isinstance(config.encoder, Address):
             return RemoteEncoder(config.encoder, config.latents)
         return chosen_encoder(config.encoder, config.latents)
@@ -40,7 +43,7 @@ def seen_artifact(config: AgentRun) -> EncoderArtifact | RemoteEncoder | None:
     if not begun:
         # left by an attempt that ended before its first checkpoint: perhaps of another encoder or seed
         (folder / "encoder.json").unlink(missing_ok=True)
-    return control_artifact(config.control, *mirrored)
+    return control_artifact("untrained" if config.control == "pixels_same" else config.control, *mirrored)
 
 
 def fingerprint(encoder: Path | Address) -> str:
