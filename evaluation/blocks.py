@@ -3,8 +3,8 @@
 from envs.voxel.blocks import NAMES, SKY
 from foundation.errors import UserError, nearest
 
-THINGS = ("log", "leaves", "grass+dirt+stone+sand+bedrock", "sky")
-"""What one sees in the voxel world: trunks, foliage, ground and sky, whatever each is made of."""
+THINGS = ("log", "leaves", "grass+dirt+stone+sand+bedrock", "cave", "sky")
+"""What one sees in the voxel world: trunks, foliage, ground, caves and sky, whatever each is made of; other blocks are each their own."""
 
 
 def numbers_of(blocks: tuple[str, ...], option: str) -> list[list[int]]:
