@@ -96,7 +96,7 @@ def refuse_not_learning(encoder: PictureEncoder) -> None:
     """Raise `UserError` for an encoder that cannot learn end to end as part of a policy."""
     name = f"a '{encoder.info.name}'"
     if not isinstance(encoder, FrozenEncoder):
-        raise UserError(f"{name} of a service keeps its weights there, so it cannot learn with an agent: name its folder")
+        raise UserError(f"{name}: pixels_same and finetuned learn one encoder, whose weights are here: name its folder, no service")
     if encoder.has_memory or encoder.action_size:
         raise UserError(f"{name} has memory, and a policy learns from single pictures: pixels_same and finetuned need one without")
     if parts_of(encoder.model):
