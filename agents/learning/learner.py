@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.vec_env import VecEnv
 
-    from wrappers import FrozenEncoder
-
 Acts = Literal["choice", "choices", "continuous"]
 
 _MOST_OF_MEMORY = 0.9
@@ -87,12 +85,10 @@ class Learner:
         """Return the algorithm's keywords."""
         return {key: value for key, value in asdict(self).items() if key not in self.own}
 
-    def make(
-        self, venv: "VecEnv", seed: int, device: str, policy_device: str = "auto", encoder: "FrozenEncoder | None" = None
-    ) -> "BaseAlgorithm":
+    def make(self, venv: "VecEnv", seed: int, device: str, policy_device: str = "auto", encoder: Any = None) -> "BaseAlgorithm":
         """Return a fresh algorithm on `venv`; seeds Python, numpy and torch.
 
-        A policy on pictures begins with a CNN, or with an `encoder`, which then learns with it. It goes to `device`, one on numbers alone
+        A policy on pictures begins with a CNN, or with an `encoder` (`FrozenEncoder`) that learns on. It goes to `device`, one on numbers
         to the CPU, unless `policy_device` says where. Raises `UserError` where actions or pictures do not fit, or memory does not suffice.
         """
         from stable_baselines3.common.logger import Logger

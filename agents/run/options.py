@@ -100,7 +100,6 @@ def agent_settings(preset: str, control: str | None) -> dict[str, Any]:
     if control in LEARNING:
         values |= {key: value for key, value in special["pixels"].items() if key != "net_arch"}
     values |= special.get(control or "", {})
-    # says how the settings were found
     values.pop("tuning", None)
     return values
 
