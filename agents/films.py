@@ -23,11 +23,12 @@ from envs.episode_limit import tell_of_no_limit
 from envs.registry import refuse_unasked_import
 from foundation.env_options import Scalar, refuse_shared_options
 from foundation.errors import UserError
-from foundation.places import Place
+from foundation.places import AnyPlace, missing_folder, recorded_place
 from foundation.presets import build, preset_names
 from foundation.progress import progress_bar, tell_result
 from foundation.videos import write_video
 from wrappers import PictureEncoder, open_encoder
+from wrappers.opening import info_of, recorded_views
 
 _SCALE = 4
 _CHUNK = 32
@@ -97,19 +98,19 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
     return _film(venv, acting, config), None if learned else encoder
 
 
-def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: Place | None, device: str) -> PictureEncoder | None:
+def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: AnyPlace | None, device: str) -> PictureEncoder | None:
     """Load the encoder the agent was trained with, and no other."""
     expected = about["settings"]["encoder_sha256"]
     if expected is None:
         return None
     own = folder / "encoder"
-    place = moved_to or (own if own.is_dir() else Path(about["encoder_folder"]))
-    if isinstance(place, Path) and not place.is_dir():
-        raise UserError(f"{place}: the encoder this agent was trained with is missing; give its folder with --encoder FOLDER")
-    frozen = open_encoder(place, device, about["encoder"].get("reading"))
-    if frozen.info.weights_sha256 != expected:
+    place = moved_to or (own if own.is_dir() else recorded_place(about["encoder_folder"]))
+    if missing := missing_folder(place):
+        raise UserError(f"{missing}: the encoder this agent was trained with is missing; give its folder with --encoder FOLDER")
+    seen = recorded_views(place, about["encoder"].get("reading"), about["encoder"].get("scale"))
+    if info_of(seen).weights_sha256 != expected:
         raise UserError(f"{place}: not the encoder this agent was trained with (its weights differ); give its folder with --encoder FOLDER")
-    return frozen
+    return open_encoder(seen, device, flat=True)
 
 
 def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]) -> list[Film]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from foundation.errors import UserError
-from foundation.places import Place
+from foundation.places import Places
 
 _MOST_SEEDS = 2**30
 
@@ -25,8 +25,8 @@ class PlayConfig:
     """Play with this player instead of an agent; RUN then names an environment preset."""
     environment: str | None = None
     """The agent's environment, if its name has a module to import (module:EnvId): a file that may be somebody else's imports nothing."""
-    encoder: Place | None = None
-    """The agent's encoder, if its folder has moved or a service has it (http://HOST:PORT/RUN)."""
+    encoder: Places | None = None
+    """The agent's encoder, or encoders, if its folder has moved or a service has it (http://HOST:PORT/RUN)."""
     deterministic: bool = False
     """Take the likeliest action instead of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"

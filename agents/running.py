@@ -33,7 +33,8 @@ def run_agent(config: AgentRun) -> int:
         available_device(config.device)
     check_environment(config.environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
-        say(reading_line(config.encoder, config.latents, config.control in LEARNING))
+        flat, learns = config.algorithm.set_policy == "flat", config.control in LEARNING
+        say(reading_line(config.encoder, config.latents, config.scale, flat, learns))
     if config.control == "supervised":
         # here, where its progress is seen; the worker finds it made
         seen_artifact(config)

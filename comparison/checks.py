@@ -1,7 +1,6 @@
 """What can be known before a comparison runs: that algorithms can act, that encoders fit what they are to see, that stores are there."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import gymnasium
 from gymnasium import spaces
@@ -13,7 +12,7 @@ from comparison.grid import MADE_ONCE, Part
 from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
-from foundation.places import Address
+from foundation.places import AnyPlace
 from pretraining.controls import opened_store
 from pretraining.supervised import supervised_options
 from wrappers import PictureEncoder, open_encoder
@@ -31,7 +30,8 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
     Loads every encoder once, and makes one environment of each part, without starting an episode.
     """
     named = dict.fromkeys(place for part in parts for place in part.config.encoders)
-    encoders = {place: open_encoder(place) for place in named}
+    scale, flat = parts[0].config.scale if parts else None, all(part.config.algorithm.set_policy == "flat" for part in parts)
+    encoders = {place: open_encoder(place, scale=scale, flat=flat) for place in named}
     for part in parts:
         try:
             _refuse_misfits_of(part, encoders)
@@ -40,7 +40,7 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
             raise UserError(f"{part.name}: {error}") from error
 
 
-def _refuse_misfits_of(part: Part, encoders: Mapping[Path | Address, PictureEncoder]) -> None:
+def _refuse_misfits_of(part: Part, encoders: Mapping[AnyPlace, PictureEncoder]) -> None:
     env = agent_environment(part.config.environment)
     try:
         tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
@@ -55,7 +55,7 @@ def _refuse_misfits_of(part: Part, encoders: Mapping[Path | Address, PictureEnco
         env.close()
 
 
-def _refuse_misfit(place: Path | Address, frozen: PictureEncoder, part: Part, env: gymnasium.Env) -> None:
+def _refuse_misfit(place: AnyPlace, frozen: PictureEncoder, part: Part, env: gymnasium.Env) -> None:
     space = env.observation_space
     seen = (space[PICTURE] if isinstance(space, spaces.Dict) else space).shape
     if seen != frozen.frame_shape:
@@ -72,7 +72,7 @@ def _refuse_misfit(place: Path | Address, frozen: PictureEncoder, part: Part, en
         raise UserError(f"{place}: {error}") from error
 
 
-def _refuse_missing_store(part: Part, encoders: Mapping[Path | Address, PictureEncoder]) -> None:
+def _refuse_missing_store(part: Part, encoders: Mapping[AnyPlace, PictureEncoder]) -> None:
     """Raise `UserError` where a control is yet to be made, and its frames are gone or mean something else than the encoder's."""
     missing = {cell.row.control for cell in part.missing()}
     to_make = {control for control in MADE_ONCE if control in missing and not (part.made_folder(control) / INFO_FILE).is_file()}

@@ -15,7 +15,7 @@ from foundation.places import Address, Place
 from foundation.presets import read_preset
 from foundation.ranges import within
 
-_ONE_FOR_ALL = ("run", "workers", "ray", "remote", "device", "policy_device")
+_ONE_FOR_ALL = ("run", "workers", "ray", "remote", "device", "policy_device", "scale")
 """What all parts of a comparison share, whatever their presets say."""
 
 
@@ -26,7 +26,7 @@ class ComparisonConfig(TrainingConfig):
     run: Path
     """The comparison's folder; running the same command again, or one with more, runs only what is missing."""
     encoders: tuple[Place, ...] = ()
-    """Encoder folders, or addresses of a service (http://HOST:PORT/RUN), one row each."""
+    """Encoder folders, or addresses of a service (http://HOST:PORT/RUN), one row each; RUN1+RUN2: side by side in one row."""
     controls: tuple[Control, ...] = ()
     """Rows beside the encoders; pixels_same, finetuned, untrained, pca and supervised mirror the first encoder."""
     seeds: int = 5

@@ -20,11 +20,11 @@ from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.machine import machine
-from foundation.places import Address
+from foundation.places import Address, AnyPlace, recorded_place, views_of
 from foundation.presets import build, to_dict
 from pretraining.controls import mirrored_encoder
 from wrappers import PictureEncoder, open_encoder
-from wrappers.opening import info_of, original
+from wrappers.opening import info_of, original, recorded_views
 
 _SCORES_IN_WORDS = {"_auc": "AUC", "_r2": "R²", "_accuracy": "accuracy"}
 _SCORES = tuple(_SCORES_IN_WORDS)
@@ -96,16 +96,18 @@ class SpeedCache:
             known = read(path)
             self.known = known if isinstance(known, dict) else {}
 
-    def speed(self, place: Path | Address, info: EncoderInfo, reading: str | None, device: str, batch: int, threads: int) -> Speed:
+    def speed(self, place: AnyPlace, info: EncoderInfo, reading: str | None, device: str, batch: int, threads: int) -> Speed:
         """Return what was measured before, or measure."""
         key = f"{info.weights_sha256} {reading or next(iter(info.latents))} {device} {batch} {threads} {machine(device)}"
         if key not in self.known:
-            self.known[key] = to_dict(measure_speed(open_encoder(place, device, reading), batch, threads))
+            # how latents are scaled costs next to nothing
+            seen = place if len(views_of(place)) > 1 else recorded_views(place, reading, None)
+            self.known[key] = to_dict(measure_speed(open_encoder(seen, device, flat=True), batch, threads))
             write_atomically(self.path, json.dumps(self.known, indent=2) + "\n")
         return build(Speed, self.known[key], str(self.path))
 
 
-def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named: Path | Address | None = None) -> EncoderFacts | None:
+def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named: AnyPlace | None = None) -> EncoderFacts | None:
     """Describe the encoder of a run's result; None for runs without one. `batch` is how many frames an agent encodes at a time.
 
     The encoder is where the command has `named` it, else in the folder that the result names. What needs it is left out where it is
@@ -117,10 +119,12 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named:
     reading = about.get("reading")
     little = EncoderFacts(about["name"], about["latents"], result["encoder_parameters"], reading)
     # one that learns with its agent is in the policy
-    place, device = named or Path(result["encoder_folder"]), result["device"]["encoder"] or result["device"]["policy"]
+    place, device = named or recorded_place(result["encoder_folder"]), result["device"]["encoder"] or result["device"]["policy"]
     try:
         info = info_of(place)
         speed = speeds.speed(place, info, reading, device, batch, result["threads"]) if available(device, place) else None
+        if len(views_of(place)) > 1:
+            return replace(little, weights_sha256=info.weights_sha256, speed=speed, generates=False)
         model = mirrored_encoder(original(place)).model
     except UserError:
         return little
@@ -138,15 +142,16 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named:
     )
 
 
-def read_probes(place: Path | Address, info: EncoderInfo, reading: str | None = None, who: str = "encoder") -> dict[str, Probe]:
+def read_probes(place: AnyPlace, info: EncoderInfo, reading: str | None = None, who: str = "encoder") -> dict[str, Probe]:
     """Return what the probes found in `RUN/evaluation.json`, of these weights and this reading; {} where there is none, and of a service.
 
     `who` is the encoder itself, or one of those that it was judged beside: `pca` or `untrained`.
     """
-    if isinstance(place, Address):
+    folder, *others = (view.place for view in views_of(place))
+    if others or isinstance(folder, Address):
         return {}
     try:
-        content = read(place / EVALUATION_FILE)
+        content = read(folder / EVALUATION_FILE)
         judged = content["probes"]
         if content["encoder"] != info.weights_sha256 or judged["reading"] != (reading or next(iter(info.latents))):
             return {}
@@ -200,9 +205,10 @@ def unit_counts(model: Encoder) -> dict[str, int]:
     return {name: kl.numel() for name, kl in model.kl_per_unit(torch.zeros(1, length, channels, height, width), actions).items()}
 
 
-def available(device: str, place: Path | Address) -> bool:
+def available(device: str, place: AnyPlace) -> bool:
     """Whether an encoder at a place can be timed as a run used it: on a device of this machine, or in a service."""
-    return (device == "service") == isinstance(place, Address) and (not device.startswith("cuda") or torch.cuda.is_available())
+    remote = all(isinstance(view.place, Address) for view in views_of(place))
+    return (device == "service") == remote and (not device.startswith("cuda") or torch.cuda.is_available())
 
 
 def _score_name(name: str) -> str:

@@ -31,7 +31,7 @@ from foundation.documents import read_checked, schema
 from foundation.env_options import shareable
 from foundation.errors import UserError, shown
 from foundation.files import write_atomically
-from foundation.places import Address, Place, place_name
+from foundation.places import AnyPlace, Place, place_name, views_of
 from foundation.presets import read_yaml
 from wrappers.opening import info_of
 
@@ -44,7 +44,7 @@ MADE_ONCE: tuple[Control, ...] = ("pca", "supervised")
 """Controls that see an encoder of the comparison's own, the same for every seed."""
 
 _STEPS, _FAILURE = schema(steps=int), schema(message=str)
-_FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads")
+_FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads", "scale")
 """What must be the same whenever runs are added to a part."""
 _DIGITS = 8
 """Of a hash in a folder's name."""
@@ -188,15 +188,15 @@ class Part:
         return AgentRun(run=folder, encoder=row.encoder, control=row.control, seed=seed, **shared)
 
 
-def learner_rows(encoders: Sequence[Path | Address], controls: Sequence[Control]) -> list[Row]:
+def learner_rows(encoders: Sequence[AnyPlace], controls: Sequence[Control]) -> list[Row]:
     """Return the rows that learn: encoders, then controls. Raises `UserError` for an encoder that is damaged or named twice."""
     infos = [info_of(place) for place in encoders]
     rows = []
     for place, info, label in zip(encoders, infos, encoder_labels(encoders, infos), strict=True):
-        key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', place_name(place))}-{info.weights_sha256[:_DIGITS]}"
+        key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', place_name(place))}-{_digits(info)}"
         rows.append(Row(key, label, "encoder", place))
     for control in dict.fromkeys(controls):
-        mirrored = None if control in SEEING_NO_ENCODER else encoders[0]
+        mirrored = None if control in SEEING_NO_ENCODER else _alone(encoders[0], control)
         suffix = "" if mirrored is None else f"-{infos[0].weights_sha256[:_DIGITS]}"
         rows.append(Row(f"{control}{suffix}", control, "control", mirrored, control))
     keys = [row.key for row in rows]
@@ -206,13 +206,35 @@ def learner_rows(encoders: Sequence[Path | Address], controls: Sequence[Control]
     return rows
 
 
-def encoder_labels(places: Sequence[Path | Address], infos: Sequence[EncoderInfo]) -> list[str]:
-    """Return each encoder's name, with its folder's or the service's name and then the hash of its weights where that leaves two alike."""
-    names = [info.name for info in infos]
-    for more in ([place_name(place) for place in places], [info.weights_sha256[:_DIGITS] for info in infos]):
+def encoder_labels(places: Sequence[AnyPlace], infos: Sequence[EncoderInfo]) -> list[str]:
+    """Return each encoder's name and what was said with it, such as its scale.
+
+    Its folder's or the service's name follows, and then the hash of its weights, where that leaves two alike.
+    """
+    names = [_name(place, info) for place, info in zip(places, infos, strict=True)]
+    for more in ([place_name(place) for place in places], [_digits(info) for info in infos]):
         taken = [*names, *CONTROLS]
         names = [f"{name} ({what})" if taken.count(name) > 1 else name for name, what in zip(names, more, strict=True)]
     return [shown(name) for name in names]
+
+
+def _name(place: AnyPlace, info: EncoderInfo) -> str:
+    said = [" ".join(filter(None, (view.latents, view.scale))) for view in views_of(place)]
+    names = info.name.split("+") if len(said) > 1 else [info.name]
+    return " + ".join(f"{name}, {more}" if more else name for name, more in zip(names, said, strict=False))
+
+
+def _digits(info: EncoderInfo) -> str:
+    """Return the first digits of an encoder's hash, of each of several."""
+    return "-".join(digest[:_DIGITS] for digest in info.weights_sha256.split("+"))
+
+
+def _alone(encoder: AnyPlace, control: Control) -> Place:
+    """Return the encoder that a control mirrors, without what was said with it; raise `UserError` for several."""
+    first, *others = views_of(encoder)
+    if others:
+        raise UserError(f"control '{control}' mirrors the first encoder, and {encoder} is several side by side: name one alone first")
+    return first.place
 
 
 def refuse_other_layout(folder: Path) -> None:
@@ -251,7 +273,7 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _completed(path: Path) -> dict[str, Any]:
-    values = read_yaml(path)
+    values = {"scale": None, **read_yaml(path)}
     missing = [key for key in (*_FIXED, "steps") if key not in values]
     if missing:
         raise UserError(f"{path}: damaged, it has no '{missing[0]}'; choose another --run")
@@ -261,8 +283,9 @@ def _completed(path: Path) -> dict[str, Any]:
 
 def _as_played(environment: dict[str, Any]) -> dict[str, Any]:
     """Leave out where and how a game runs, and a limit that is not set: what is played stays the same."""
-    if environment["episode_steps"] is None:
-        environment = {key: value for key, value in environment.items() if key != "episode_steps"}
+    # players see no latents, so none of before
+    left_out = {"history"} if environment["episode_steps"] is not None else {"history", "episode_steps"}
+    environment = {key: value for key, value in environment.items() if key not in left_out}
     return {**shareable(environment), "action_store": None}
 
 

@@ -20,7 +20,7 @@ def run_comparison(parts: Sequence[PartConfig], command: str) -> int:
     comparison.check()
     folder = comparison.config.run
     for encoder in comparison.config.encoders:
-        say(reading_line(encoder))
+        say(reading_line(encoder, None, comparison.config.scale, flat=True))
     say(comparison.extent())
     if comparison.missing():
         say(f"learning curves of all runs: tensorboard --logdir {folder / RUNS}")

@@ -9,7 +9,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,11 +25,13 @@ from encoders.content import check_description, check_tensors
 from encoders.encoder import Encoder, to_float
 from encoders.heads.attached import attached_again, heads_of
 from encoders.registry import make_architecture, registered_name
+from encoders.scaling import DEFAULT_SCALE, Moments, ReadingStatistics, Statistics
 from foundation.documents import parse
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.limits import installed_memory
 from foundation.outside import MOST_BYTES, read_regular
+from foundation.places import Scale
 from foundation.presets import build, to_dict
 from foundation.progress import say
 
@@ -38,10 +40,7 @@ WEIGHTS_FILE, INFO_FILE = "encoder.safetensors", "encoder.json"
 STATISTICS_FRAMES = 16_384
 STATISTICS_MACS, STATISTICS_LEAST_FRAMES = 3e12, 1024
 FIT_FRAMES = 8_192
-DEVIATION_FLOOR = 0.05
 _CHUNK, _CHUNK_FRAMES = 32, 1024
-
-Statistics = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ class EncoderInfo:
     format: int = FORMAT
     heads: dict[str, Any] | None = None
     """The heads it was trained with; None without."""
+    scale: Scale = "unit"
+    """How its latents are scaled where nobody says; unit in those of before this was written down."""
 
     @property
     def frames_per_second(self) -> float:
@@ -103,11 +104,22 @@ class EncoderInfo:
 
 @dataclass(frozen=True)
 class EncoderArtifact:
-    """A saved encoder: the model in evaluation mode on the CPU, what it is, and (mean, deviation) of each reading."""
+    """A saved encoder: the model in evaluation mode on the CPU, what it is, and what each reading is scaled by."""
 
     model: Encoder
     info: EncoderInfo
     statistics: Statistics
+
+    def seen(self, latents: str | None, scale: Scale | None, where: str) -> "EncoderArtifact":
+        """Return it with `latents` as its default reading, of the model itself too, and this scale; None: as they are.
+
+        Raises `UserError` that begins with `where` for a reading that it does not have.
+        """
+        try:
+            self.model.prefer(self.model.reading(latents))
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from error
+        return replace(self, info=replace(self.info, scale=scale or self.info.scale))
 
 
 def save_encoder(
@@ -118,12 +130,13 @@ def save_encoder(
     *,
     steps: int = 0,
     validation: Mapping[str, float] | None = None,
+    scale: Scale = DEFAULT_SCALE,
 ) -> EncoderArtifact:
     """Write a model and its statistics to `folder`, each file in one step, and return them as `load_encoder` would."""
     tensors = {f"weights.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    for reading, (mean, deviation) in statistics.items():
-        tensors[f"statistics.{reading}.mean"] = mean.contiguous()
-        tensors[f"statistics.{reading}.deviation"] = deviation.contiguous()
+    for reading, found in statistics.items():
+        kept = {name: tensor for name, tensor in found._asdict().items() if tensor is not None}
+        tensors |= {f"statistics.{reading}.{name}": tensor.contiguous() for name, tensor in kept.items()}
     content = safetensors.torch.save(tensors)
     info = EncoderInfo(
         name=registered_name(model),
@@ -136,6 +149,7 @@ def save_encoder(
         weights_sha256=hashlib.sha256(content).hexdigest(),
         versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "safetensors")}},
         heads=None if (heads := heads_of(model)) is None else heads.described(),
+        scale=scale,
     )
     folder = Path(folder)
     write_atomically(folder / WEIGHTS_FILE, content)
@@ -168,7 +182,7 @@ def load_encoder(folder: str | Path) -> EncoderArtifact:
     weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     try:
         model.load_state_dict(weights)
-        statistics = {name: (tensors[f"statistics.{name}.mean"], tensors[f"statistics.{name}.deviation"]) for name in model.latents}
+        statistics = {name: _statistics_of(name, tensors) for name in model.latents}
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: its weights do not fit a '{info.name}' with its hyperparameters: {reason}") from error
@@ -216,25 +230,19 @@ def prepare(
 
 @torch.inference_mode()
 def reading_statistics(model: Encoder, frames: np.ndarray, actions: np.ndarray | None = None) -> Statistics:
-    """Return mean and deviation of every reading over frames uint8 (N, H, W, C) or clips (N, T, H, W, C), float32.
+    """Return what every reading is scaled by, from frames uint8 (N, H, W, C) or clips (N, T, H, W, C).
 
     `actions` float32 (N, T, A) led to the clips' frames. A model that would need more than 3 * 10^12 multiplications for all of them
-    sees as many, evenly spread, as that many are enough for, or 1,024 frames. The deviation is floored at 0.05 of the reading's
-    largest, so that standardising does not blow collapsed units up into noise. The rows of a set share theirs: to standardise each by its
-    own would tell them apart by their places.
+    sees as many, evenly spread, as that many are enough for, or 1,024 frames.
     """
     clips = frames if frames.ndim == 5 else frames[:, None]
     rows = _affordable_rows(model, clips, actions)
     clips, actions = clips[rows], None if actions is None else actions[rows]
-    sums = {name: torch.zeros(2, *shape, dtype=torch.float64) for name, shape in model.latents.items()}
+    moments = {name: Moments(shape, name in model.set_readings) for name, shape in model.latents.items()}
     for readings in _read_in_chunks(model, clips, actions):
         for name, latents in readings.items():
-            x = latents.flatten(0, 1).double()
-            sums[name] += torch.stack([x.sum(0), x.square().sum(0)]).cpu()
-    for name in model.set_readings:
-        sums[name] = sums[name].mean(1, keepdim=True).expand_as(sums[name])
-    count = clips.shape[0] * clips.shape[1]
-    return {name: _mean_and_deviation(total / count, squares / count) for name, (total, squares) in sums.items()}
+            moments[name].add(latents.flatten(0, 1))
+    return {name: found.statistics() for name, found in moments.items()}
 
 
 def drawn_rows(length: int, count: int, seed: int) -> np.ndarray | slice:
@@ -327,12 +335,9 @@ def _read_in_chunks(model: Encoder, clips: np.ndarray, actions: np.ndarray | Non
         yield model.clip_readings(to_float(torch.from_numpy(np.array(clips[chosen])).to(device)), acted)
 
 
-def _mean_and_deviation(mean: Tensor, mean_square: Tensor) -> tuple[Tensor, Tensor]:
-    deviation = (mean_square - mean.square()).clamp_min(0).sqrt()
-    if deviation.max() <= 1e-6 * mean.abs().max():
-        # a reading that never changes but for rounding has nothing to scale by
-        return mean.float(), torch.ones_like(mean).float()
-    return mean.float(), deviation.clamp_min(DEVIATION_FLOOR * deviation.max()).float()
+def _statistics_of(reading: str, tensors: Mapping[str, Tensor]) -> ReadingStatistics:
+    mean, deviation, *more = (f"statistics.{reading}.{name}" for name in ReadingStatistics._fields)
+    return ReadingStatistics(tensors[mean], tensors[deviation], *(tensors.get(name) for name in more))
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from encoders.encoder import Encoder
+from encoders.scaling import Statistics, places
 from foundation.errors import UserError, shown
 
 
@@ -37,19 +38,25 @@ def refuse_other_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Ten
             raise UserError(f"{where}{shown(name)} is missing, or is not of this run; {remedy}")
 
 
-def check_tensors(path: Path, weights: Mapping[str, Tensor], statistics: Mapping[str, tuple[Tensor, Tensor]], model: Encoder) -> None:
-    """Raise `UserError` for the first tensor that is not finite, and for statistics that standardise no latents of the model's.
+def check_tensors(path: Path, weights: Mapping[str, Tensor], statistics: Statistics, model: Encoder) -> None:
+    """Raise `UserError` for the first tensor that is not finite, and for statistics that scale no latents of the model's.
 
-    Mean and deviation of a reading have its shape, and no deviation is 0 or less.
+    Mean and deviation of a reading have its shape, its spread is a number, its whitening a square; what divides is more than 0.
     """
     refuse_not_finite(weights, f"{path}: weights.", "train the encoder again")
-    for reading, pair in statistics.items():
-        for name, tensor in zip(("mean", "deviation"), pair, strict=True):
+    for reading, found in statistics.items():
+        shape = tuple(model.latents[reading])
+        features = places(torch.zeros(1, *shape), reading in model.set_readings).shape[-1]
+        shapes = {"mean": shape, "deviation": shape, "spread": (), "whitening": (features, features)}
+        for name, tensor in found._asdict().items():
             where = f"{path}: statistics.{reading}.{name}"
-            if tuple(tensor.shape) != tuple(model.latents[reading]) or not tensor.is_floating_point():
-                found = f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
-                raise UserError(f"{where} is {found}, the reading has {tuple(model.latents[reading])}; copy the encoder again")
+            if tensor is None:
+                continue
+            if tuple(tensor.shape) != shapes[name] or not tensor.is_floating_point():
+                is_of = f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+                whose = "the reading has" if shapes[name] == shape else "it must have"
+                raise UserError(f"{where} is {is_of}, {whose} {shapes[name]}; copy the encoder again")
             if not torch.isfinite(tensor).all():
                 raise UserError(f"{where} has values that are not finite numbers; train the encoder again")
-        if not (pair[1] > 0).all():
-            raise UserError(f"{path}: statistics.{reading}.deviation has values of 0 or less; train the encoder again")
+            if name in ("deviation", "spread") and not (tensor > 0).all():
+                raise UserError(f"{where} has values of 0 or less; train the encoder again")

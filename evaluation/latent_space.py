@@ -46,7 +46,7 @@ def latent_space(out: Evaluation, count: int) -> LatentSpace:
     parts = [sampled(store, half, artifact.model, out.stride(store), count // 2) for half in (shared.first, shared.second)]
     with out.progress("reading frames", sum(len(part.indices) for part in parts), "frames") as advance:
         latents = np.concatenate([latents_of(artifact.model, part, out.device, advance) for part in parts])
-    mean, deviation = (one.flatten().numpy() for one in artifact.statistics[artifact.model.reading(None)])
+    mean, deviation = (one.flatten().numpy() for one in artifact.statistics[artifact.model.reading(None)][:2])
     numbers = {episode.first: number for number, episode in enumerate(store.episodes)}
     indices = np.concatenate([part.indices for part in parts])
     recordings = np.array([numbers[store.episode_at(index).first] for index in indices.tolist()])

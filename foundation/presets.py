@@ -18,7 +18,7 @@ import yaml
 from foundation.errors import UserError, in_one_line, nearest, shown
 from foundation.limits import refuse_odd_numbers
 from foundation.outside import check_plain, read_regular
-from foundation.places import Address
+from foundation.places import Address, Views
 
 _MOST_YAML_BYTES = 2**20
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -78,13 +78,15 @@ def build(schema: type, values: Any, where: str = "", missing: Any = None) -> An
 
 def to_dict(config: Any) -> Any:
     """Turn a dataclass into plain mappings, lists and scalars that YAML and JSON can hold."""
+    if isinstance(config, (Path, Address, Views)):
+        return str(config)
     if dataclasses.is_dataclass(config):
         return {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
     if isinstance(config, dict):
         return {key: to_dict(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
         return [to_dict(value) for value in config]
-    return str(config) if isinstance(config, (Path, Address)) else config
+    return config
 
 
 def command_line(
@@ -171,6 +173,8 @@ def _join(where: str, key: str) -> str:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
+        return value
+    if isinstance(value, Views) and hint is Views:
         return value
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)

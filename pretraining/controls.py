@@ -20,7 +20,7 @@ _FRAMES = {"untrained": 4096, "pca": FIT_FRAMES}
 
 def chosen_encoder(folder: str | Path, latents: str | None = None) -> EncoderArtifact:
     """Load an encoder, with `latents` as its default reading (None: the artifact's own); raise `UserError` for one it does not have."""
-    return _preferring(load_encoder(folder), latents, str(folder))
+    return load_encoder(folder).seen(latents, None, str(folder))
 
 
 def mirrored_encoder(mirrored: str | Path | EncoderInfo, latents: str | None = None) -> EncoderArtifact:
@@ -31,15 +31,7 @@ def mirrored_encoder(mirrored: str | Path | EncoderInfo, latents: str | None = N
     if not isinstance(mirrored, EncoderInfo):
         return chosen_encoder(mirrored, latents)
     model = make_architecture(mirrored.name, mirrored.hyperparameters)
-    return _preferring(EncoderArtifact(model, mirrored, {}), latents or next(iter(mirrored.latents)), mirrored.name)
-
-
-def _preferring(artifact: EncoderArtifact, latents: str | None, where: str) -> EncoderArtifact:
-    try:
-        artifact.model.prefer(artifact.model.reading(latents))
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
-    return artifact
+    return EncoderArtifact(model, mirrored, {}).seen(latents or next(iter(mirrored.latents)), None, mirrored.name)
 
 
 def control_artifact(

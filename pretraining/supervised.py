@@ -39,7 +39,9 @@ def supervised_artifact(options: TrainOptions) -> EncoderArtifact:
     # agents see the reading that was trained, whichever the model likes best
     artifact.model.prefer(reading or "")
     info = artifact.info
-    return save_encoder(folder, artifact.model, artifact.statistics, info.store, steps=info.steps, validation=info.validation)
+    return save_encoder(
+        folder, artifact.model, artifact.statistics, info.store, steps=info.steps, validation=info.validation, scale=info.scale
+    )
 
 
 def supervised_options(

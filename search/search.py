@@ -20,7 +20,7 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
 from foundation.folders import SEARCH, refuse_others
 from foundation.outside import read_regular
-from foundation.places import Address
+from foundation.places import AnyPlace
 from foundation.presets import build, read_yaml, to_dict
 from foundation.shared_folder import absolute
 from search.config import FIRST_SEED, SearchConfig
@@ -135,7 +135,7 @@ class Search:
         found = [read_result(run.run) for run in self._runs(trial, None)]
         return [result for result in found if result is not None]
 
-    def _runs(self, trial: Trial, encoder: Path | Address | None) -> list[AgentRun]:
+    def _runs(self, trial: Trial, encoder: AnyPlace | None) -> list[AgentRun]:
         config, place = self.config, absolute(encoder)
         seeds = range(config.first_seed, config.first_seed + config.seeds)
         return [agent_run(config, trial.settings, (trial.folder / f"seed{seed}").absolute(), place, seed) for seed in seeds]
@@ -169,8 +169,9 @@ class Search:
         path = self.config.run / "config.yaml"
         if not path.is_file():
             return
-        # a search of before could not choose its seeds
-        before, now = dict(_flat({"first_seed": FIRST_SEED, **read_yaml(path)})), dict(_flat(self._identity()))
+        # a search of before could choose neither its seeds nor a history
+        settled = {"first_seed": FIRST_SEED, "environment.history": 1}
+        before, now = {**settled, **dict(_flat(read_yaml(path)))}, dict(_flat(self._identity()))
         for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):
                 raise UserError(

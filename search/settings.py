@@ -13,7 +13,7 @@ from agents.run.environment_config import EnvironmentConfig
 from encoders.registry import hyperparameters_class, preset_architecture
 from encoders.training.config import TrainingConfig as EncoderTraining
 from foundation.errors import UserError
-from foundation.places import Address
+from foundation.places import AnyPlace
 from foundation.presets import build, read_preset, to_dict
 from search.config import SearchConfig
 
@@ -66,7 +66,7 @@ def settled(settings: TrialSettings, names: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def agent_run(config: SearchConfig, settings: TrialSettings, folder: Path, encoder: Path | Address | None, seed: int) -> AgentRun:
+def agent_run(config: SearchConfig, settings: TrialSettings, folder: Path, encoder: AnyPlace | None, seed: int) -> AgentRun:
     """Return one agent of a trial."""
     shared = {name: getattr(config, name) for name in TrainingConfig.__dataclass_fields__}
     shared |= {"algorithm": settings.algorithm, "environment": settings.environment}

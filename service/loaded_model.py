@@ -13,6 +13,7 @@ from encoders import Decodes, EncoderArtifact, Generates, GivesMasks, HasSlots
 from encoders.encoder import Encoder, State, to_float
 from encoders.registry import make_architecture
 from foundation.errors import nearest
+from foundation.places import SCALES, Scale
 from foundation.presets import to_dict
 from service.errors import bad_request
 from service.states import StateRows
@@ -23,6 +24,8 @@ PLATFORM = "minerl_perception_encoder"
 LATENTS, STATE, MASK, RECONSTRUCTION = "latents", "state", "mask", "reconstruction"
 READING = "reading."
 """Before the name of a reading: needed where another output has its name, allowed always."""
+SCALED = "@"
+"""Between that and a scale, for latents that are not scaled as the encoder says."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Output:
 class LoadedModel:
     """An encoder's weights with one `FrozenEncoder` a reading, all of the same module.
 
-    `latents` is the default reading; every other has its own name, with "reading." before it where another output is called so. Frames of
-    any size are resized as the artifact says.
+    `latents` is the default reading; every other has its own name, with "reading." before it where another output is called so, and a
+    scale behind it where it is to be scaled otherwise ("reading.mean@global"). Frames of any size are resized as the artifact says.
     """
 
     def __init__(self, name: str, artifact: EncoderArtifact, device: str) -> None:
@@ -46,7 +49,10 @@ class LoadedModel:
         self.frozen = FrozenEncoder(artifact, device, resize=True)
         self.model: Encoder = self.frozen.model
         self.states = StateRows(self.frozen)
+        self._scales = {one: _scales(artifact, one) for one in self.model.latents}
         self._readings = {READING + one: FrozenEncoder(artifact, device, one, resize=True) for one in self.model.latents}
+        for one, scales in self._scales.items():
+            self._readings |= {name: FrozenEncoder(artifact, device, one, resize=True, scale=scale) for scale, name in scales.items()}
         self._decoded = _decoded_reading(self.model, artifact)
         self.outputs = self._described_outputs()
         self._spellings = self._all_spellings()
@@ -102,7 +108,7 @@ class LoadedModel:
         described["store"]["path"] = ""
         names = {kind: name for name, kind in self._spellings.items()}
         readings = {
-            one: {"shape": list(shape), "set": one in self.model.set_readings, "output": names[READING + one]}
+            one: {"shape": list(shape), "set": one in self.model.set_readings, "output": names[READING + one], "scales": self._scales[one]}
             for one, shape in self.model.latents.items()
         }
         return {
@@ -144,7 +150,7 @@ class LoadedModel:
     def _all_spellings(self) -> dict[str, str]:
         """Return every name of an output with what it stands for; the last of several is the one that is told."""
         own = {name: name for name in (STATE, MASK, RECONSTRUCTION) if name in self.outputs}
-        long = {READING + reading: READING + reading for reading in self.model.latents}
+        long = {name: name for name in self._readings}
         short = {reading: READING + reading for reading in self.model.latents if reading not in own and reading != LATENTS}
         return {**long, **short, LATENTS: READING + self.frozen.reading, **own}
 
@@ -182,6 +188,13 @@ def _decoded_reading(model: Encoder, artifact: EncoderArtifact) -> str | None:
     if not model.initial_state(1) or not isinstance(model, Decodes):
         return None
     return next(iter(make_architecture(artifact.info.name, artifact.info.hyperparameters).latents))
+
+
+def _scales(artifact: EncoderArtifact, reading: str) -> dict[Scale, str]:
+    """Return the scales that a reading has statistics for, each with the name of the output that is scaled so."""
+    found = artifact.statistics[reading]
+    there: dict[Scale, bool] = {"unit": True, "global": found.spread is not None, "whiten": found.whitening is not None}
+    return {scale: f"{READING}{reading}{SCALED}{scale}" for scale in SCALES if there[scale]}
 
 
 def _tensor(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, Any]:

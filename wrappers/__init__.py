@@ -12,7 +12,9 @@ from wrappers.picture_encoder import PictureEncoder
 from wrappers.plain_actions import PlainActions
 from wrappers.remote_encoder import RemoteEncoder
 from wrappers.sets import SetExtractor, SetSpace
+from wrappers.side_by_side import SideBySide
 from wrappers.state_observation import StateObservation
+from wrappers.vec_history import VecHistory
 from wrappers.vec_latent import VecLatent
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "RemoteEncoder",
     "SetExtractor",
     "SetSpace",
+    "SideBySide",
     "StateObservation",
+    "VecHistory",
     "VecLatent",
     "open_encoder",
 ]

@@ -1,4 +1,4 @@
-"""A trained encoder that only looks: pictures in, standardised latents out."""
+"""A trained encoder that only looks: pictures in, scaled latents out."""
 
 import os
 from copy import deepcopy
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from encoders import EncoderArtifact, load_encoder
 from encoders.encoder import Generates, GivesMasks, State, to_float
+from encoders.scaling import Scaling
 from foundation.errors import UserError
+from foundation.places import Scale
 from wrappers.picture_encoder import CPU_CHUNK, fitting
 
 _in_forked_child = False
@@ -27,13 +29,19 @@ os.register_at_fork(after_in_child=_remember_fork)
 class FrozenEncoder:
     """Encode uint8 frames with a frozen, stateless-by-itself encoder; the caller keeps the state.
 
-    Latents are standardised with the mean and deviation stored in the artifact: training and evaluation see the same numbers.
-    `latents` names a reading of the encoder (None: its first). `resize` lets frames of other sizes in, through the resize that
-    the training frames went through. Raises `UserError` for an unknown reading, a missing CUDA device or a damaged artifact.
+    Latents are scaled with the statistics stored in the artifact: training and evaluation see the same numbers. `latents` names a reading
+    of the encoder (None: its first), `scale` how that is scaled (None: as the artifact says). `resize` lets frames of other sizes in,
+    through the resize that the training frames went through. Raises `UserError` for an unknown reading, a scale whose statistics the
+    artifact lacks, a missing CUDA device or a damaged artifact.
     """
 
     def __init__(
-        self, encoder: str | Path | EncoderArtifact, device: str = "cpu", latents: str | None = None, resize: bool = False
+        self,
+        encoder: str | Path | EncoderArtifact,
+        device: str = "cpu",
+        latents: str | None = None,
+        resize: bool = False,
+        scale: Scale | None = None,
     ) -> None:
         artifact = encoder if isinstance(encoder, EncoderArtifact) else load_encoder(encoder)
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
@@ -47,8 +55,10 @@ class FrozenEncoder:
             raise UserError(str(error)) from error
         self.model = artifact.model.to(self.device).eval().requires_grad_(False)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        mean, deviation = artifact.statistics[self.reading]
-        self._mean, self._deviation = mean.to(self.device), deviation.to(self.device)
+        self.scale: Scale = scale or artifact.info.scale
+        """How its latents are scaled."""
+        where = str(encoder) if isinstance(encoder, (str, Path)) else "this encoder"
+        self._scaled = Scaling(artifact.statistics[self.reading], self.scale, self.reading, self.is_set, where).to(self.device)
         self.has_memory = bool(self.model.initial_state(1))
         """Whether a latent depends on earlier frames."""
         self.action_size = self.model.action_size
@@ -62,9 +72,9 @@ class FrozenEncoder:
         return self.model.latents[self.reading]
 
     @property
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation by which the latents are standardised."""
-        return self._mean, self._deviation
+    def scaling(self) -> Scaling:
+        """What the latents are scaled with."""
+        return self._scaled
 
     @property
     def is_set(self) -> bool:
@@ -105,11 +115,11 @@ class FrozenEncoder:
         moved = deepcopy(self)
         moved.device = torch.device("cpu")
         moved.model.to(moved.device)
-        moved._mean, moved._deviation = moved._mean.cpu(), moved._deviation.cpu()
+        moved._scaled.to(moved.device)
         return moved
 
     def encode(self, frames: np.ndarray, state: State | None = None, action: np.ndarray | None = None) -> tuple[np.ndarray, State]:
-        """Encode frames uint8 (B, H, W, C) into standardised latents float32 (B, *latent_shape), and the next state.
+        """Encode frames uint8 (B, H, W, C) into scaled latents float32 (B, *latent_shape), and the next state.
 
         `state` has B rows (None: before the first frame); `action` float (B, A) led to the frames (zeros after a reset).
         """
@@ -154,7 +164,7 @@ class FrozenEncoder:
     def _encode_chunk(self, frames: np.ndarray, state: State, action: np.ndarray | None) -> tuple[Tensor, State]:
         previous = None if action is None else torch.as_tensor(action, dtype=torch.float32, device=self.device)
         latents, following = self.model.encode(self._pictures(frames), state, previous, self.reading)
-        return (latents - self._mean) / self._deviation, following
+        return self._scaled(latents), following
 
     def _pictures(self, frames: np.ndarray) -> Tensor:
         """Return frames uint8 (B, H, W, C) as the model takes them, on its device."""

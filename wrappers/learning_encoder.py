@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from encoders.parts import parts_of
 from encoders.registry import make_architecture
+from encoders.scaling import Scaling
 from encoders.used import used_parameters, without_unused
 from foundation.errors import UserError
+from foundation.places import Scale
 from wrappers.action_vectors import attribute
 from wrappers.flat_observation import PICTURE
 from wrappers.frozen_encoder import FrozenEncoder
@@ -23,15 +25,12 @@ from wrappers.sets import SetExtractor, SetSpace
 class LearningEncoder(SetExtractor):
     """Features extractor that makes of the picture what a `FrozenEncoder` makes of it, and then what a policy on latents sees.
 
-    Latents are standardised by the saved mean and deviation, which are constants here. The encoder stays in evaluation mode: the
-    statistics of its batch normalisations are constants too, and a picture means the same when an action is chosen and when it is
-    learned from, as PPO's ratio needs it; their scales and shifts learn. `name` and `hyperparameters` describe the encoder, `reading`
-    is the one that is seen, `kind` and `width` those of `SetExtractor`, or flat. It begins with random weights: Stable-Baselines3
-    initialises a policy anew after it has made it, and `begin_with` comes after that.
+    Latents are scaled by the saved statistics, which are constants here. The encoder stays in evaluation mode: the statistics of its batch
+    normalisations are constants too, and a picture means the same when an action is chosen and when it is learned from, as PPO's ratio
+    needs it; their scales and shifts learn. `name` and `hyperparameters` describe the encoder, `reading` is the one that is seen, `scale`
+    how it is scaled, `kind` and `width` are those of `SetExtractor`, or flat. It begins with random weights: Stable-Baselines3 initialises
+    a policy anew after it has made it, and `begin_with` comes after that.
     """
-
-    mean: Tensor
-    deviation: Tensor
 
     def __init__(
         self,
@@ -39,6 +38,7 @@ class LearningEncoder(SetExtractor):
         name: str,
         hyperparameters: dict[str, Any],
         reading: str,
+        scale: Scale = "unit",
         kind: str = "deepsets",
         width: int = 64,
         **options: Any,
@@ -49,8 +49,7 @@ class LearningEncoder(SetExtractor):
         super().__init__(_with_latents(observation_space, shape, is_set), kind, width, **options)
         self.encoder = without_unused(model.eval(), reading)
         self.reading = reading
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("deviation", torch.ones(shape))
+        self.scaled = Scaling.unknown(shape, scale, reading in model.set_readings)
 
     def train(self, mode: bool = True) -> "LearningEncoder":
         super().train(mode)
@@ -62,7 +61,7 @@ class LearningEncoder(SetExtractor):
         picture = observations[PICTURE] if in_dictionary else observations
         # as a frozen encoder lays them out
         raw, _ = self.encoder.encode(picture.contiguous(memory_format=torch.channels_last), {}, None, self.reading)
-        latents = (raw - self.mean) / self.deviation
+        latents = self.scaled(raw)
         return super().forward({**observations, LATENT: latents} if in_dictionary else latents)
 
 
@@ -77,7 +76,8 @@ def learning_options(encoder: FrozenEncoder, venv: VecEnv, others: dict[str, Any
     picture = space[PICTURE] if isinstance(space, spaces.Dict) else space
     if picture.shape != encoder.frame_shape:
         raise UserError(f"the encoder was built for frames of {encoder.frame_shape}, and the pictures here are {picture.shape}")
-    described = {"name": encoder.info.name, "hyperparameters": encoder.info.hyperparameters, "reading": encoder.reading}
+    described = {"name": encoder.info.name, "hyperparameters": encoder.info.hyperparameters}
+    described |= {"reading": encoder.reading, "scale": encoder.scale}
     return {"features_extractor_class": LearningEncoder, "features_extractor_kwargs": {**others, **described}}
 
 
@@ -88,8 +88,7 @@ def begin_with(policy: nn.Module, encoder: FrozenEncoder) -> None:
         if isinstance(part, LearningEncoder):
             part.encoder.load_state_dict({name: weights[name] for name in part.encoder.state_dict()})
             part.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            for buffer, value in zip((part.mean, part.deviation), encoder.statistics, strict=True):
-                buffer.copy_(value)
+            part.scaled.load_state_dict(encoder.scaling.state_dict())
 
 
 def refuse_not_learning(encoder: PictureEncoder) -> None:

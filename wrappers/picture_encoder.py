@@ -16,9 +16,9 @@ CPU_CHUNK = 8
 
 
 class PictureEncoder(Protocol):
-    """Turns pictures into standardised latents; the caller keeps the state, one row an environment.
+    """Turns pictures into scaled latents; the caller keeps the state, one row an environment.
 
-    `wrappers.FrozenEncoder` does it here, `wrappers.RemoteEncoder` on a server.
+    `wrappers.FrozenEncoder` does it here, `wrappers.RemoteEncoder` on a server, `wrappers.SideBySide` with several of both.
     """
 
     @property
@@ -28,6 +28,10 @@ class PictureEncoder(Protocol):
     @property
     def reading(self) -> str:
         """Which of its readings the latents are."""
+
+    @property
+    def scale(self) -> str:
+        """How they are scaled: unit, global or whiten."""
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +82,7 @@ class PictureEncoder(Protocol):
         """Return this encoder as a process without a GPU can use it."""
 
     def encode(self, frames: np.ndarray, state: State | None = None, action: np.ndarray | None = None) -> tuple[np.ndarray, State]:
-        """Encode frames uint8 (B, H, W, C) into standardised latents float32 (B, *latent_shape), and the next state.
+        """Encode frames uint8 (B, H, W, C) into scaled latents float32 (B, *latent_shape), and the next state.
 
         `state` has B rows (None: before the first frame); `action` float (B, A) led to the frames (zeros after a reset).
         """

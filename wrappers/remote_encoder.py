@@ -1,4 +1,4 @@
-"""A frozen encoder on a server: pictures go out, standardised latents come back, and the memory stays here."""
+"""A frozen encoder on a server: pictures go out, scaled latents come back, and the memory stays here."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from encoders.artifact import EncoderInfo
 from encoders.encoder import State
 from foundation.documents import checked, parse, schema
 from foundation.errors import UserError
-from foundation.places import Address
+from foundation.places import Address, Scale
 from foundation.presets import build
 from wrappers.inference_messages import LENGTH_HEADER, BadAnswer, Wanted, infer_answer, infer_request
 from wrappers.picture_encoder import CPU_CHUNK, fitting
@@ -36,7 +36,7 @@ _PROPERTIES = schema(
     state_size=int,
     action_size=int,
     parameters=int,
-    readings=dict[str, schema(set=bool, output=str)],  # type: ignore[misc]
+    readings=dict[str, schema({"scales": dict[str, str]}, set=bool, output=str)],  # type: ignore[misc]
 )
 _METADATA = schema(properties=dict[str, str], outputs=list[schema(name=str, shape=list[int])])  # type: ignore[misc]
 
@@ -46,9 +46,9 @@ class RemoteEncoder:
 
     The service keeps nothing: the encoder's memory is `{"state": uint8 (B, S)}`, a row an environment, zeros before the first frame, and
     goes along with every question. So any question may be repeated, and is for `deadline_seconds` while the service is away; one that is
-    back with other weights is a `UserError` that names both. `latents` and `resize` are those of `FrozenEncoder`. A pickled one connects
+XX those of `FrozenEncoder`. A pickled one connects
     anew. `batching` None: with the bits of a `FrozenEncoder` on such a device ("alone"), unless the service's own way is "fast".
-    Raises `UserError` for an unknown reading, and where the service is not to be had or cannot be understood.
+    Raises `UserError` for an unknown reading, a scale that the service does not have, and where it is not to be had or understood.
     """
 
     device = torch.device("cpu")
@@ -61,6 +61,7 @@ class RemoteEncoder:
         resize: bool = False,
         deadline_seconds: float = DEADLINE_SECONDS,
         batching: Literal["alone", "exact", "fast"] | None = None,
+        scale: Scale | None = None,
     ) -> None:
         self.address = address if isinstance(address, Address) else Address(address)
         self.resize, self.deadline_seconds = resize, deadline_seconds
@@ -85,7 +86,9 @@ class RemoteEncoder:
             raise UserError(f"{self.address}: does not say how it gives the latents '{self.reading}'; is that a perception service?")
         self.is_set: bool = reading["set"]
         """Whether the rows of one frame's latents have no order."""
-        self._output: str = reading["output"]
+        self.scale: Scale = scale or self.info.scale
+        """How its latents are scaled."""
+        self._output = _output(reading, scale, self.info, self.address)
         self._outputs = {one["name"]: one["shape"][1:] for one in about["outputs"]}
         self._state_size: int = properties["state_size"]
         self._batching = batching or ("fast" if properties["batching"] == "fast" else "alone")
@@ -122,7 +125,7 @@ class RemoteEncoder:
         return self
 
     def encode(self, frames: np.ndarray, state: State | None = None, action: np.ndarray | None = None) -> tuple[np.ndarray, State]:
-        """Encode frames uint8 (B, H, W, C) into standardised latents float32 (B, *latent_shape), and the next state.
+        """Encode frames uint8 (B, H, W, C) into scaled latents float32 (B, *latent_shape), and the next state.
 
         `state` has B rows (None: before the first frame); `action` float (B, A) led to the frames (zeros after a reset).
         """
@@ -190,6 +193,17 @@ class RemoteEncoder:
         """Return what the service says of the encoder."""
         found = self._service.document(self._path, OPENING_SECONDS)
         return checked(_METADATA, found, self.address, "is that a perception service?")
+
+
+def _output(reading: dict[str, Any], scale: Scale | None, info: EncoderInfo, address: Address) -> str:
+    """Return the name of the output that is a reading in a scale."""
+    scales = reading.get("scales") or {}
+    if scale in (None, info.scale):
+        return str(reading["output"])
+    if scale not in scales:
+        has = ", ".join(scales) or info.scale
+        raise UserError(f"{address}: does not scale these latents by '{scale}', but by {has}; serve an encoder that was saved with that")
+    return scales[scale]
 
 
 def _properties(texts: dict[str, str], address: Address) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class VecLatent(VecEnvWrapper):
                 "the encoder's memory in it is of another kind: that of an encoder in a folder does not go on in a service, nor the "
                 "other way; name the --encoder that it had"
             )
-        self._state = {name: tensor.to(self.frozen.device) for name, tensor in state.items()}
+        self._state = {name: tensor.to(expected[name].device) for name, tensor in state.items()}
 
     def _encoded(self, observation: Any, actions: np.ndarray | None) -> Any:
         latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions)

@@ -9,8 +9,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.run.config import LEARNING, AgentRun
 from agents.run.devices import available_device, placed_devices
 from agents.run.environment import Seen, training_environments
-from encoders import EncoderArtifact
-from wrappers import PictureEncoder, RemoteEncoder, open_encoder
+from wrappers import PictureEncoder, open_encoder
+from wrappers.opening import Through
 
 _LOGGED = ("train/", "rollout/exploration_rate")
 
@@ -49,10 +49,10 @@ class Agent:
         return ", ".join(f"{name} on {device}" for name, device in self.placed.items() if device)
 
 
-def make_agent(config: AgentRun, through: EncoderArtifact | RemoteEncoder | None) -> Agent:
+def make_agent(config: AgentRun, through: Through | None) -> Agent:
     """Make a fresh agent that sees `through` an encoder (None: pixels, or the state); seeds Python, numpy and torch."""
     device = available_device(config.device)
-    encoder = None if through is None else open_encoder(through, device)
+    encoder = None if through is None else open_encoder(through, device, flat=config.algorithm.set_policy == "flat")
     seen, learned = seen_and_learned(config.control, encoder)
     venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, seen, config.remote)
     policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)

@@ -26,7 +26,8 @@ FORMAT = 1
 
 
 _SETTINGS = schema(environment=dict[str, Any], algorithm=dict[str, Any], encoder_sha256=str | None, threads=int, control=str | None)
-_ABOUT = schema({"encoder": schema(name=str) | None, "encoder_folder": str | None}, settings=_SETTINGS, weights_sha256=str, steps=int)
+_SEEN = schema({"reading": str | None, "scale": str | None}, name=str)
+_ABOUT = schema({"encoder": _SEEN | None, "encoder_folder": str | None}, settings=_SETTINGS, weights_sha256=str, steps=int)
 
 
 def save_agent(folder: Path, settings: dict[str, Any], algorithm: BaseAlgorithm, about: dict[str, Any]) -> None:

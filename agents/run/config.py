@@ -12,7 +12,7 @@ from agents.run.environment_config import EnvironmentConfig
 from foundation.env_options import refuse_running_options
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
-from foundation.places import Address, Place
+from foundation.places import Address, Places, Scale, views_of
 from foundation.presets import build, to_dict
 from foundation.ranges import at_least, within
 
@@ -75,6 +75,8 @@ class TrainingConfig:
     """Agent steps between two checkpoints at most."""
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints at most."""
+    scale: Scale | None = None
+    """How latents are scaled, of controls too: unit, global or whiten; default: as the encoder's folder says."""
     store: Path | None = None
     """Frames for the controls untrained, pixels_same, pca and supervised, when the store that the encoder names is gone or has no state."""
 
@@ -100,8 +102,8 @@ class AgentRun(TrainingConfig):
 
     run: Path
     """The run's folder; running the same command again resumes."""
-    encoder: Place | None = None
-    """An encoder's folder, or the address of one that a service has: http://HOST:PORT/RUN."""
+    encoder: Places | None = None
+    """An encoder's folder, or the address of one that a service has: http://HOST:PORT/RUN; several stand side by side."""
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
@@ -119,10 +121,10 @@ class AgentRun(TrainingConfig):
         if not alone and self.encoder is None:
             what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
             raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
-        if self.control in LEARNING and isinstance(self.encoder, Address):
+        if self.control in LEARNING and self.encoder and any(isinstance(one.place, Address) for one in views_of(self.encoder)):
             raise UserError(f"--control {self.control} needs the encoder's folder: a service keeps its weights")
-        if alone and self.latents is not None:
-            raise UserError(f"--control {self.control} has no latents; leave out --latents {self.latents}")
+        if alone and (self.latents or self.scale):
+            raise UserError(f"--control {self.control} has no latents; leave out --latents and --scale")
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -133,4 +135,5 @@ def plain(config: Any) -> dict[str, Any]:
 def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings with defaults for what was not there yet when it was started."""
     environment = build(EnvironmentConfig, settings["environment"], "environment")
-    return {**settings, "environment": plain(environment), "algorithm": plain(build_algorithm(settings["algorithm"]))}
+    scale = "unit" if settings.get("encoder_sha256") else None
+    return {"scale": scale, **settings, "environment": plain(environment), "algorithm": plain(build_algorithm(settings["algorithm"]))}

@@ -19,7 +19,7 @@ from envs.episode_limit import episode_limit, tell_of_no_limit
 from foundation.errors import UserError
 from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
-from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, PictureEncoder, StateObservation, VecLatent
+from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, PictureEncoder, StateObservation, VecHistory, VecLatent
 from wrappers.action_vectors import RecordedActions
 from wrappers.obfuscated_actions import ObfuscatedActions, takes_vectors
 from wrappers.plain_actions import PlainActions, is_plain
@@ -120,8 +120,11 @@ def _environments(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int
     refuse_other_resize(config, frozen)
     reported = None if frozen is None else frozen.actions
     made = [partial(_with_episodes, config, reported, seed_of, receiver(), seen == "state") for seed_of in seeds]
-    if remote is not None and remote.actors:
-        return _remote(made, frozen, remote)
+    venv = _remote(made, frozen, remote) if remote is not None and remote.actors else _local(made, frozen)
+    return venv if config.history == 1 else VecHistory(venv, config.history)
+
+
+def _local(made: Sequence[Callable[[Counts], gymnasium.Env]], frozen: PictureEncoder | None) -> VecEnv:
     venv = DummyVecEnv([partial(one, {}) for one in made])
     return venv if frozen is None else VecLatent(venv, frozen)
 

@@ -44,6 +44,8 @@ class EnvironmentConfig:
     """squash changes the aspect ratio, crop cuts the centre."""
     episode_steps: int | None = None
     """Game ticks after which an episode is truncated, before the environment's own limit or where it has none; in whole agent steps."""
+    history: int = 1
+    """Observations that an agent sees at a time: the one now and those of the agent steps before, the first repeated at a reset."""
     evaluated_at_once: int = 8
     """Evaluation episodes at a time, each in an environment of its own."""
 
@@ -54,6 +56,7 @@ class EnvironmentConfig:
             within(1, 4096, frame_size=side)
         if self.episode_steps is not None:
             at_least(1, episode_steps=self.episode_steps)
+        within(1, 64, history=self.history)
         within(2, 65_536, action_count=self.action_count)
         within(0, 2**32 - 1, action_seed=self.action_seed, sticky_attack=self.sticky_attack)
 

@@ -8,22 +8,25 @@ from agents.run.config import AgentRun, completed, plain
 from agents.run.environment import resolved
 from agents.run.representation import fingerprint, seen_artifact
 from agents.run.result import read_result
-from encoders import EncoderArtifact
 from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
-from wrappers import RemoteEncoder
+from foundation.places import said_latents, views_of
+from wrappers.opening import Through, described
 
 _MAY_DIFFER = ("steps", "device", "policy_device", "run", "checkpoint_every", "checkpoint_minutes", "encoder", "store", "remote", "ray")
 _MAY_DIFFER_IN_PLACE = {"environment.action_store", *(f"environment.options.{name}" for name in RUNNING_OPTIONS)}
 """Where recorded actions lie, whose hash is a setting too, and how games run."""
 
 
-def identity(config: AgentRun, artifact: EncoderArtifact | RemoteEncoder | None) -> dict[str, Any]:
-    """Return what makes a run this run: its settings, and the encoder's weights in place of its path."""
+def identity(config: AgentRun, artifact: Through | None) -> dict[str, Any]:
+    """Return what makes a run this run: its settings, and the encoders' weights, readings and scales in place of their paths."""
     settings = {key: value for key, value in plain(config).items() if key not in _MAY_DIFFER}
     settings["environment"] = shareable(plain(resolved(config.environment)))
     mirrored = fingerprint(config.encoder) if config.control and config.encoder else None
-    return {**settings, "encoder_sha256": None if artifact is None else artifact.info.weights_sha256, "mirrored_sha256": mirrored}
+    seen = None if artifact is None else described(artifact)
+    digests = {"encoder_sha256": seen and seen.weights_sha256, "mirrored_sha256": mirrored}
+    asked = config.encoder and said_latents(views_of(config.encoder, config.latents))
+    return {**settings, **digests, "latents": asked, "scale": seen and seen.scale}
 
 
 def refuse_differences(before: dict[str, Any], now: dict[str, Any], folder: Path) -> None:

@@ -18,7 +18,7 @@ from foundation.machine import machine
 from wrappers.features import learning_parameters
 
 _POINT = schema({"seconds": float | None}, step=int, returns=list[float])
-_SEEN = schema({"reading": str | None}, name=str, latents=list[int])
+_SEEN = schema({"reading": str | None, "scale": str | None}, name=str, latents=list[int])
 _PLACED = schema(policy=str | None, encoder=str | None)
 _MAY_HAVE = {"attempts": int, "restarts": int, "seconds": float, "curve": list[_POINT], "machine": str | None}  # type: ignore[valid-type]
 _SIZES = {**dict.fromkeys(("policy_parameters", "learning_parameters"), int | None), "encoder_parameters": int, "threads": int}
@@ -36,7 +36,8 @@ def facts(config: AgentRun, agent: Agent, position: Position) -> dict[str, Any]:
         **{cause: getattr(position, cause) for cause in RESTARTS},
         "seed": config.seed,
         "control": config.control,
-        "encoder": encoder and {"name": encoder.info.name, "reading": encoder.reading, "latents": list(encoder.latent_shape)},
+        "encoder": encoder
+        and {"name": encoder.info.name, "reading": encoder.reading, "scale": encoder.scale, "latents": list(encoder.latent_shape)},
         "encoder_folder": str(config.encoder if config.control in (None, "finetuned") else config.run / "encoder") if encoder else None,
         "encoder_parameters": 0 if encoder is None else encoder.parameter_count,
         "policy_parameters": sum(parameter.numel() for parameter in agent.algorithm.policy.parameters()),

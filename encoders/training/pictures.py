@@ -15,6 +15,7 @@ from torch import Tensor
 from encoders.encoder import Decodes, DrawsReconstructions, Encoder, Generates, to_float
 from encoders.heads.attached import heads_of, own_is_trained
 from encoders.heads.pictures import heads_picture
+from encoders.scaling import Statistics
 from encoders.training.validation import to_batch
 from foundation.pictures import in_rows, picture_grid, write_png
 
@@ -74,7 +75,7 @@ def samples(model: Generates, seed: int = 0) -> np.ndarray:
 
 
 @torch.no_grad()
-def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device) -> np.ndarray | None:
+def traversals(model: Encoder, frame: np.ndarray, statistics: Statistics, device: torch.device) -> np.ndarray | None:
     """Return a picture with a row for each of the units that carry most: one frame (H, W, C), that unit from -3 to 3 deviations.
 
     None for a model that cannot decode its latents.
@@ -85,7 +86,7 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Te
     latent, _ = model.encode(x_1CHW, model.initial_state(1))
     reading, kl = next(iter(model.kl_per_unit(x_1CHW[:, None]).items()))
     units = kl.flatten().argsort(descending=True)[:_UNITS].tolist()
-    mean, deviation = (statistic.flatten().to(device) for statistic in statistics[reading])
+    mean, deviation = (one.flatten().to(device) for one in statistics[reading][:2])
     rows, labels = [], []
     for unit in units:
         varied = latent.flatten(1).repeat(_COLUMNS, 1)
@@ -96,7 +97,7 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: dict[str, tuple[Te
 
 
 def write_pictures(
-    folder: Path, model: Encoder, clips: ShownClips, statistics: dict[str, tuple[Tensor, Tensor]], device: torch.device
+    folder: Path, model: Encoder, clips: ShownClips, statistics: Statistics, device: torch.device
 ) -> list[Path]:
     """Write all pictures of a model as PNG into `folder` and return their paths: those of frames given back where it learned to, of heads.
 

@@ -11,11 +11,13 @@ from rich.console import Console
 from agents.cluster.board import Progress
 from agents.cluster.worker import Outcome
 from comparison import progress as progress_table
+from comparison.checks import refuse_misfits
 from comparison.command import compare
 from comparison.config import PartConfig, read_grid
 from comparison.grid import Part, refuse_other_layout
 from comparison.progress import ProgressTable, grid_progress
 from encoders import StoreReference, make_encoder, prepare
+from encoders.artifact import read_info
 from foundation import progress
 from foundation.errors import UserError
 
@@ -248,3 +250,32 @@ def test_the_table_appears_with_the_first_report_and_failures_stand_above_it(par
         table.watch(Progress())
     assert f"failed: {cell.key}: no memory" in captured.get()
     assert captured.get().index("failed: ") < captured.get().rindex("first with ppo")
+
+
+def test_a_row_is_an_encoder_in_a_scale_or_several_side_by_side(encoder) -> None:
+    one, other = encoder("one"), encoder("other")
+    words = [f"{one}", f"{one},scale=global", f"{one}+{other},scale=whiten"]
+    [asked] = grid("debug", "--controls", "pixels", "--encoders", *words)
+    part = Part(asked)
+    assert [row.label for row in part.learners] == ["conv_vae", "conv_vae, global", "conv_vae + conv_vae, whiten", "pixels"]
+    keys = [row.key for row in part.learners]
+    assert len(set(keys)) == len(keys)
+    digits = [read_info(folder).weights_sha256[:8] for folder in (one, other)]
+    assert keys == [f"one-{digits[0]}", f"one_scale_global-{digits[0]}", f"one_other_scale_whiten-{digits[0]}-{digits[1]}", "pixels"]
+    runs = {cell.row.key: cell.run for cell in part.cells if cell.seed == 0 and cell.row.kind == "encoder"}
+    assert [str(run.encoder) for run in runs.values()] == words
+    refuse_misfits([part])
+    [mirroring] = grid("debug", "--controls", "pca", "--encoders", words[1], words[2])
+    mirrored = next(row for row in Part(mirroring).learners if row.control == "pca")
+    assert mirrored.encoder == one
+    [first] = grid("debug", "--controls", "pca", "--encoders", words[2])
+    with pytest.raises(UserError, match=r"control 'pca' mirrors the first encoder, and .* is several side by side: name one alone first"):
+        Part(first)
+    [twice] = grid("debug", "--encoders", words[1], words[1])
+    with pytest.raises(UserError, match="the same encoder is named twice"):
+        Part(twice)
+
+
+def test_a_history_does_not_change_what_players_play(presets) -> None:
+    parts = [Part(grid(presets[0], "--controls", "pixels", *more)[0]) for more in ([], ["--environment.history", "2"])]
+    assert [row.key for row in parts[0].players] == [row.key for row in parts[1].players]

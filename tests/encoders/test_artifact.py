@@ -45,7 +45,7 @@ def test_a_saved_encoder_encodes_as_before(tmp_path: Path, frames: np.ndarray, s
 
 def test_standardised_latents_have_mean_0_and_deviation_1(folder: Path, frames: np.ndarray) -> None:
     loaded = load_encoder(folder)
-    mean, deviation = loaded.statistics["mean"]
+    mean, deviation = loaded.statistics["mean"][:2]
     latents = (loaded.model.encode(to_float(torch.from_numpy(frames)), {})[0] - mean) / deviation
     torch.testing.assert_close(latents.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
@@ -55,7 +55,7 @@ def test_a_collapsed_unit_is_not_blown_up_into_noise(frames: np.ndarray, tiny: d
     model = make_encoder("conv_vae", **tiny)
     with torch.no_grad():
         model.to_posterior.weight[1] *= 1e-4
-    _, deviation = reading_statistics(model.eval(), frames)["mean"]
+    deviation = reading_statistics(model.eval(), frames)["mean"].deviation
     assert deviation[1] == pytest.approx(0.05 * float(deviation.max()))
 
 
@@ -191,7 +191,7 @@ def test_statistics_of_a_heavy_model_come_from_fewer_frames_spread_over_all(
     monkeypatch.setattr("encoders.artifact.STATISTICS_MACS", 1.0)
     monkeypatch.setattr("encoders.artifact.STATISTICS_LEAST_FRAMES", 10)
     spread = np.linspace(0, 255, 10).round().astype(int)
-    mean, _ = reading_statistics(model, frames)["mean"]
+    mean = reading_statistics(model, frames)["mean"].mean
     expected, _ = model.encode(to_float(torch.from_numpy(frames[spread])), {})
     torch.testing.assert_close(mean, expected.mean(0), atol=1e-5, rtol=1e-4)
     counts: list[int] = []

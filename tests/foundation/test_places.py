@@ -9,7 +9,19 @@ import pytest
 import yaml
 
 from foundation.errors import UserError
-from foundation.places import Address, Place, as_place, place_name, take_addresses
+from foundation.places import (
+    Address,
+    Place,
+    View,
+    Views,
+    as_place,
+    missing_folder,
+    place_name,
+    recorded_place,
+    said_latents,
+    take_addresses,
+    views_of,
+)
 from foundation.presets import build, parse, to_dict
 from foundation.shared_folder import absolute
 
@@ -90,3 +102,51 @@ def test_an_address_in_a_preset_is_taken_from_the_command_line_or_refused() -> N
         left = dict(values)
         take_addresses(left, [], "mine.yaml")
         assert left == values
+
+
+def test_views_name_several_encoders_and_what_of_each_is_seen(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--encoders", "a+http://gpu/b", "c,scale=global", "d,latents=x,scale=whiten+a", "e,f"]
+    pair, scaled, both, plain = parse(Options, "", words).encoders
+    assert pair == Views((View(Path("a")), View(Address("http://gpu/b"))))
+    assert scaled == Views((View(Path("c"), None, "global"),))
+    assert both == Views((View(Path("d"), "x", "whiten"), View(Path("a"))))
+    assert plain == Path("e,f")
+    assert [str(one) for one in (pair, scaled, both)] == words[1:4]
+    assert to_dict(Options(encoder=both))["encoder"] == words[3]
+    assert pickle.loads(pickle.dumps(both)) == both == as_place(str(both))
+    assert absolute(both) == Views((View(tmp_path / "d", "x", "whiten"), View(tmp_path / "a")))
+    assert place_name(pair) == "a+b"
+    assert place_name(scaled) == "c,scale=global"
+    assert views_of(both, "y", "unit") == (View(Path("d"), "x", "whiten"), View(Path("a"), "y", "unit"))
+    assert [said_latents(views_of(one)) for one in (pair, both)] == [None, "x+"]
+    (tmp_path / "a+b,scale=global").mkdir()
+    assert as_place("a+b,scale=global") == Path("a+b,scale=global")
+    assert missing_folder(Views((View(Path("a+b,scale=global")), View(Address("http://gpu/b")), View(Path("gone"))))) == Path("gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a+", r"encoders side by side are FOLDER\+FOLDER"),
+        ("a,scale=unit,scale=global", "one with its choices FOLDER,latents=NAME,scale=NAME"),
+        ("a,latents=", "one with its choices FOLDER,latents=NAME,scale=NAME"),
+        ("a,scale=odd", "a scale is unit, global, whiten, not 'odd'"),
+        ("a+http://gpu", "an encoder's address is http://HOST:PORT/NAME"),
+    ],
+)
+def test_views_that_are_none_say_how_they_are_written(text, said) -> None:
+    with pytest.raises(UserError, match=said):
+        parse(Options, "", ["--encoder", text])
+
+
+def test_no_file_names_an_address_in_views_and_folders_in_one_are_views() -> None:
+    values = {"encoder": "a+b,scale=unit", "encoders": ["a", "a+c"]}
+    take_addresses(values, [], "mine.yaml")
+    options = build(Options, values)
+    assert options.encoder == Views((View(Path("a")), View(Path("b"), None, "unit")))
+    assert options.encoders == (Path("a"), Views((View(Path("a")), View(Path("c")))))
+    with pytest.raises(UserError, match="no file says whom to connect to: add --encoder yourself"):
+        take_addresses({"encoder": "a+http://gpu/b"}, [], "mine.yaml")
+    assert recorded_place("http://gpu/b+a") == Path("http://gpu/b+a")
+    assert recorded_place("a+b") == as_place("a+b")

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 
 from encoders import Encoder, EncoderArtifact
+from encoders.scaling import ReadingStatistics
 from wrappers import FrozenEncoder
 
 ACTIONS = 3
@@ -81,8 +82,9 @@ def pictures_env():
 def freeze():
     def make(memory=True, latents=None, mean=0.0, deviation=1.0, frames_per_second=5.0, **options):
         model = Remembering(memory=memory)
-        statistics = {name: (torch.full(shape, mean), torch.full(shape, deviation)) for name, shape in model.latents.items()}
-        info = SimpleNamespace(frames_per_second=frames_per_second, resize="squash", actions=None)
+        shapes = model.latents.items()
+        statistics = {name: ReadingStatistics(torch.full(shape, mean), torch.full(shape, deviation)) for name, shape in shapes}
+        info = SimpleNamespace(frames_per_second=frames_per_second, resize="squash", actions=None, scale="unit")
         return FrozenEncoder(EncoderArtifact(model=model, info=info, statistics=statistics), latents=latents, **options)
 
     return make

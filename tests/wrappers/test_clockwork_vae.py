@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from encoders import EncoderArtifact, make_encoder
+from encoders.scaling import ReadingStatistics
 from foundation.errors import UserError
 from wrappers import FrozenEncoder, LatentObservation, VecLatent
 
@@ -41,8 +42,8 @@ def frozen_cwvae():
         model = make_encoder("cwvae_debug", **shapes, **options)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0, 0.3)
-        statistics = {name: (torch.zeros(shape), torch.ones(shape)) for name, shape in model.latents.items()}
-        info = SimpleNamespace(frames_per_second=5.0, resize="squash", actions=None)
+        statistics = {name: ReadingStatistics(torch.zeros(shape), torch.ones(shape)) for name, shape in model.latents.items()}
+        info = SimpleNamespace(frames_per_second=5.0, resize="squash", actions=None, scale="unit")
         return FrozenEncoder(EncoderArtifact(model=model, info=info, statistics=statistics), latents="levels")
 
     return make

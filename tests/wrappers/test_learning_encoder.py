@@ -199,3 +199,15 @@ def test_pictures_of_another_size_are_refused(encoders) -> None:
     venv = DummyVecEnv([lambda: Pictures(36)])
     with pytest.raises(UserError, match=r"built for frames of \(64, 64, 3\), and the pictures here are \(36, 36, 3\)"):
         build_algorithm({"kind": "ppo", "n_envs": 1, **TINY["ppo"]}).make(venv, 0, "cpu", encoder=encoders["conv_vae"])
+
+
+@pytest.mark.parametrize("name", ["conv_vae", "slots"])
+@pytest.mark.parametrize("scale", ["global", "whiten"])
+def test_latents_are_scaled_as_when_frozen(name, scale, encoders, tmp_path) -> None:
+    model = encoders[name].model
+    frames = np.random.default_rng(0).integers(0, 256, (40, *model.frame_shape), np.uint8)
+    frozen = FrozenEncoder(prepare(model, frames, tmp_path, store=STORE), scale=scale)
+    (part,) = learners(algorithm_of("ppo", frozen, set_policy="flat").policy)
+    shown = torch.from_numpy(frozen.encode(frames[:5])[0]).flatten(1)
+    seen = torch.from_numpy(frames[:5]).movedim(-1, 1).float() / 255
+    torch.testing.assert_close(part(seen), shown, atol=1e-4, rtol=1e-3)

@@ -9,6 +9,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from encoders import Encoder, EncoderArtifact
+from encoders.scaling import ReadingStatistics
 from foundation.errors import UserError
 from wrappers import FlatObservation, FrozenEncoder, MaskedPicture
 
@@ -35,8 +36,8 @@ class RedThings(Encoder):
 
 
 def artifact(model):
-    statistics = {name: (torch.zeros(shape), torch.ones(shape)) for name, shape in model.latents.items()}
-    return EncoderArtifact(model, SimpleNamespace(name="red", frames_per_second=5, resize="squash", actions=None), statistics)
+    statistics = {name: ReadingStatistics(torch.zeros(shape), torch.ones(shape)) for name, shape in model.latents.items()}
+    return EncoderArtifact(model, SimpleNamespace(name="red", frames_per_second=5, resize="squash", actions=None, scale="unit"), statistics)
 
 
 @pytest.mark.parametrize("dictionary", [False, True])

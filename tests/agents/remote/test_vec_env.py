@@ -31,7 +31,8 @@ from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from foundation.local_ray import local_ray
-from wrappers import FrozenEncoder, RemoteEncoder, StateObservation, VecLatent
+from foundation.places import View, Views
+from wrappers import FrozenEncoder, RemoteEncoder, SideBySide, StateObservation, VecHistory, VecLatent
 
 
 class Noise(gymnasium.Env):
@@ -325,6 +326,16 @@ def test_latents_encoded_by_an_actor_are_those_of_the_learner(frozen) -> None:
     venv.close()
 
 
+def test_encoders_side_by_side_with_a_history_are_the_same_over_actors_and_in_them(remote, frozen, frozen_folder) -> None:
+    pair = SideBySide([frozen, FrozenEncoder(frozen_folder, scale="whiten")])
+    arriving = VecHistory(ArrivingLatent(remote, pair), 2)
+    assert_same_steps(arriving, VecHistory(VecLatent(local(), pair), 2), steps=3, late=[0])
+    venv, expected = VecHistory(make(2, 1, frozen=pair), 3), VecHistory(VecLatent(local(2), pair), 3)
+    assert_same_steps(venv, expected, tolerance=1e-5)
+    assert venv.encoder_state().keys() == expected.encoder_state().keys()
+    venv.close()
+
+
 def test_a_service_gives_the_same_latents_to_the_learner_and_to_actors_that_share_it(remote, frozen, frozen_folder, serve) -> None:
     there = RemoteEncoder(serve(frozen_folder).address())
     assert_same_steps(ArrivingLatent(remote, there), VecLatent(local(), frozen), steps=3, late=[0])
@@ -375,13 +386,13 @@ def test_a_remote_run_that_was_stopped_ends_with_the_bits_of_a_local_one(frozen_
 
     def run(name, actors):
         return AgentRun(
-            environment=EnvironmentConfig(name="Noise"),
+            environment=EnvironmentConfig(name="Noise", history=2),
             evaluation=EvaluationConfig(every=32, episodes=1, final_episodes=2),
             algorithm=PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch=(8,)),
             remote=RemoteConfig(actors=actors),
             steps=64,
             device="cpu",
-            encoder=frozen_folder,
+            encoder=Views((View(frozen_folder), View(frozen_folder, None, "global"))),
             run=tmp_path / name,
         )
 

@@ -19,6 +19,7 @@ from agents.remote.vec_env import RayVecEnv
 from agents.run.episodes import Episodes
 from encoders import Encoder, EncoderArtifact, StoreReference, make_encoder, prepare
 from encoders.actions import ActionArray
+from encoders.scaling import ReadingStatistics
 from foundation.local_ray import local_ray
 from wrappers import FrozenEncoder, VecLatent
 from wrappers.action_vectors import RecordedActions
@@ -238,8 +239,8 @@ class Told(Encoder):
 @pytest.mark.parametrize("encode", ["here", "as it comes", "in the actor"])
 def test_an_encoder_is_told_what_recordings_hold_wherever_it_runs(encode) -> None:
     """Agents give halves of a choice that is recorded as from -10 to 10; an actor that dies has done nothing."""
-    statistics = {"told": (torch.zeros(3), torch.ones(3))}
-    info = SimpleNamespace(frames_per_second=20.0, resize="squash", actions=(ActionArray("action", 2),))
+    statistics = {"told": ReadingStatistics(torch.zeros(3), torch.ones(3))}
+    info = SimpleNamespace(frames_per_second=20.0, resize="squash", actions=(ActionArray("action", 2),), scale="unit")
     frozen = FrozenEncoder(EncoderArtifact(model=Told(), info=info, statistics=statistics))
 
     def make(counts=None):

@@ -17,6 +17,7 @@ from agents.run.environment import agent_environment, training_environments
 from agents.run.environment_config import EnvironmentConfig
 from encoders import Encoder, EncoderArtifact
 from encoders.actions import ActionArray, size_of, stored_actions
+from encoders.scaling import ReadingStatistics
 from envs.minerl.spaces import Enum
 from foundation.errors import UserError
 from wrappers import FrozenEncoder, LatentObservation, VecLatent
@@ -74,8 +75,8 @@ class Told(Encoder):
 
 def told(actions, size=None, rate=20 / SKIP, resize="squash"):
     size = size_of(actions) if size is None else size
-    info = SimpleNamespace(frames_per_second=rate, resize=resize, actions=actions)
-    statistics = {"told": (torch.zeros(size), torch.ones(size))}
+    info = SimpleNamespace(frames_per_second=rate, resize=resize, actions=actions, scale="unit")
+    statistics = {"told": ReadingStatistics(torch.zeros(size), torch.ones(size))}
     return FrozenEncoder(EncoderArtifact(model=Told(size), info=info, statistics=statistics))
 
 
