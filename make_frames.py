@@ -6,7 +6,7 @@ from foundation.command import run
 
 
 def main() -> int:
-    from pretraining.frames_command import make
+    from collecting.command import make
 
     return make(sys.argv[1:])
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.algorithms import build_algorithm
 from agents.play_config import PlayConfig
 from agents.run.agent import seen_and_learned
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
-from agents.run.environment import bare_environments, evaluation_environments
+from agents.run.environment import MakeEnv, bare_environments, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, refuse_unasked
 from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
@@ -77,6 +78,12 @@ def _frames(film: Film, frozen: PictureEncoder | None) -> Iterator[np.ndarray]:
 
 def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]) -> tuple[list[Film], PictureEncoder | None]:
     """Play with the policy of a run's folder."""
+    venv, acting, frozen = seated(folder, config, options)
+    return _film(venv, acting, config), frozen
+
+
+def playable(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]) -> tuple[dict[str, Any], EnvironmentConfig]:
+    """Return what `agent.json` says, and the environment that the agent plays in; raise `UserError` for one that it must not ask for."""
     about = read_agent(folder)
     add_options(about["settings"], options)
     environment = build(EnvironmentConfig, about["settings"]["environment"], "environment")
@@ -84,18 +91,26 @@ def _agent_films(folder: Path, config: PlayConfig, options: Mapping[str, Scalar]
         raise UserError(f"--environment {config.environment}: the agent in {folder} was trained in {environment.name}")
     refuse_unasked_import(folder / "agent.json", environment.name, config.environment, "--environment")
     refuse_shared_options(folder / "agent.json", environment.options, options)
+    return about, environment
+
+
+def seated(
+    folder: Path, config: PlayConfig, options: Mapping[str, Scalar], make: MakeEnv | None = None
+) -> tuple[VecEnv, Acting, PictureEncoder | None]:
+    """Return an agent's environment, one that `make` gives below its wrappers; the policy at play in it; the encoder it sees through."""
+    about, environment = playable(folder, config, options)
     settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
     encoder = _agents_encoder(folder, about, config.encoder, device)
     seen, learned = seen_and_learned(about["settings"]["control"], encoder)
-    venv = evaluation_environments(environment, 1, seen)
+    venv = evaluation_environments(environment, 1, seen, make=make)
     tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
     algorithm = settings.for_playing().make(venv, config.seed, device, **learned)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
     acting = Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed)
-    return _film(venv, acting, config), None if learned else encoder
+    return venv, acting, None if learned else encoder
 
 
 def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: AnyPlace | None, device: str) -> PictureEncoder | None:

@@ -1,9 +1,11 @@
 """What the perception service costs beside an encoder of one's own: requests/s, latencies, rows a call and CPU time, in one run.
 
-python benchmarks/service.py [--preset cwvae_tiny] [--clients 1 4 16 64] [--rows 1 8] [--seconds 2] [--workers 2 4]
+python benchmarks/service.py [--preset cwvae_tiny] [--clients 1 4 16 64] [--rows 1 8] [--seconds 2] [--cluster 1 2] [--workers 2 4]
 
-The service is a process of its own; its clients are threads of another that keep the encoder's memory, as `RemoteEncoder` does. The
-bare encode (`FrozenEncoder`, batches of 8) takes turns with them, so that a busy machine hurts all alike: ratios are medians of pairs.
+The service is a process of its own, and with --cluster also one of so many replicas on Ray Serve; its clients are threads of another
+process that keep the encoder's memory, as `RemoteEncoder` does. The bare encode (`FrozenEncoder`, batches of 8) takes turns with them,
+so that a busy machine hurts all alike: ratios are medians of pairs. "by CPU" is the bare encode's CPU time for a request's frames over
+all that the service's process takes for it, its clients not counted.
 """
 
 import json
@@ -16,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -43,6 +45,8 @@ from wrappers.inference_messages import LENGTH_HEADER, infer_request
 
 ROOT = Path(__file__).resolve().parent.parent
 _CHUNK = 8
+_WAYS = ("own", "alone", "fast")
+"""How a Ray worker encodes: by itself, or through the service in either way."""
 
 
 @dataclass
@@ -58,8 +62,20 @@ class Benchmark:
     seconds: float = 2.0
     """Time for each turn."""
     turns: int = 5
+    cluster: tuple[int, ...] = ()
+    """Numbers of replicas of further services, on Ray Serve, that take turns with the embedded one."""
     workers: tuple[int, ...] = ()
     """Numbers of Ray workers, each with 8 environments that cost nothing, that share the service or have an encoder each."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service that is measured."""
+
+    name: str
+    address: str
+    pid: int
+    replicas: int = 1
 
 
 @dataclass
@@ -84,33 +100,43 @@ def main() -> None:
     """Print a line for each way of batching, number of clients and rows; and one for each number of Ray workers."""
     config = parse(Benchmark, "The service beside the bare encoder.")
     torch.set_num_threads(1)
-    with TemporaryDirectory() as place, serving(folder := untrained(config.preset, Path(place) / "encoder")) as (address, pid):
-        show_clients(config, folder, address, pid)
+    with TemporaryDirectory() as place, ExitStack() as stack:
+        folder = untrained(config.preset, Path(place) / "encoder")
+        servers = [Server("embedded", *stack.enter_context(serving(folder)))]
+        for replicas in config.cluster:
+            (Path(place) / "cluster.yaml").write_text(f"num_replicas: {replicas}\n")
+            found = stack.enter_context(serving(folder, "--cluster", str(Path(place) / "cluster.yaml")))
+            servers.append(Server(f"Serve, {replicas} replica{'' if replicas == 1 else 's'}", *found, replicas))
+        show_clients(config, folder, servers)
         if config.workers:
-            show_workers(config, folder, address)
+            show_workers(config, folder, servers[0].address)
 
 
-def show_clients(config: Benchmark, folder: Path, address: str, pid: int) -> None:
+def show_clients(config: Benchmark, folder: Path, servers: list[Server]) -> None:
     """Print what clients get."""
     table = Table(title=f"{config.preset}: clients of a service beside the bare encode in batches of 8, medians of {config.turns} turns")
-    for column in ("batching", "clients", "rows", "requests/s", "frames/s", "of bare", "by CPU", "p50 ms", "p99 ms", "over bare ms"):
+    for column in ("server", "batching", "clients", "rows", "requests/s", "frames/s", "of bare", "by CPU", "p50 ms", "p99 ms"):
         table.add_column(column, justify="right")
-    for column in ("rows a call", "CPU us a request", "bare CPU us"):
+    for column in ("over bare ms", "rows a call", "CPU us a request", "bare CPU us"):
         table.add_column(column, justify="right")
     frozen = FrozenEncoder(folder)
     ours, theirs = get_context("spawn").Pipe()
-    crowd = get_context("spawn").Process(target=crowds, args=(theirs, address), daemon=True)
+    crowd = get_context("spawn").Process(target=crowds, args=(theirs,), daemon=True)
     crowd.start()
     # then its end is noticed
     theirs.close()
     for batching in config.batching:
         for clients in config.clients:
             for rows in config.rows:
-                turns = [take_turn(frozen, ours, address, pid, batching, clients, rows, config.seconds) for _ in range(config.turns)]
-                table.add_row(batching, str(clients), str(rows), *shown(turns, rows))
+                turns: dict[Server, list[Turn]] = {server: [] for server in servers}
+                for _ in range(config.turns):
+                    for server, taken in turns.items():
+                        taken.append(take_turn(frozen, ours, server, batching, clients, rows, config.seconds))
+                for server, taken in turns.items():
+                    table.add_row(server.name, batching, str(clients), str(rows), *shown(taken, rows))
     ours.send(None)
     crowd.join()
-    Console(width=170).print(table)
+    Console(width=190).print(table)
 
 
 def shown(turns: list[Turn], rows: int) -> list[str]:
@@ -128,25 +154,23 @@ def shown(turns: list[Turn], rows: int) -> list[str]:
         f"{1000 * float(np.percentile(latencies, 50)):.1f}",
         f"{1000 * float(np.percentile(latencies, 99)):.1f}",
         f"{of(lambda turn: 1000 * float(np.median(turn.latencies)) - turn.bare_ms):+.1f}",
-        f"{of(lambda turn: turn.rows / max(turn.calls, 1)):.1f}",
+        f"{of(lambda turn: turn.rows / max(turn.calls, 1)):.1f}" if all(turn.calls for turn in turns) else "",
         f"{of(lambda turn: 1e6 * turn.server_cpu / turn.requests):,.0f}",
         f"{of(lambda turn: 1e6 * rows * turn.bare_cpu):,.0f}",
     ]
 
 
 # a way of asking, a way of measuring, and the two sides that are measured
-def take_turn(
-    frozen: FrozenEncoder, crowd: Connection, address: str, pid: int, batching: str, clients: int, rows: int, seconds: float
-) -> Turn:
+def take_turn(frozen: FrozenEncoder, crowd: Connection, server: Server, batching: str, clients: int, rows: int, seconds: float) -> Turn:
     """Let the bare encoder work for a while, then the service's clients."""
     bare_rate, bare_cpu = bare(frozen, _CHUNK, seconds / 2)[:2]
     bare_ms = bare(frozen, rows, seconds / 4)[2]
-    crowd.send((batching, clients, rows, seconds))
+    crowd.send((server.address, batching, clients, rows, seconds))
     assert crowd.recv() == "ready"
-    before, cpu = counts(address), cpu_seconds(pid)
+    before, cpu = counts(server), cpu_seconds(server.pid)
     crowd.send("go")
     latencies, passed = crowd.recv()
-    cpu, after = cpu_seconds(pid) - cpu, counts(address)
+    cpu, after = cpu_seconds(server.pid) - cpu, counts(server)
     return Turn(len(latencies), passed, latencies, cpu, after[0] - before[0], after[1] - before[1], bare_rate, bare_cpu, bare_ms)
 
 
@@ -163,10 +187,10 @@ def bare(frozen: FrozenEncoder, rows: int, seconds: float) -> tuple[float, float
     return count / (time.perf_counter() - begun), (time.process_time() - cpu) / count, 1000 * median(times)
 
 
-def crowds(control: Connection, address: str) -> None:
+def crowds(control: Connection) -> None:
     """Be as many clients as is asked for, as often as it is."""
     while (asked := control.recv()) is not None:
-        batching, clients, rows, seconds = asked
+        address, batching, clients, rows, seconds = asked
         encoder = RemoteEncoder(address)
         crowd = [Client(encoder, batching, rows) for _ in range(clients)]
         for client in crowd:
@@ -237,17 +261,19 @@ class Client:
 def show_workers(config: Benchmark, folder: Path, address: str) -> None:
     """Print how many frames/s Ray workers encode together that share the service, and that have an encoder each."""
     table = Table(title=f"{config.preset}: frames/s of Ray workers with 8 environments each, medians of {config.turns} turns")
-    for column in ("workers", "sharing a service", "an encoder each", "ratio"):
+    for column in ("workers", "an encoder each", "a service, alone", "of it", "a service, fast", "of it"):
         table.add_column(column, justify="right")
     for workers in config.workers:
-        pairs = worker_rates(workers, folder, address, config.seconds, config.turns)
-        shared, own, ratio = (median(values) for values in zip(*((one, other, one / other) for one, other in pairs), strict=True))
-        table.add_row(str(workers), f"{shared:,.0f}", f"{own:,.0f}", f"{ratio:.2f}")
+        turns = worker_rates(workers, folder, address, config.seconds, config.turns)
+        row = [f"{median(turn['own'] for turn in turns):,.0f}"]
+        for way in ("alone", "fast"):
+            row += [f"{median(turn[way] for turn in turns):,.0f}", f"{median(turn[way] / turn['own'] for turn in turns):.2f}"]
+        table.add_row(str(workers), *row)
     Console().print(table)
 
 
-def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns: int) -> list[tuple[float, float]]:
-    """Return frames/s with the service and with encoders of their own, turn by turn."""
+def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns: int) -> list[dict[str, float]]:
+    """Return frames/s with encoders of their own and with the service's two ways, turn by turn."""
     import ray
 
     from foundation.local_ray import local_ray
@@ -256,10 +282,9 @@ def worker_rates(workers: int, folder: Path, address: str, seconds: float, turns
     # more workers than this machine has cores wait for the service, not for a core
     with local_ray(max(workers, 1)):
         crowd = [ray.remote(num_cpus=1)(Worker).remote(str(folder), address) for _ in range(workers)]
-        ray.get([one.steps.remote(0.2, shared) for one in crowd for shared in (True, False)])
+        ray.get([one.steps.remote(0.2, way) for one in crowd for way in _WAYS])
         for _ in range(turns):
-            pair = [sum(ray.get([one.steps.remote(seconds, shared) for one in crowd])) for shared in (True, False)]
-            found.append((pair[0], pair[1]))
+            found.append({way: sum(ray.get([one.steps.remote(seconds, way) for one in crowd])) for way in _WAYS})
     return found
 
 
@@ -270,14 +295,14 @@ class Worker:
         from benchmarks.vec_latent import StillVecEnv
 
         torch.set_num_threads(1)
-        encoders = {True: RemoteEncoder(address), False: FrozenEncoder(folder)}
-        self.venvs = {shared: VecLatent(StillVecEnv(), encoder, any_rate=True) for shared, encoder in encoders.items()}
+        encoders = {"own": FrozenEncoder(folder), "alone": RemoteEncoder(address), "fast": RemoteEncoder(address, batching="fast")}
+        self.venvs = {way: VecLatent(StillVecEnv(), encoder, any_rate=True) for way, encoder in encoders.items()}
         for venv in self.venvs.values():
             venv.reset()
 
-    def steps(self, seconds: float, shared: bool) -> float:
+    def steps(self, seconds: float, way: str) -> float:
         """Step for a while and return frames/s."""
-        venv, count, begun = self.venvs[shared], 0, time.perf_counter()
+        venv, count, begun = self.venvs[way], 0, time.perf_counter()
         while time.perf_counter() < begun + seconds:
             venv.step(np.zeros(venv.num_envs, int))
             count += venv.num_envs
@@ -299,9 +324,9 @@ def sample(encoder: Any, rows: int) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, int]]:
+def serving(folder: Path, *options: str) -> Iterator[tuple[str, int]]:
     """Serve a folder in a process of its own; yield its address and the process's number."""
-    words = [sys.executable, str(ROOT / "serve_encoder.py"), str(folder), "--port", "0"]
+    words = [sys.executable, str(ROOT / "serve_encoder.py"), str(folder), "--port", "0", *options]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
         try:
@@ -314,13 +339,15 @@ def serving(folder: Path) -> Iterator[tuple[str, int]]:
             process.send_signal(signal.SIGTERM)
 
 
-def counts(address: str) -> tuple[int, int]:
-    """Return how many frames a service has encoded so far, and in how many calls."""
+def counts(server: Server) -> tuple[int, int]:
+    """Return how many frames a service has encoded so far, and in how many calls; nothing where a replica tells of itself alone."""
+    if server.replicas > 1:
+        return 0, 0
     from http.client import HTTPConnection
 
     from foundation.places import Address
 
-    place = Address(address)
+    place = Address(server.address)
     connection = HTTPConnection(place.host, place.port, timeout=30)
     connection.request("GET", f"/v2/models/{place.name}/stats")
     stats = json.loads(connection.getresponse().read())["model_stats"][0]
@@ -329,9 +356,29 @@ def counts(address: str) -> tuple[int, int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how much CPU time a process has had."""
+    """Return how much CPU time a process and all that it has started have had."""
     # in nanoseconds; /proc/PID/stat counts hundredths of a second
-    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    return sum(_nanoseconds(task) for one in family(pid) for task in Path(f"/proc/{one}/task").glob("*/schedstat")) / 1e9
+
+
+def _nanoseconds(task: Path) -> int:
+    try:
+        return int(task.read_text().split()[0])
+    # a thread that has ended
+    except OSError:
+        return 0
+
+
+def family(pid: int) -> set[int]:
+    """Return a process and all its descendants."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    members = {pid}
+    while further := {child for child, parent in parents.items() if parent in members} - members:
+        members |= further
+    return members
 
 
 if __name__ == "__main__":

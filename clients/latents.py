@@ -153,7 +153,9 @@ class Latents:
                     return content, answer.getheader(LENGTH)
                 trouble = "status {}, {}".format(answer.status, content[:300].decode("utf-8", "replace"))
                 faults += answer.status == 500
-                if answer.status not in PASSING and not (answer.status == 500 and faults < 3):
+                # a proxy says 404 in its own words while no service is behind it
+                away = answer.status in PASSING or (answer.status == 404 and not content.startswith(b'{"error"'))
+                if not away and not (answer.status == 500 and faults < 3):
                     raise LatentsError(f"{self.address}: {trouble}")
             except ssl.CertificateError as error:
                 raise LatentsError(f"{self.address}: its certificate is not trusted ({error})") from error

@@ -60,6 +60,20 @@ class StoreReference:
 
 
 @dataclass(frozen=True)
+class Ancestor:
+    """The encoder whose weights another one began with."""
+
+    run: str
+    """The folder of its run, or the file of a published checkpoint, as it was named."""
+    step: int
+    """The step that the weights are of."""
+    weights_sha256: str | None = None
+    """That of its artifact, where it had one of these weights."""
+    store: str | None = None
+    """Fingerprint of the store that it learned from, as far as it is known."""
+
+
+@dataclass(frozen=True)
 class EncoderInfo:
     """The content of `encoder.json`."""
 
@@ -81,6 +95,8 @@ class EncoderInfo:
     """The heads it was trained with; None without."""
     scale: Scale = "unit"
     """How its latents are scaled where nobody says; unit in those of before this was written down."""
+    started_from: Ancestor | None = None
+    """Whose weights it began with; None for new ones, and where it was not written down."""
 
     @property
     def frames_per_second(self) -> float:
@@ -131,6 +147,7 @@ def save_encoder(
     steps: int = 0,
     validation: Mapping[str, float] | None = None,
     scale: Scale = DEFAULT_SCALE,
+    started_from: Ancestor | None = None,
 ) -> EncoderArtifact:
     """Write a model and its statistics to `folder`, each file in one step, and return them as `load_encoder` would."""
     tensors = {f"weights.{name}": tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -150,6 +167,7 @@ def save_encoder(
         versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "safetensors")}},
         heads=None if (heads := heads_of(model)) is None else heads.described(),
         scale=scale,
+        started_from=started_from,
     )
     folder = Path(folder)
     write_atomically(folder / WEIGHTS_FILE, content)

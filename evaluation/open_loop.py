@@ -112,10 +112,11 @@ class _Scores:
         }
 
 
-def fit_blend(clips: Iterable[Clips], context: int, mean_frame: np.ndarray) -> np.ndarray:
+def fit_blend(clips: Iterable[Clips], context: int, mean_frame: np.ndarray, horizon: int | None = None) -> np.ndarray:
     """Return float64 (H): for each frame ahead the weight w of the last frame seen that makes w*last + (1-w)*mean best.
 
-    Least squares over all pixels: w = <x - mean, last - mean> / |last - mean|^2, within [0, 1].
+    Least squares over all pixels: w = <x - mean, last - mean> / |last - mean|^2, within [0, 1]. Beyond the clips, up to a `horizon` that
+    is longer, the last weight stays.
     """
     products_H, squares = np.zeros(0), 0.0
     for some in clips:
@@ -126,7 +127,8 @@ def fit_blend(clips: Iterable[Clips], context: int, mean_frame: np.ndarray) -> n
         squares += float(np.square(last, dtype=np.float64).sum())
     if not len(products_H):
         raise UserError("no training clip is long enough to fit the blend of the last and the mean frame; predict fewer frames")
-    return (products_H / max(squares, 1e-12)).clip(0, 1)
+    weights_H = (products_H / max(squares, 1e-12)).clip(0, 1)
+    return np.pad(weights_H, (0, max(0, (horizon or 0) - len(weights_H))), mode="edge")
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from evaluation.open_loop import Clips
 from foundation.errors import UserError
 from foundation.progress import Advance
 
-_PREDICTED_TOGETHER = 4
+_PREDICTED_TOGETHER, _FRAMES_TOGETHER = 4, 2000
+"""Clips at most, and fewer of long ones: what they take in memory stays the same."""
 
 
 class _Source(NamedTuple):
@@ -33,6 +34,11 @@ class Planned:
     notes: list[str]
     _judged: _Source
     _fitted: _Source
+
+    @property
+    def length(self) -> int:
+        """Frames of a clip to predict, its context included."""
+        return self._judged.length
 
     def held_out(self, advance: Advance | None = None) -> Iterator[Clips]:
         """Read the clips to predict, anew at each call."""
@@ -55,11 +61,21 @@ def plan(out: Evaluation, context: int, predict: int, clips: int) -> Planned:
     length, more = predicted_length(store, out.split, stride, context, predict)
     starts = frames.side_by_side(store, out.split, length, stride)
     chosen = starts[np.linspace(0, len(starts) - 1, min(clips, len(starts))).round().astype(int)]
-    fitted_on = frames.side_by_side(training, "train", length, fitting)
-    if not len(fitted_on):
-        raise UserError(f"{training.path}: no training recording has {length} frames to fit the baselines on; lower --open-loop.predict")
-    judged, fitted = _Source(store, chosen, length, stride), _Source(training, fitted_on, length, fitting)
-    return Planned(len(chosen), notes + more, judged, fitted)
+    reach, short = _fitted_length(training, fitting, context, length)
+    fitted_on = frames.side_by_side(training, "train", reach, fitting)
+    judged, fitted = _Source(store, chosen, length, stride), _Source(training, fitted_on, reach, fitting)
+    return Planned(len(chosen), notes + more + short, judged, fitted)
+
+
+def _fitted_length(training: frames.FrameStore, stride: frames.Strides, context: int, wanted: int) -> tuple[int, list[str]]:
+    """Return how many frames the clips have that baselines are fitted on, and a note where training recordings are shorter than wanted."""
+    longest = max(((episode.length - 1) // step + 1 for episode, step in training.strided("train", stride)), default=0)
+    if longest <= context:
+        raise UserError(f"{training.path}: no training recording is longer than the context of {context} frames; lower --open-loop.context")
+    if longest >= wanted:
+        return wanted, []
+    ahead = longest - context
+    return longest, [f"training recordings have {longest} frames at most: the blend is fitted {ahead} frames ahead, and stays so beyond"]
 
 
 def predicted_length(store: frames.FrameStore, split: str, stride: frames.Strides, context: int, predict: int) -> tuple[int, list[str]]:
@@ -89,8 +105,9 @@ def _clips_of(source: _Source, advance: Advance | None = None) -> Iterator[Clips
     store, length, stride = source.store, source.length, source.stride
     for _, group in itertools.groupby(source.starts.tolist(), lambda start: store.episode_at(start).first):
         of_one = list(group)
-        for at in range(0, len(of_one), _PREDICTED_TOGETHER):
-            some = of_one[at : at + _PREDICTED_TOGETHER]
+        together = max(1, min(_PREDICTED_TOGETHER, _FRAMES_TOGETHER // length))
+        for at in range(0, len(of_one), together):
+            some = of_one[at : at + together]
             yield Clips(store.windows(some, length, stride), stride.rate, store.action_windows(some, length, stride))
             if advance is not None:
                 advance(len(some))

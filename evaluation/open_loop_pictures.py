@@ -19,7 +19,8 @@ from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_gif, write_png
 
 _COLUMNS = 20
-_FILM_SCALE = 3
+_FILM_SCALE, _SCALED_FRAMES = 3, 1500
+"""How much films are enlarged: longer ones less, so that one of 1,000 frames stays a few MB."""
 _PICTURED = 4
 _KINDS = ("target", "prediction", "error")
 
@@ -44,7 +45,8 @@ def write_predictions(folder: Path, name: str, model: Predicts, clip: Clips, set
     error = np.abs(target.astype(np.int16) - prediction).astype(np.uint8)
     write_png(folder / f"{name}.png", _strips(target, prediction, error, settings.context))
     sides = [np.concatenate([context, target]), np.concatenate([context, prediction]), np.concatenate([context * 0, error])]
-    film = np.concatenate(sides, axis=2).repeat(_FILM_SCALE, axis=1).repeat(_FILM_SCALE, axis=2)
+    scale = max(1, min(_FILM_SCALE, _SCALED_FRAMES // len(clip.frames[0])))
+    film = np.concatenate(sides, axis=2).repeat(scale, axis=1).repeat(scale, axis=2)
     write_gif(folder / f"{name}.gif", film, clip.frames_per_second)
     return [folder / f"{name}.png", folder / f"{name}.gif"]
 

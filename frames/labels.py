@@ -132,24 +132,24 @@ class RewardedWithin(Label):
 class NextActions(Label):
     """The actions of the `count` recorded steps after each frame, as the store numbers them: (N, T, count, A).
 
-    NaN beyond the episode's end, and where the player is not one of `players`: "acting" are all but the random player.
+    NaN beyond the episode's end, and where the player is not one of `players`: "acting" are all but the random player, "all" everybody;
+    else names of players or how they begin, with commas between ("ScriptedPlayer,agent").
     """
 
     count: int = 8
-    players: Literal["all", "acting"] = "acting"
+    players: str = "acting"
 
     def __post_init__(self) -> None:
         _check(self, "count", self.count >= 1, "1 step or more")
-        _check(self, "players", self.players in ("all", "acting"), "'all' or 'acting'")
+        _check(self, "players", all(_words(self.players)), "'acting', 'all', or names with commas between")
 
     def reader(self, store: FrameStore) -> Reader:
         if store.action_names is None:
             remedy = "build it from recordings with the same actions, or leave out what needs them"
             raise UserError(f"{store.path}: has no actions that all of its ordered recordings share; {remedy}")
-        if not any(self._counts(episode) for episode in store.episodes):
-            raise UserError(f"{store.path}: nobody but the random player acts in it; record another player, or ask for players='all'")
+        _check_players(store, self.players)
         ends = _ends(store)
-        counts = np.array([self._counts(episode) for episode in store.episodes])
+        counts = np.array([_acts(episode) and plays(episode, self.players) for episode in store.episodes])
         single = Strides(store.frames_per_second, np.ones(len(store.episodes), np.int64))
 
         def read(frames: np.ndarray) -> dict[str, np.ndarray]:
@@ -163,9 +163,6 @@ class NextActions(Label):
             return {"next_actions": np.where(known[..., None], actions, np.float32(np.nan))}
 
         return read
-
-    def _counts(self, episode: Episode) -> bool:
-        return episode.ordered and episode.length > 1 and (self.players == "all" or not is_random(episode))
 
 
 @dataclass(frozen=True)
@@ -244,11 +241,9 @@ class ActionColumn(NamedTuple):
     scale: float
 
 
-def action_columns_described(store: FrameStore, players: Literal["all", "acting"] = "all") -> list[ActionColumn]:
+def action_columns_described(store: FrameStore, players: str = "all") -> list[ActionColumn]:
     """Describe each of the A numbers of an action, from at most 100,000 evenly spread steps; [] for a store without actions."""
-    episodes = [episode for episode in store.episodes if episode.ordered and episode.length > 1]
-    if players == "acting":
-        episodes = [episode for episode in episodes if not is_random(episode)]
+    episodes = [episode for episode in store.episodes if _acts(episode) and plays(episode, players)]
     if store.action_names is None or not episodes:
         return []
     led = np.concatenate([np.arange(episode.first + 1, episode.first + episode.length) for episode in episodes])
@@ -296,6 +291,38 @@ def check_values(
 def is_random(episode: Episode) -> bool:
     """Say whether an episode was played by the random player, as a rollout's source tells."""
     return episode.source.endswith(f", {RANDOM_PLAYER}")
+
+
+def player_of(episode: Episode) -> str:
+    """Return who played a rollout, as its source tells after a comma; empty for recordings."""
+    return episode.source.rpartition(", ")[2] if ", " in episode.source and not episode.origin else ""
+
+
+def plays(episode: Episode, players: str) -> bool:
+    """Say whether an episode is one of `players`, as the label `next_actions` names them."""
+    if players in ("all", "acting"):
+        return players == "all" or not is_random(episode)
+    return any(f"{player_of(episode)} ".startswith(f"{word} ") for word in _words(players))
+
+
+def _words(players: str) -> list[str]:
+    return [word.strip() for word in players.split(",")]
+
+
+def _acts(episode: Episode) -> bool:
+    return episode.ordered and episode.length > 1
+
+
+def _check_players(store: FrameStore, players: str) -> None:
+    """Raise `UserError` unless every one of `players` acts in a store."""
+    acting = [episode for episode in store.episodes if _acts(episode)]
+    for word in _words(players):
+        if not any(plays(episode, word) for episode in acting):
+            if word in ("acting", "all"):
+                remedy = "record another player, or ask for players='all'"
+                raise UserError(f"{store.path}: nobody but the random player acts in it; {remedy}")
+            known = ", ".join(sorted({player_of(episode) for episode in acting} - {""})) or "none that is known by name"
+            raise UserError(f"{store.path}: no '{word}' acts in it; its players: {known}")
 
 
 def _described(name: str, values: np.ndarray) -> ActionColumn:

@@ -1,4 +1,4 @@
-"""Wiring of the ground rooms: frames collected from players, encoders trained on a store, controls that mirror one.
+"""Wiring of the ground rooms: encoders trained on a store, controls that mirror one.
 
-What needs frames and environments together, or frames and encoders, stands here, a floor above all three: none of them knows another.
+What needs frames and encoders together stands here, a floor above both: neither knows the other.
 """

@@ -4,7 +4,7 @@ import numpy as np
 
 import frames
 from encoders.heads.config import Column, HeadsConfig, Labels, Recorded
-from frames.labels import action_columns_described, is_random, state_names
+from frames.labels import action_columns_described, player_of, plays, state_names
 
 _MOST_STATES = 100_000
 _REWARDS = ("reward_to_come", "time_to_reward", "rewarded_within")
@@ -26,18 +26,16 @@ def what_was_seen(store: frames.FrameStore, labels: Labels, takes_actions: bool)
     """Say in words what is learned from beside frames."""
     seen = []
     if takes_actions or "next_actions" in labels:
-        acting = not takes_actions and labels["next_actions"].get("players") == "acting"
-        seen.append(f"actions of {_players(store, acting)}")
+        whose = "all" if takes_actions else labels["next_actions"].get("players", "acting")
+        seen.append(f"actions of {_players(store, whose)}")
     if labels.keys() & set(_REWARDS):
         seen.append("rewards")
     return (*seen, *(name for name in ("state", "segmentation") if name in labels))
 
 
-def _players(store: frames.FrameStore, acting: bool) -> str:
-    names = {
-        episode.source.rpartition(", ")[2] for episode in store.episodes if ", " in episode.source and not (acting and is_random(episode))
-    }
-    return ", ".join(sorted(names)) or ("all who acted" if acting else "all")
+def _players(store: frames.FrameStore, players: str) -> str:
+    names = {player_of(episode) for episode in store.episodes if plays(episode, players)} - {""}
+    return ", ".join(sorted(names)) or ("all who acted" if players == "acting" else "all")
 
 
 def _states(store: frames.FrameStore) -> tuple[Column, ...]:

@@ -24,7 +24,13 @@ from service.statistics import ModelStatistics
 CHUNK = 8
 """Rows that `exact` encodes at a time, on any device: those of a `FrozenEncoder` on a CPU."""
 MOST_ROWS = 64
-"""Rows that `fast` encodes at a time where that is quicker than a few."""
+"""Rows that `fast` encodes at a time on a GPU."""
+MOST_ROWS_ON_CPU = 32
+"""And on a CPU: a row costs a light encoder half as much as in eights, and the heaviest a sixth more (benchmarks/results/service.md)."""
+
+_PLENTY = 4 * CHUNK
+"""Rows that wait so long that what is encoded may be handed over together: to wake the event loop costs as much as to encode a row."""
+_LONGEST_HELD_NS = 3_000_000
 
 
 @dataclass(eq=False)
@@ -73,6 +79,9 @@ class EncoderThread:
         self._ended = False
         self._torch_threads = torch.get_num_threads()
         self.waiting_rows = 0
+        self._done: list[Job] = []
+        """Encoded, and not handed over yet."""
+        self._handed_over = 0
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -114,12 +123,18 @@ class EncoderThread:
         while parts := self._next():
             begun = time.perf_counter_ns()
             try:
-                done = _encode(parts, begun)
+                self._done += _encode(parts, begun)
             # whatever an encoder does, the next request is answered
             except Exception as error:
                 self._fail(parts, error)
-            else:
-                self._loop.call_soon_threadsafe(_finish, done)
+            if self.waiting_rows < _PLENTY or time.perf_counter_ns() - self._handed_over > _LONGEST_HELD_NS:
+                self._hand_over()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._done:
+            self._loop.call_soon_threadsafe(_finish, self._done)
+            self._done, self._handed_over = [], time.perf_counter_ns()
 
     def _next(self) -> list[Part]:
         """Wait for jobs and return the rows to encode now; none where the thread is to end. Kinds of batches take turns."""
@@ -128,6 +143,8 @@ class EncoderThread:
                 while not self._waiting:
                     if self._ended:
                         return []
+                    # those that waited may all have been given up
+                    self._hand_over()
                     self._wake.wait()
                 key, jobs = self._waiting.popitem(last=False)
                 parts = self._taken_from(jobs)
@@ -176,7 +193,9 @@ class EncoderThread:
 def _capacity(job: Job) -> int:
     if job.batching == "exact":
         return CHUNK
-    return job.model.frozen.batch_rows(job.rows if job.batching == "alone" else MOST_ROWS)
+    if job.batching == "alone":
+        return job.model.frozen.batch_rows(job.rows)
+    return MOST_ROWS_ON_CPU if job.model.frozen.device.type == "cpu" else MOST_ROWS
 
 
 def _encode(parts: list[Part], begun: int) -> list[Job]:
@@ -205,7 +224,8 @@ def _encode(parts: list[Part], begun: int) -> list[Job]:
 
 
 def _fitting(model: LoadedModel, frames: np.ndarray) -> np.ndarray:
-    return resize_frames(frames, model.frozen.frame_shape[:2], model.info.resize)
+    size = model.frozen.frame_shape[:2]
+    return frames if frames.shape[1:3] == size else resize_frames(frames, size, model.info.resize)
 
 
 def _joined(arrays: list[np.ndarray], pad: int) -> np.ndarray:

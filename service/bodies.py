@@ -31,15 +31,35 @@ class Allowance:
         """Bytes."""
 
     @contextmanager
-    def reserve(self, size: int) -> Iterator[None]:
-        """Hold so many bytes; raise `ServiceError` where others hold too much. One request alone always has room."""
-        if self.held and self.held + size > self._most:
-            raise busy("the service is reading as many requests as it has memory for; try again")
-        self.held += size
+    def reserve(self, size: int = 0) -> Iterator["Held"]:
+        """Hold so many bytes for one request, more or fewer as it goes on; raises what `Held.to` does."""
+        held = Held(self)
         try:
-            yield
+            held.to(size)
+            yield held
         finally:
-            self.held -= size
+            self.held -= held.size
+
+    def allows(self, held: "Held", size: int) -> bool:
+        """Whether a request may hold so many bytes: alone, it always may."""
+        others = self.held - held.size
+        return not others or others + size <= self._most
+
+
+class Held:
+    """What one request holds of the memory: what has come of it, not what it says will come, which may be a lie."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self.size = 0
+        """Bytes."""
+
+    def to(self, size: int) -> None:
+        """Hold so many bytes from now on; raise `ServiceError` where others hold too much."""
+        if size > self.size and not self._allowance.allows(self, size):
+            raise busy("the service is reading as many requests as it has memory for; try again")
+        self._allowance.held += size - self.size
+        self.size = size
 
 
 class Bodies:
@@ -59,14 +79,16 @@ class Bodies:
         most = self._limits.body_bytes
         if announced is not None and announced > most:
             raise ServiceError(413, f"the body has {announced} bytes, and at most {most} are taken; send fewer rows at a time")
-        # what may become of it counts from the beginning
-        with self._allowance.reserve(most if announced is None or encoding != b"identity" else announced):
-            body: bytes | bytearray = await self._received(receive, announced)
+        with self._allowance.reserve() as held:
+            body: bytes | bytearray = await self._received(receive, announced, held)
             if encoding != b"identity":
+                # what may become of it
+                held.to(len(body) + most)
                 body = await self._decompressed(body)
+                held.to(len(body))
             yield body
 
-    async def _received(self, receive: Receive, announced: int | None) -> bytes:
+    async def _received(self, receive: Receive, announced: int | None, held: Held) -> bytes:
         limits, parts, size = self._limits, [], 0
         end = time.monotonic() + limits.request_seconds
         while True:
@@ -82,6 +104,7 @@ class Bodies:
             size += len(parts[-1])
             if size > limits.body_bytes:
                 raise ServiceError(413, f"the body has more than the {limits.body_bytes} bytes that are taken; send fewer rows at a time")
+            held.to(size)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -2,11 +2,13 @@
 
 import ipaddress
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from foundation.errors import UserError
 from foundation.presets import parse
-from service.options import Serve
+from service.cluster_options import read_cluster
+from service.options import Limits, Serve
 
 SERVE = """Serve trained encoders over the network: frames in, latents out, by the Open Inference Protocol v2 (docs/service.md).
 
@@ -17,17 +19,32 @@ def serve(argv: Sequence[str]) -> int:
     """Serve encoders until SIGTERM or Ctrl-C; return the exit status."""
     options: Serve = parse(Serve, SERVE, argv)
     check(options)
-    try:
-        # brings torch: not before the options are known to be right
-        from service.server import serve_forever
-    except ModuleNotFoundError as error:
-        if error.name not in ("uvicorn", "httptools", "grpc", "google"):
-            raise
-        raise UserError(f"serving needs packages that are not installed ({error.name}); run: pip install -e '.[service]'") from error
+    cluster = None if options.cluster is None else read_cluster(options.cluster)
+    _need("service", "uvicorn", "httptools") if cluster is None else _need("cluster", "ray.serve")
+    if options.grpc_port is not None:
+        _need("service", "grpc", "google.protobuf")
     from service.tokens import Tokens, read_tokens
 
-    serve_forever(options, Tokens() if options.token_file is None else read_tokens(options.token_file))
+    tokens = Tokens() if options.token_file is None else read_tokens(options.token_file)
+    # brings torch: not before the options are known to be right
+    if cluster is None:
+        from service.server import serve_forever
+
+        serve_forever(options, tokens)
+    else:
+        from service.cluster import serve_on_cluster
+
+        serve_on_cluster(options, cluster, tokens)
     return 0
+
+
+def _need(extra: str, *modules: str) -> None:
+    """Raise `UserError` where packages of an extra are not installed."""
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise UserError(f"serving needs packages that are not installed ({module}); run: pip install -e '.[{extra}]'") from error
 
 
 def check(options: Serve) -> None:
@@ -42,6 +59,23 @@ def check(options: Serve) -> None:
     if options.token_file is None and not is_loopback(options.host):
         where = f"--host {options.host} is reached by other machines, and whoever reaches it could ask"
         raise UserError(f"{where}; add --token-file FILE (made with a token where it is missing)")
+    if options.cluster is not None:
+        _check_cluster(options)
+    elif options.ray.address is not None:
+        raise UserError("--ray.address goes with --cluster FILE, which says how many replicas there are")
+
+
+def _check_cluster(options: Serve) -> None:
+    """Raise `UserError` for what Ray Serve's proxies, which listen in the service's place, do not do."""
+    if options.grpc_port is not None:
+        raise UserError("--grpc-port: with --cluster there is HTTP alone, since Serve's gRPC listens on every interface without TLS")
+    own = Limits()
+    for name in ("connections", "header_seconds"):
+        if getattr(options.limits, name) != getattr(own, name):
+            option = f"--limits.{name.replace('_', '-')}"
+            raise UserError(f"{option}: with --cluster it is Serve's proxies that listen, and they have no such limit; leave it out")
+    if options.access_log and options.ray.address is None:
+        raise UserError("--access-log: with --cluster the lines are in Ray's logs, which go with the command; leave it out")
 
 
 def is_loopback(host: str) -> bool:

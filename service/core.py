@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,13 +14,13 @@ import numpy as np
 from foundation.errors import in_one_line, nearest
 from service.batching import EncoderThread, Job
 from service.bodies import Allowance
-from service.errors import ServiceError, bad_request
+from service.errors import ServiceError, bad_request, refusal_of
 from service.loaded_model import LoadedModel
 from service.messages import Answer, InferRequest, read_sequence, read_timeout
 from service.models import VERSION, Models, Served
 from service.options import Batching, Limits
 from service.sessions import Key, Session, Sessions
-from service.statistics import Series, exposed, model_series
+from service.statistics import ModelStatistics, Series, exposed, model_series
 from service.tensors import SentTensor, read_tensor
 
 NAME = "minerl-perception"
@@ -47,12 +49,16 @@ class Service:
         self.allowance = Allowance(limits.reading_bytes)
         self.ready = True
         """False while the service drains: load balancers and people then go elsewhere."""
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self.is_shared: Callable[[], bool] = lambda: False
+        """Whether other processes answer at the same address: then none of them may keep the memory of a sequence."""
 
     def close(self) -> None:
         self.encoder.close()
 
     def server_metadata(self) -> dict[str, Any]:
-        return {"name": NAME, "version": _own_version(), "extensions": EXTENSIONS, "models": list(self.models.served)}
+        extensions = [one for one in EXTENSIONS if one != "sequence" or not self.is_shared()]
+        return {"name": NAME, "version": _own_version(), "extensions": extensions, "models": list(self.models.served)}
 
     def model_metadata(self, name: str, version: str = "") -> dict[str, Any]:
         return self.models.find(name, version).loaded.metadata(name, VERSION, self.batching)
@@ -71,12 +77,18 @@ class Service:
         self.sessions.end_idle()
         models = [(one.name, VERSION, one.statistics, self.encoder.pending(one.name)) for one in self.models.served.values()]
         open_ = [({"model": name, "version": VERSION}, float(self.sessions.count(name))) for name in self.models.served]
+        refused = [({"protocol": protocol, "code": code}, float(count)) for (protocol, code), count in sorted(self._refused.items())]
         own = [
+            Series("minerl_perception_refused_requests", "Requests refused before they reached a model", "counter", refused),
             Series("minerl_perception_sequences", "Open sequences", "gauge", open_),
             Series("minerl_perception_sequence_bytes", "Memory that open sequences hold", "gauge", [({}, self.sessions.bytes)]),
             Series("minerl_perception_waiting_rows", "Frames that wait for the encoder", "gauge", [({}, self.encoder.waiting_rows)]),
         ]
         return exposed([*model_series(models), *own])
+
+    def refused(self, protocol: str, code: str) -> None:
+        """Count a request that did not come as far as a model: no token, no such route, too large, too late ..."""
+        self._refused[protocol, code] += 1
 
     async def infer(self, request: InferRequest, owner: str = "") -> Answer:
         """Answer a request for inference; raise `ServiceError` where it cannot be."""
@@ -84,16 +96,29 @@ class Service:
         served = self.models.find(request.model, request.version)
         try:
             answer = await self._answer(served, request, owner)
-        except BaseException as error:
-            gone = isinstance(error, asyncio.CancelledError)
-            status = error.status if isinstance(error, ServiceError) else 504 if gone else 500
-            served.statistics.failed(time.perf_counter_ns() - begun, status)
+        except asyncio.CancelledError:
+            served.statistics.failed(time.perf_counter_ns() - begun, 504)
             raise
+        except Exception as error:
+            raise _counted(served, error, begun) from None
         served.statistics.success.add(time.perf_counter_ns() - begun)
         return answer
 
+    async def encode_nothing(self) -> None:
+        """Encode a black frame with each model, which tells whether they can; raise `ServiceError` where one cannot."""
+        for served in self.models.served.values():
+            model, statistics = served.loaded, ModelStatistics()
+            frames = np.zeros((1, *model.frozen.frame_shape), np.uint8)
+            action = np.zeros((1, model.frozen.action_size), np.float32) if model.frozen.action_size else None
+            wanted = tuple(model.resolve(None, False).values())
+            future: asyncio.Future[dict[str, np.ndarray]] = asyncio.get_running_loop().create_future()
+            job = Job(model, statistics, frames, action, model.states.fresh(1), wanted, "exact", future)
+            await self.encoder.encode(job, self.limits.answer_seconds)
+
     async def _answer(self, served: Served, request: InferRequest, owner: str) -> Answer:
         model, sequence = served.loaded, read_sequence(request.parameters)
+        if sequence.id is not None and self.is_shared():
+            raise bad_request("sequence_id: this service has several replicas, and none keeps a memory; send input 'state' instead")
         inputs = _read_inputs(model, request.inputs, self.limits.rows)
         if inputs.state is not None and sequence.id is not None:
             raise bad_request("a request has input 'state' or a sequence_id, not both: one of both keeps the memory")
@@ -143,6 +168,15 @@ class Service:
         job = Job(model, served.statistics, inputs.frames, action, state, wanted, batching, future)
         asked = [seconds for seconds in (read_timeout(request.parameters), request.seconds) if seconds is not None]
         return await self.encoder.encode(job, min(*asked, self.limits.answer_seconds) if asked else self.limits.answer_seconds)
+
+
+def _counted(served: Served, error: Exception, begun: int) -> ServiceError:
+    """Return what becomes of an error that is among a model's failures."""
+    # not in the function that raises it: an error in one of its names would keep the request's tensors until the next round of garbage
+    refused = refusal_of(error)
+    refused.counted = True
+    served.statistics.failed(time.perf_counter_ns() - begun, refused.status)
+    return refused
 
 
 def _read_inputs(model: LoadedModel, sent: list[SentTensor], most_rows: int) -> Inputs:

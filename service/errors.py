@@ -15,6 +15,8 @@ class ServiceError(Exception):
         super().__init__(in_one_line(text, _LONGEST))
         self.status = status
         self.retry_after = retry_after
+        self.counted = False
+        """Whether it is among a model's failures already."""
 
 
 def say_failure(what: str, error: Exception) -> None:
@@ -22,6 +24,14 @@ def say_failure(what: str, error: Exception) -> None:
     for part in (f"{what}:\n", *traceback.format_exception(error)):
         for line in part.splitlines():
             say(line)
+
+
+def refusal_of(error: Exception) -> ServiceError:
+    """Return what a client is told of an error; the traceback of one that is the service's own mistake is printed."""
+    if isinstance(error, ServiceError):
+        return error
+    say_failure("a request failed", error)
+    return ServiceError(500, "the service failed; its own output says why")
 
 
 def bad_request(text: str) -> ServiceError:

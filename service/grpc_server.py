@@ -10,7 +10,7 @@ import grpc
 
 from foundation.errors import UserError
 from service.core import Service
-from service.errors import ServiceError, say_failure
+from service.errors import ServiceError, refusal_of
 from service.grpc_messages import MESSAGES, SERVICE, parse, read_request, write_answer
 from service.http_app import access_line
 from service.tokens import Tokens
@@ -60,15 +60,21 @@ class GrpcService:
                 with self.service.allowance.reserve(len(content)):
                     return await answer(parse(f"{name}Request", content), context, owner)
             except Exception as error:
-                refused = _refusal(error)
-                code = _CODES.get(refused.status, grpc.StatusCode.UNKNOWN)
-                status = code.name
-                await context.abort(code, str(refused))
+                status, text = self._told(error)
+                await context.abort(grpc.StatusCode[status], text)
             finally:
                 if self.access_log:
                     access_line(context.peer(), f"gRPC {name}", status, begun)
 
         return method
+
+    def _told(self, error: Exception) -> tuple[str, str]:
+        """Return the code and the text that a refused request gets, having counted it where no model has."""
+        refused = refusal_of(error)
+        code = _CODES.get(refused.status, grpc.StatusCode.UNKNOWN).name
+        if not refused.counted:
+            self.service.refused("grpc", code)
+        return code, str(refused)
 
     def _owner(self, context: Any) -> str:
         return self.tokens.owner(dict(context.invocation_metadata() or ()).get("authorization"))
@@ -100,7 +106,8 @@ class GrpcService:
         try:
             owner = self._owner(context)
         except ServiceError as error:
-            await context.abort(_CODES[error.status], str(error))
+            status, text = self._told(error)
+            await context.abort(grpc.StatusCode[status], text)
             return
         working: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue(_MOST_IN_A_STREAM)
 
@@ -129,19 +136,10 @@ class GrpcService:
                 response.infer_response.CopyFrom(write_answer(await self.service.infer(read_request(message, None), owner)))
         # one request's error is told in its place, and the stream goes on
         except Exception as error:
-            refused = _refusal(error)
-            status = _CODES.get(refused.status, grpc.StatusCode.UNKNOWN).name
-            response.error_message = str(refused)
+            status, response.error_message = self._told(error)
         if self.access_log:
             access_line("-", "gRPC ModelStreamInfer", status, begun)
         return response
-
-
-def _refusal(error: Exception) -> ServiceError:
-    if isinstance(error, ServiceError):
-        return error
-    say_failure("a request failed", error)
-    return ServiceError(500, "the service failed; its own output says why")
 
 
 def grpc_server(

@@ -11,7 +11,7 @@ from foundation.errors import in_one_line
 from foundation.progress import say
 from service.bodies import Bodies, Disconnected, Receive, compress
 from service.core import Service
-from service.errors import ServiceError, bad_request, say_failure
+from service.errors import ServiceError, bad_request, refusal_of
 from service.http_messages import read_request, write_answer
 from service.page import page
 from service.tokens import Tokens
@@ -96,15 +96,21 @@ class HttpApplication:
     async def _answered(self, exchange: Exchange) -> None:
         try:
             await self._route(exchange)
-        except ServiceError as error:
-            await exchange.refuse(error)
         except Disconnected:
             raise
         # whatever goes wrong in one request, the next is answered
         except Exception as error:
-            say_failure("a request failed", error)
-            if not exchange.status:
-                await exchange.refuse(ServiceError(500, "the service failed; its own output says why"))
+            await self._refuse(exchange, refusal_of(error))
+
+    async def _refuse(self, exchange: Exchange, refused: ServiceError) -> None:
+        if not refused.counted:
+            self.refused(refused.status)
+        if not exchange.status:
+            await exchange.refuse(refused)
+
+    def refused(self, status: int) -> None:
+        """Count a request that is answered with an error before it came to a model."""
+        self.service.refused("http", str(status))
 
     async def _route(self, exchange: Exchange) -> None:
         route = tuple(part for part in exchange.path.split("/") if part)

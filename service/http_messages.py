@@ -39,7 +39,7 @@ def read_request(
 def read_json(text: bytes | bytearray) -> Any:
     """Parse JSON strictly: no NaN, and depth and numbers within reason."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(str(text, "utf-8"))
     except RecursionError as error:
         raise bad_request("the request's JSON is nested too deeply") from error
     # UnicodeDecodeError and JSONDecodeError are ValueErrors; so is what Python says of numbers of thousands of digits
@@ -65,7 +65,7 @@ def write_answer(answer: Answer, binary: Binary) -> tuple[list[bytes | memoryvie
         values["id"] = answer.id
     if answer.parameters:
         values["parameters"] = answer.parameters
-    parts[0] = json.dumps(values, allow_nan=False).encode()
+    parts[0] = _ENCODER.encode(values).encode()
     return parts, len(parts[0]) if len(parts) > 1 else None
 
 
@@ -74,7 +74,7 @@ def _inputs(entries: list[Any], rest: memoryview | None) -> list[SentTensor]:
     for entry in entries:
         values = _object(entry, "an input")
         name = _text(values.get("name"), "the name of an input")
-        size = _object(values.get("parameters", {}), f"parameters of input '{in_one_line(name)}'").get(BINARY_SIZE)
+        size = _object(values.get("parameters", {}), "parameters of input", name).get(BINARY_SIZE)
         if size is None:
             content: Any = values.get("data")
             if not isinstance(content, list):
@@ -100,13 +100,13 @@ def _outputs(values: dict[str, Any], parameters: dict[str, Any]) -> tuple[list[s
     for entry in _list(values, "outputs"):
         asked = _object(entry, "an output")
         name = _text(asked.get("name"), "the name of an output")
-        names[name] = _object(asked.get("parameters", {}), f"parameters of output '{in_one_line(name)}'").get(BINARY, everything) is True
+        names[name] = _object(asked.get("parameters", {}), "parameters of output", name).get(BINARY, everything) is True
     return (list(names), names) if names else (None, everything)
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
+def _object(value: Any, what: str, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise bad_request(f"{what} must be a JSON object")
+        raise bad_request(f"{what} '{in_one_line(name)}' must be a JSON object" if name else f"{what} must be a JSON object")
     return value
 
 
@@ -124,3 +124,7 @@ def _text(value: Any, what: str) -> str:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(allow_nan=False)

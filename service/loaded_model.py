@@ -16,7 +16,7 @@ from foundation.errors import nearest
 from foundation.places import SCALES, Scale
 from foundation.presets import to_dict
 from service.errors import bad_request
-from service.states import StateRows
+from service.states import SentStates
 from service.tensors import datatype_of
 from wrappers import FrozenEncoder
 
@@ -48,11 +48,11 @@ class LoadedModel:
         self.name, self.info = name, artifact.info
         self.frozen = FrozenEncoder(artifact, device, resize=True)
         self.model: Encoder = self.frozen.model
-        self.states = StateRows(self.frozen)
+        self.states = SentStates(self.frozen.initial_state(1), self.info.weights_sha256)
         self._scales = {one: _scales(artifact, one) for one in self.model.latents}
-        self._readings = {READING + one: FrozenEncoder(artifact, device, one, resize=True) for one in self.model.latents}
+        self._readings = {READING + one: _WholeBatches(artifact, device, one, resize=True) for one in self.model.latents}
         for one, scales in self._scales.items():
-            self._readings |= {name: FrozenEncoder(artifact, device, one, resize=True, scale=scale) for scale, name in scales.items()}
+            self._readings |= {name: _WholeBatches(artifact, device, one, resize=True, scale=scale) for scale, name in scales.items()}
         self._decoded = _decoded_reading(self.model, artifact)
         self.outputs = self._described_outputs()
         self._spellings = self._all_spellings()
@@ -176,6 +176,13 @@ class LoadedModel:
     def _pictures(self, frames: np.ndarray) -> Tensor:
         rows = torch.from_numpy(np.ascontiguousarray(frames)).to(self.frozen.device)
         return to_float(rows).contiguous(memory_format=torch.channels_last)
+
+
+class _WholeBatches(FrozenEncoder):
+    """Encodes all rows of a call together: how they are split was decided before."""
+
+    def batch_rows(self, rows: int) -> int:
+        return max(rows, 1)
 
 
 def described(outputs: dict[str, np.ndarray]) -> list[tuple[str, str, list[int]]]:

@@ -41,6 +41,14 @@ class Limits:
     """After which a sequence without a request ends."""
 
 
+@dataclass(frozen=True)
+class RayOptions:
+    """Where the replicas of `--cluster` are."""
+
+    address: str | None = None
+    """None: start Ray on this machine for as long as the command runs; auto: the cluster this machine belongs to; or HOST:PORT."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Serve:
     """Serve encoders."""
@@ -72,4 +80,7 @@ class Serve:
     """How often to look whether an encoder was trained on; 0 for never."""
     access_log: bool = False
     """Print a line for every request."""
+    cluster: Path | None = None
+    """Serve from replicas on Ray Serve: a YAML file that says how many, and what each is given (docs/service.md)."""
+    ray: RayOptions = field(default_factory=RayOptions)
     limits: Limits = field(default_factory=Limits)

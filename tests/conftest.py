@@ -16,6 +16,7 @@ STARTING_RAY = (
     "envs/test_atari.py",
     "foundation/test_local_ray.py",
     "search",
+    "service/test_cluster.py",
 )
 """Tests that start a Ray, each with what it needs of it: one after the other, in one process."""
 LONG = (

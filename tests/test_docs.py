@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-OURS = ("agents", "benchmarks", "comparison", "configs", "docs", "encoders", "envs", "evaluation", "foundation", "frames")
+OURS = ("agents", "benchmarks", "collecting", "comparison", "configs", "docs", "encoders", "envs", "evaluation", "foundation", "frames")
 OURS += ("clients", "pretraining", "search", "service", "tests", "wrappers")
 
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)

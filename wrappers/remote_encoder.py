@@ -16,6 +16,7 @@ from foundation.presets import build
 from wrappers.inference_messages import LENGTH_HEADER, BadAnswer, Wanted, infer_answer, infer_request
 from wrappers.picture_encoder import CPU_CHUNK, fitting
 from wrappers.service_connection import MOST_BYTES, ServiceConnection
+from wrappers.state_rows import BLOBS
 
 OPENING_SECONDS = 20.0
 """How long a service may be away that is opened, which may have been started at the same time."""
@@ -23,9 +24,7 @@ DEADLINE_SECONDS = 300.0
 """How long one may be away under a running agent, while it is restarted."""
 _MOST_ROWS = 64
 """Of a question; a whole number of chunks."""
-_STATE, _MASK, _RECONSTRUCTION = "state", "mask", "reconstruction"
-_DIGEST_AT, _DIGEST_BYTES = 1, 8
-"""Where a row of a state says of which weights it is."""
+_STATE, _MASK, _RECONSTRUCTION = BLOBS, "mask", "reconstruction"
 
 _TEXTS = ("weights_sha256", "info", "batching")
 _PROPERTIES = schema(

@@ -68,7 +68,7 @@ class ServiceConnection:
                     return Answer(content, reply.getheader("Inference-Header-Content-Length"))
                 faults += status == 500
                 reason = f"status {status}, {_error_text(content)}"
-                if status not in _PASSING and not (status == 500 and faults < _FAULTS):
+                if not _passes(status, content) and not (status == 500 and faults < _FAULTS):
                     # the next connection may have another token
                     self.close()
                     raise UserError(f"{self.address}: {_refusal(status, reason)}")
@@ -132,13 +132,24 @@ def _refusal(status: int, reason: str) -> str:
     return f"the service refuses ({reason})"
 
 
+def _passes(status: int, content: bytes) -> bool:
+    """Say whether another answer may come later: what is not found by a proxy, and not by the service, may be a service that is away."""
+    return status in _PASSING or (status == 404 and _service_error(content) is None)
+
+
 def _error_text(content: bytes) -> str:
     """Return what an answer says that is none, in one line."""
+    said = _service_error(content)
+    return in_one_line(content[:300]) if said is None else in_one_line(said, 300)
+
+
+def _service_error(content: bytes) -> object:
+    """Return the service's own text in an answer; None in one of somebody else."""
     try:
         value = parse(content, "")
     except UserError:
-        value = None
-    return in_one_line(value["error"], 300) if isinstance(value, dict) and "error" in value else in_one_line(content[:300])
+        return None
+    return value.get("error") if isinstance(value, dict) else None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -92,7 +92,15 @@ class SideBySide:
 
     def initial_state(self, batch_size: int) -> State:
         """Return the state before the first frame of `batch_size` episodes."""
-        states = [part.initial_state(batch_size) for part in self.parts]
+        return self.joined_states([part.initial_state(batch_size) for part in self.parts])
+
+    def states_apart(self, state: State) -> list[State]:
+        """Return the state of each encoder out of that of all."""
+        heads = [_key(number, "") for number in range(len(self.parts))]
+        return [{name.removeprefix(head): tensor for name, tensor in state.items() if name.startswith(head)} for head in heads]
+
+    def joined_states(self, states: Sequence[State]) -> State:
+        """Return the state of all out of that of each encoder."""
         return {_key(number, name): tensor for number, state in enumerate(states) for name, tensor in state.items()}
 
     def batch_rows(self, rows: int) -> int:
@@ -110,14 +118,13 @@ class SideBySide:
         """
         state = self.initial_state(len(frames)) if state is None else state
         latents: list[np.ndarray] = []
-        following: State = {}
-        for number, part in enumerate(self.parts):
-            begins = _key(number, "")
-            own = {name.removeprefix(begins): tensor.to(part.device) for name, tensor in state.items() if name.startswith(begins)}
+        following: list[State] = []
+        for part, own, size in zip(self.parts, self.states_apart(state), self._sizes, strict=True):
+            own = {name: tensor.to(part.device) for name, tensor in own.items()}
             found, after = part.encode(frames, own, action if part.action_size else None)
-            latents.append(found.reshape(len(frames), self._sizes[number]))
-            following |= {_key(number, name): tensor for name, tensor in after.items()}
-        return np.concatenate(latents, axis=1), following
+            latents.append(found.reshape(len(frames), size))
+            following.append(after)
+        return np.concatenate(latents, axis=1), self.joined_states(following)
 
     def masks(self, frames: np.ndarray) -> np.ndarray:
         """Raise `UserError`: a mask is one encoder's."""

@@ -12,6 +12,7 @@ from foundation.errors import UserError
 from wrappers.action_vectors import ToldActions, attribute
 from wrappers.latents import check_rate, check_resize, latent_space, pictures_of, with_latents
 from wrappers.picture_encoder import PictureEncoder
+from wrappers.state_rows import memory_for
 
 
 class VecLatent(VecEnvWrapper):
@@ -53,14 +54,14 @@ class VecLatent(VecEnvWrapper):
         return self._state
 
     def restore_encoder_state(self, state: State) -> None:
-        """Go on from what `encoder_state` returned; raise `UserError` for the memory of another encoder, or of one in another place."""
-        expected = self.frozen.initial_state(self.num_envs)
-        if _kinds(state) != _kinds(expected):
-            raise UserError(
-                "the encoder's memory in it is of another kind: that of an encoder in a folder does not go on in a service, nor the "
-                "other way; name the --encoder that it had"
-            )
-        self._state = {name: tensor.to(expected[name].device) for name, tensor in state.items()}
+        """Go on from what `encoder_state` returned, of an encoder with the same weights in a folder or behind a service.
+
+        Raises `UserError` for the memory of another encoder.
+        """
+        memory = memory_for(self.frozen, state, self.num_envs)
+        if memory is None:
+            raise UserError("the encoder's memory in it is of another encoder; name the --encoder that it had")
+        self._state = memory
 
     def _encoded(self, observation: Any, actions: np.ndarray | None) -> Any:
         latents, self._state = self.frozen.encode(pictures_of(observation), self._state, actions)
@@ -82,10 +83,6 @@ class VecLatent(VecEnvWrapper):
         latents, _ = self.frozen.encode(np.stack([pictures_of(one) for one in last]), before, actions)
         for row, observation, latent in zip(rows, last, latents, strict=True):
             infos[row]["terminal_observation"] = with_latents(observation, latent)
-
-
-def _kinds(state: State) -> dict[str, tuple[torch.dtype, torch.Size]]:
-    return {name: (tensor.dtype, tensor.shape) for name, tensor in state.items()}
 
 
 def _reset_rows(state: State, initial: State, mask: np.ndarray) -> State:

@@ -27,15 +27,19 @@ from wrappers.resized_picture import ResizedPicture
 from wrappers.state_observation import state_space
 
 Counts = Mapping[str, int]
+MakeEnv = Callable[[], gymnasium.Env]
 Seen = PictureEncoder | Literal["state"] | None
 """What an agent sees: latents, the state that the environment tells, or (None) pixels."""
 
 
-def agent_environment(config: EnvironmentConfig, reported: Actions | None = None) -> gymnasium.Env:
-    """Return one environment as an agent acts in it, with pictures; it reports its actions to an encoder trained with `reported` ones."""
+def agent_environment(config: EnvironmentConfig, reported: Actions | None = None, make: MakeEnv | None = None) -> gymnasium.Env:
+    """Return one environment as an agent acts in it, with pictures; it reports its actions to an encoder trained with `reported` ones.
+
+    Below its wrappers is what `make` gives, or the environment that `config` names.
+    """
     import envs
 
-    env: gymnasium.Env = FrameSkip(envs.make_env(config.name, **config.options), config.frame_skip)
+    env: gymnasium.Env = FrameSkip(make() if make else envs.make_env(config.name, **config.options), config.frame_skip)
     env = RecordedActions(env, reported)
     if config.frame_size is not None:
         env = ResizedPicture(env, config.frame_size, config.resize)
@@ -97,7 +101,9 @@ def training_environments(config: EnvironmentConfig, count: int, run_seed: int, 
     return _environments(config, [partial(training_seed, run_seed, index) for index in range(count)], seen, remote)
 
 
-def evaluation_environments(config: EnvironmentConfig, count: int, seen: Seen, remote: RemoteConfig | None = None) -> VecEnv:
+def evaluation_environments(
+    config: EnvironmentConfig, count: int, seen: Seen, remote: RemoteConfig | None = None, make: MakeEnv | None = None
+) -> VecEnv:
     """Return `count` parallel environments that share out the evaluation worlds: number i plays i, i + count, ...
 
     They are where those of training are.
@@ -106,7 +112,7 @@ def evaluation_environments(config: EnvironmentConfig, count: int, seen: Seen, r
     def seed_of(index: int, episode: int) -> int:
         return evaluation_seed(index + episode * count)
 
-    return _environments(config, [partial(seed_of, index) for index in range(count)], seen, remote)
+    return _environments(config, [partial(seed_of, index) for index in range(count)], seen, remote, make)
 
 
 def bare_environments(venv: VecEnv) -> list[Episodes]:
@@ -115,11 +121,17 @@ def bare_environments(venv: VecEnv) -> list[Episodes]:
     return [env if isinstance(env, Episodes) else env.env for env in made]
 
 
-def _environments(config: EnvironmentConfig, seeds: Sequence[Callable[[int], int]], seen: Seen, remote: RemoteConfig | None) -> VecEnv:
+def _environments(
+    config: EnvironmentConfig,
+    seeds: Sequence[Callable[[int], int]],
+    seen: Seen,
+    remote: RemoteConfig | None,
+    make: MakeEnv | None = None,
+) -> VecEnv:
     frozen = None if isinstance(seen, str) else seen
     refuse_other_resize(config, frozen)
     reported = None if frozen is None else frozen.actions
-    made = [partial(_with_episodes, config, reported, seed_of, receiver(), seen == "state") for seed_of in seeds]
+    made = [partial(_with_episodes, config, reported, make, seed_of, receiver(), seen == "state") for seed_of in seeds]
     venv = _remote(made, frozen, remote) if remote is not None and remote.actors else _local(made, frozen)
     return venv if config.history == 1 else VecHistory(venv, config.history)
 
@@ -157,11 +169,17 @@ def refuse_other_resize(config: EnvironmentConfig, frozen: PictureEncoder | None
 
 
 def _with_episodes(
-    config: EnvironmentConfig, reported: Actions | None, seed_of: Callable[[int], int], told: Tell, oracle: bool, counts: Counts
+    config: EnvironmentConfig,
+    reported: Actions | None,
+    make: MakeEnv | None,
+    seed_of: Callable[[int], int],
+    told: Tell,
+    oracle: bool,
+    counts: Counts,
 ) -> gymnasium.Env:
     # in an actor: what there is to tell goes to the command that the actor works for
     tell_through(told)
-    env = agent_environment(config, reported)
+    env = agent_environment(config, reported, make)
     env = Episodes(env, seed_of, counts, episode_limit(env, config.name, config.episode_steps, config.frame_skip), config.name)
     # outermost: what the agent does not see is still filmed
     return StateObservation(env, config.name) if oracle else env

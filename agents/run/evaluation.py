@@ -46,8 +46,12 @@ class Acting:
     def __init__(self, policy: BasePolicy, venv: VecEnv, deterministic: bool, epsilon: float, seed: int) -> None:
         self.policy, self.venv, self.deterministic = policy, venv, deterministic
         self.epsilon = 0.0 if deterministic else epsilon
-        self.random = np.random.default_rng(seed)
         self.masked = isinstance(policy, MaskableActorCriticPolicy)
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        """Forget everything, and draw anew by `seed`."""
+        self.random = np.random.default_rng(seed)
         self.memory: Any = None
 
     def __call__(self, observation: Any, starts: np.ndarray) -> np.ndarray:

@@ -28,8 +28,9 @@ class ActionsConfig(HeadConfig):
 
     count: int = 8
     """How many of the next actions."""
-    players: Literal["acting", "all"] = "acting"
-    """Whose actions: acting leaves out the random player's."""
+    players: str = "acting"
+    """Whose actions: acting leaves out the random player's, all takes everybody's; or players by name, or how their names begin, with
+    commas between: ScriptedPlayer,agent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class ValueConfig(HeadConfig):
 class InverseConfig(HeadConfig):
     """Predict the action that led from a frame to the next."""
 
-    players: Literal["acting", "all"] = "acting"
+    players: str = "acting"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ Precision = Literal["auto", "float32", "bfloat16", "bfloat16-anyway"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. Everything is counted in optimizer steps, and nothing depends on when the run is told to stop."""
+    """How to train. Everything is counted in optimizer steps, and nothing depends on when the run stops."""
 
     batch_size: int = 32
     """Clips a step, over all workers together."""
@@ -47,6 +47,8 @@ class TrainingConfig:
     validation_every: int = 1000
     validation_frames: int = 2048
     """Frames to validate on, spread over the held-out recordings; models with memory take as many whole clips as they make, at least 1."""
+    patience: int | None = None
+    """Stop before the last step once so many validations in a row were no better than the best before them; null: never."""
     checkpoint_every: int = 1000
     log_every: int = 50
 
@@ -54,6 +56,8 @@ class TrainingConfig:
         for name in ("batch_size", "validation_every", "validation_frames", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} must be 1 or more")
+        if self.patience is not None and self.patience < 1:
+            raise UserError("training.patience must be 1 or more validations, or null for all steps")
         refuse_more("training.batch_size", self.batch_size, MOST_BATCH)
         for name in ("seed", "warmup_steps", "final_learning_rate", "adam_epsilon", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:

@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from encoders.artifact import (
     INFO_FILE,
+    Ancestor,
     EncoderArtifact,
     StoreReference,
     drawn_rows,
@@ -35,7 +36,7 @@ from encoders.training.diagnosis import remedy, what_is_not_finite
 from encoders.training.memory import kept_memory
 from encoders.training.metrics import MetricsLog
 from encoders.training.pictures import ShownClips, reconstructions, spread_clips, write_pictures
-from encoders.training.run_record import agree, recorded
+from encoders.training.run_record import CONFIG_FILE, agree, recorded
 from encoders.training.signals import stop_requests
 from encoders.training.state import REMEDY, RESUME_FILE, TrainingState
 from encoders.training.transfer import adopt
@@ -45,11 +46,13 @@ from foundation.errors import UserError
 from foundation.files import exclusive_lock
 from foundation.folders import ENCODER, refuse_others
 from foundation.pictures import write_png
-from foundation.presets import to_dict
+from foundation.presets import build, to_dict
 from foundation.progress import Advance, progress_bar, say
 
 _SEED_STRIDE = 1_000_003
 _RANK_STRIDE = 2**40
+_ENOUGH = -1
+"""What the first process says, where signals have their number, once a run is out of patience."""
 _SKIPS_IN_A_ROW = 20
 _SUSPICIOUS_SKIPS = 5
 _MATCHING_FRAMES = 512
@@ -84,11 +87,12 @@ def train(
     with exclusive_lock(folder, "training") if ranks.leads else nullcontext(), kept_memory(device):
         threads = placement.threads or recorded(folder, "threads") or max(1, available_threads() // ranks.size)
         settings: dict[str, Any] = {"encoder": registered_name(model), "steps": steps, "device": str(device), "threads": threads}
+        ancestor = None if weights is None else _started_from(Path(weights), model, folder, data.store)
         settings |= _asked_for(
             compile=placement.compiled or None,
             precision=None if placement.precision == "auto" else placement.precision,
             workers=ranks.size if ranks.size > 1 else None,
-            weights=None if weights is None else _started_from(Path(weights), model, folder, data.store),
+            weights=None if ancestor is None else _asked_for(**to_dict(ancestor)),
             heads=None if (heads := heads_of(model)) is None else to_dict(heads.config),
         )
         settings |= {"model": to_dict(model.hyperparameters), "training": to_dict(config), "store": to_dict(data.store)}
@@ -96,7 +100,7 @@ def train(
             agree(folder, settings, defaults=_defaults(model))
         ranks.wait()
         torch.set_num_threads(threads)
-        training = _Run(model, data, folder, config, placement)
+        training = _Run(model, data, folder, config, placement, ancestor)
         if placement.compiled:
             model.compile_scan()
         if ranks.leads:
@@ -119,17 +123,21 @@ def _defaults(model: Encoder) -> dict[str, Any]:
     return defaults | ({} if heads_of(model) is None else {"heads": to_dict(HeadsConfig())})
 
 
-def _started_from(weights: Path, model: Encoder, folder: Path, store: StoreReference) -> dict[str, Any]:
+def _started_from(weights: Path, model: Encoder, folder: Path, store: StoreReference) -> Ancestor:
     """Return what to record of another run's weights; load them unless this run is past its start, where they are not read again."""
+    if not (folder / RESUME_FILE).exists():
+        return adopt(model, weights, store)
     before = recorded(folder, "weights")
-    if (folder / RESUME_FILE).exists():
-        return before if before and before["run"] == str(weights) else {"run": str(weights)}
-    return adopt(model, weights, store)
+    if before and before["run"] == str(weights):
+        return build(Ancestor, before, f"{folder / CONFIG_FILE}: weights")
+    return Ancestor(str(weights), 0)
 
 
 class _Run:
-    def __init__(self, model: Encoder, data: TrainingData, folder: Path, config: TrainingConfig, placement: Placement) -> None:
-        self.data, self.folder, self.config, self.placement = data, folder, config, placement
+    def __init__(
+        self, model: Encoder, data: TrainingData, folder: Path, config: TrainingConfig, placement: Placement, ancestor: Ancestor | None
+    ) -> None:
+        self.data, self.folder, self.config, self.placement, self.ancestor = data, folder, config, placement, ancestor
         self.ranks, self.device = placement.ranks, choose_device(placement.device)
         self.state = TrainingState(model, config, self.device, self.ranks)
         self.position = 0
@@ -144,19 +152,23 @@ class _Run:
 
     def until(self, steps: int) -> EncoderArtifact:
         state = self.state
-        if state.step >= steps and self._is_closed():
-            say(f"{self.folder}: already trained for {state.step} steps; give more --steps to continue")
+        if (state.step >= steps or state.is_out_of_patience()) and self._is_closed():
+            more = "--training.patience" if state.step < steps else "--steps"
+            say(f"{self.folder}: already trained for {state.step} steps; give more {more} to continue")
             return load_encoder(self.folder)
         if state.step:
             say(f"{self.folder}: resumed at step {state.step}")
         self.log = MetricsLog(self.folder, state.step, self.position)
         try:
             with stop_requests() as stop, progress_bar("training", steps, done=state.step) as advance:
-                while state.step < steps:
+                number = self._had_enough()
+                while state.step < steps and not number:
                     self._step_and_record(advance, last=state.step == steps - 1)
-                    number = self.ranks.first_says(stop.number or self.placement.asked_to_stop() or 0)
-                    if number:
+                    number = self.ranks.first_says(stop.number or self.placement.asked_to_stop() or self._had_enough())
+                    if number > 0:
                         self._save_and_stop(number)
+                if state.step < steps:
+                    say(f"step {state.step}: {self.config.patience} validations without a better one: that was enough")
                 self._save()
             return self._close()
         finally:
@@ -164,10 +176,16 @@ class _Run:
 
     def follow(self, steps: int) -> None:
         """Do the steps as a process that leaves validating, writing and speaking to the first one."""
-        while self.state.step < steps:
+        number = self._had_enough()
+        while self.state.step < steps and not number:
             self._step()
-            if number := self.ranks.first_says(0):
-                raise SystemExit(128 + number)
+            # the first one alone knows how its validations went
+            number = self.ranks.first_says(0)
+        if number > 0:
+            raise SystemExit(128 + number)
+
+    def _had_enough(self) -> int:
+        return _ENOUGH if self.state.is_out_of_patience() else 0
 
     def _step_and_record(self, advance: Advance, last: bool) -> None:
         terms = self._step()
@@ -326,7 +344,9 @@ class _Run:
         found = validate(best, self.data.validation(), state.best.step, self.device)
         best.prefer(preferred_reading(best, {name: torch.from_numpy(kl) for name, kl in found.kl_per_unit.items()}))
         metrics = {"step": float(state.best.step), **state.best.metrics}
-        artifact = save_encoder(self.folder, best, statistics, self.data.store, steps=state.step, validation=metrics)
+        artifact = save_encoder(
+            self.folder, best, statistics, self.data.store, steps=state.step, validation=metrics, started_from=self.ancestor
+        )
         say(f"best at step {state.best.step}: {_said_of(metrics)}")
         if state.skipped:
             say(f"{state.skipped} of {state.step} steps were skipped because their loss or gradient was not finite")

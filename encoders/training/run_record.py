@@ -11,7 +11,7 @@ from foundation.files import write_atomically
 from foundation.presets import build, read_yaml
 
 CONFIG_FILE = "config.yaml"
-MAY_DIFFER = frozenset({"steps", "device", "workers", "training.log_every", "store.path", "store.tasks", "store.saw"})
+MAY_DIFFER = frozenset({"steps", "device", "workers", "training.log_every", "training.patience", "store.path", "store.tasks", "store.saw"})
 _RECORDED_LATER = frozenset({"store.actions"})
 """What runs of before it was recorded do not have, and need not: they go on as they were."""
 

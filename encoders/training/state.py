@@ -108,6 +108,11 @@ class TrainingState:
         weights = {name: tensor.clone() for name, tensor in self.averaged.state_dict().items()}
         self.best = Best(self.step, metrics, weights)
 
+    def is_out_of_patience(self) -> bool:
+        """Tell whether the last `patience` validations were all no better than the best: a function of what a checkpoint holds."""
+        patience = self.config.patience
+        return patience is not None and self.best is not None and self.step - self.best.step >= patience * self.config.validation_every
+
     def save(self, folder: Path, position: int, batches: dict[str, Any]) -> None:
         """Write `resume.pt` in one step, with the position of the metrics and of the batches."""
         content = {

@@ -2,13 +2,12 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from encoders.actions import difference
-from encoders.artifact import INFO_FILE, StoreReference, load_encoder
+from encoders.artifact import INFO_FILE, Ancestor, StoreReference, load_encoder, read_info
 from encoders.encoder import Encoder, ReadsPublished
 from encoders.registry import registered_name
 from encoders.training.run_record import recorded_store
@@ -18,8 +17,8 @@ from foundation.errors import UserError
 _HEADS = "heads."
 
 
-def adopt(model: Encoder, run: Path, store: StoreReference) -> dict[str, Any]:
-    """Give `model` the weights of another run, and return what to record: the run and the step they are of.
+def adopt(model: Encoder, run: Path, store: StoreReference) -> Ancestor:
+    """Give `model` the weights of another run, and return what to record of it.
 
     They are the best averaged weights in its checkpoint, or the latest averaged ones where nothing was validated yet; without a
     checkpoint, those of the encoder in the folder; or those of a published checkpoint, where `run` is its file. Buffers that the other run
@@ -32,7 +31,19 @@ def adopt(model: Encoder, run: Path, store: StoreReference) -> dict[str, Any]:
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)
-    return {"run": str(run), "step": step}
+    return _ancestor(run, step)
+
+
+def _ancestor(run: Path, step: int) -> Ancestor:
+    """Return what is known of the run whose weights those of `step` are."""
+    if run.is_file():
+        return Ancestor(str(run), step)
+    digest = None
+    if (run / INFO_FILE).exists():
+        info = read_info(run)
+        digest = info.weights_sha256 if int(info.validation.get("step", info.steps)) == step else None
+    learned_from = recorded_store(run)
+    return Ancestor(str(run), step, digest, None if learned_from is None else learned_from.fingerprint)
 
 
 def _found(run: Path) -> tuple[dict[str, Tensor], int]:

@@ -67,7 +67,7 @@ class OpenLoop(Judge):
         # once for the scores, once for the pictures, and once more for the distances that need weights
         passes = 2 if options.weights is None else 3
         with out.progress("predicting", planned.count * passes, "clips") as advance:
-            blend = fit_blend(planned.training(), settings.context, mean)
+            blend = fit_blend(planned.training(), settings.context, mean, planned.length - settings.context)
             numbers = evaluate_open_loop(model, planned.held_out(advance), settings, mean, blend, out.device)
             if options.weights is not None:
                 compared = pairs(model, planned.held_out(advance), settings, out.device)

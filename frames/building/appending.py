@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import UserError
+from frames.action_columns import common_action_names
 from frames.building.fitting import Fitting
+from frames.labels import SEGMENTATION, has_segmentation
 from frames.readers import Recording
 from frames.storage.format import Episode, LeftOut
 from frames.store import FrameStore
+
+_KEPT = ("factors", "made_of", "dropped")
+"""What the record of scenes that were drawn, or of a merge, says of episodes that stay."""
 
 
 def source_of(recording: Recording) -> str:
@@ -55,6 +60,15 @@ def check_fits(store: FrameStore, fitting: Fitting) -> None:
         raise UserError(f"{store.path}: its frames are of another part of the pictures; append {remedy}")
 
 
+def check_alike(store: FrameStore, episode: Episode) -> None:
+    """Refuse a new episode that lacks what all others of the store share: with it, none would count as having it."""
+    if episode.length > 1 and store.action_names is not None and common_action_names([*store.episodes, episode]) is None:
+        known = ", ".join(name.removeprefix("action.") for name in store.action_names)
+        raise UserError(f"{store.path}: its actions ({known}) are not those of {episode.name}; record into another store path")
+    if has_segmentation(store) and SEGMENTATION not in episode.arrays:
+        raise UserError(f"{store.path}: has a segmentation of all its frames, and {episode.name} has none; add --record segmentation")
+
+
 def left_out_of(store: FrameStore) -> list[LeftOut]:
     return [LeftOut(**entry) for entry in store.meta["left_out"]]
 
@@ -65,6 +79,7 @@ def appended_meta(store: FrameStore, plan: dict[str, Any], tried: Sequence[Recor
     before = [entry for entry in left_out_of(store) if entry.name not in names]
     listed = sorted([*before, *left_out], key=lambda entry: entry.name)
     return {
+        **{name: store.meta[name] for name in _KEPT if name in store.meta},
         "plan": store.meta["plan"],
         "appended": [*store.meta["appended"], plan],
         "left_out": [asdict(entry) for entry in listed],

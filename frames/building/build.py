@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -123,11 +123,12 @@ def close_summary(
     splitter: Splitter,
     resize: str,
     meta: Mapping[str, Any] = MappingProxyType({}),
+    held: Collection[str] = (),
 ) -> BuildSummary:
-    """Finish the store, with what else its record is to hold, and say what was done."""
+    """Finish the store, with what else its record is to hold, and say what was done: the episodes `held` were there before an append."""
     decoded = len(writer.committed) - kept
     writer.finish(splitter, {"resize": resize, "left_out": [asdict(entry) for entry in left_out], **meta})
-    return _summary(writer.path, decoded, kept, left_out, began)
+    return _summary(writer.path, decoded, kept - len(held), left_out, began, len(held))
 
 
 def _summary(path: Path, decoded: int, kept: int, left_out: list[LeftOut], began: float, held: int = 0) -> BuildSummary:

@@ -7,8 +7,12 @@ from foundation.presets import preset_names, read_preset
 from frames.store import FrameStore
 
 _FOR_CLIPS = "cwvae_small"
-_FOR_SCENES = {"Tetrominoes": "efficientmorl_tetrominoes", "MultiDSprites": "efficientmorl_dsprites"}
-"""By what was drawn: presets of encoders with slots."""
+_FOR_DRAWN = {
+    "Tetrominoes": ("efficientmorl_tetrominoes",),
+    "MultiDSprites": ("efficientmorl_dsprites",),
+    "MovingDigits": ("cwvae_mmnist", "cwvae_tiny"),
+}
+"""By what was drawn: presets of encoders with slots, or of encoders with memory."""
 _PLAYED = re.compile(r"(?P<name>\S+)( \((?P<options>.*)\))?")
 
 
@@ -23,8 +27,8 @@ def next_commands(store: FrameStore) -> list[str]:
     shape = "" if (height, width) == (64, 64) else f" --model.frame-shape {height} {width} 3"
     train = "python train_encoder.py {} --store {} --run {}"
     source = str(store.meta["plan"]["source"])
-    if source in _FOR_SCENES and "players" not in store.meta["plan"]:
-        return [train.format(_FOR_SCENES[source], store.path, "RUN")]
+    if source in _FOR_DRAWN and "players" not in store.meta["plan"]:
+        return [train.format(preset, store.path, "RUN") for preset in _FOR_DRAWN[source]]
     commands = [train.format("conv_vae_small", store.path, "RUN") + shape]
     clip = read_preset("encoder", _FOR_CLIPS)["model"]["clip_length"]
     if any(episode.ordered and episode.length >= clip for episode in store.episodes):

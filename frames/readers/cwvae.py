@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from frames.readers.decoding import count_frames, read_rate, read_video
-from frames.readers.recording import BadRecording, Folder, Layout, Recording
+from frames.readers.recording import SPLIT_FOLDERS, BadRecording, Folder, Layout, Recording
 from frames.readers.reported import Reported
 from frames.storage.format import Split
 
 METADATA = "metadata.json"
 # MineRL's actions in Navigate; whatever else has an entry a frame is an observation
 ACTIONS = ("attack", "back", "camera", "camera_x", "camera_y", "forward", "jump", "left", "place", "right", "sneak", "sprint")
-SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 TASK = "Navigate"
 # 961 videos of 500 frames with 12 columns take 42 MB
 _LARGEST_METADATA = 1 << 29

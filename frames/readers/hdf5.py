@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from frames.readers.cwvae import SPLIT_FOLDERS
 from frames.readers.decoding import MOST_PIXELS
-from frames.readers.recording import BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.recording import SPLIT_FOLDERS, BadRecording, ExcludedRecording, Folder, Layout, Recording
 
 SUFFIXES = (".h5", ".hdf5")
 IMAGES, MASKS, FACTORS = "imgs", "masks", "factors"

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from foundation.errors import UserError
-from frames.readers.cwvae import SPLIT_FOLDERS
 from frames.readers.decoding import MOST_PIXELS
 from frames.readers.pictures import decode_picture
-from frames.readers.recording import BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.recording import SPLIT_FOLDERS, BadRecording, ExcludedRecording, Folder, Layout, Recording
 from frames.storage import format
 from frames.storage.lmdb_nodes import HEADER
 from frames.storage.lmdb_pages import DamagedLmdb, UnusualLmdb, Values, find_values, is_header

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from frames.readers.cwvae import SPLIT_FOLDERS
 from frames.readers.decoding import MOST_PIXELS
 from frames.readers.npz import Header
-from frames.readers.recording import BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.recording import SPLIT_FOLDERS, BadRecording, ExcludedRecording, Folder, Layout, Recording
 
 SUFFIX = ".npy"
 # numpy's own headers take 128 bytes, a few more for many dimensions

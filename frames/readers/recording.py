@@ -14,6 +14,9 @@ import numpy as np
 
 from frames.storage.format import Split
 
+SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Splits by the names that published data sets give their folders."""
+
 
 class BadRecording(Exception):
     """A recording that cannot go into a store: the reason, in the user's words. `fault` says that it is damaged."""

@@ -17,7 +17,10 @@ async function ask(path, options = {}) {
   throw new Error(text);
 }
 
-function trouble(error) {
+// `of`: who says so; only they take it back
+function trouble(error, of = "show") {
+  if (!error && at("trouble").dataset.of !== of) return;
+  at("trouble").dataset.of = of;
   at("trouble").hidden = !error;
   at("trouble").textContent = error ? error.message : "";
 }
@@ -73,8 +76,8 @@ async function watch() {
       row.children[7].textContent = (gauge("minerl_perception_sequences") || "0").split(" ").pop().replace(".0", "");
     }
     before = now;
-    trouble(null);
-  } catch (error) { trouble(error); }
+    trouble(null, "watch");
+  } catch (error) { trouble(error, "watch"); }
   setTimeout(watch, EVERY);
 }
 
@@ -113,14 +116,16 @@ function pixelsOf(source, width, height) {
   return { rgb, width: canvas.width, height: canvas.height };
 }
 
+const unreadable = () => new Error("this browser cannot read the file: use a picture, or an mp4 with H.264 or VP9 (ffmpeg -i FILM -pix_fmt yuv420p film.mp4)");
+
 const once = (target, name) => new Promise((done, failed) => {
   target.addEventListener(name, done, { once: true });
-  target.addEventListener("error", () => failed(new Error("the browser cannot read this file as a picture or a film")), { once: true });
+  target.addEventListener("error", () => failed(unreadable()), { once: true });
 });
 
 async function* framesOf(file, rate, count) {
   if (file.type.startsWith("image/")) {
-    const picture = await createImageBitmap(file).catch(() => { throw new Error("the browser cannot read this picture"); });
+    const picture = await createImageBitmap(file).catch(() => { throw unreadable(); });
     yield pixelsOf(picture, picture.width, picture.height);
     return;
   }
@@ -130,6 +135,7 @@ async function* framesOf(file, rate, count) {
   film.src = address;
   try {
     await ready;
+    if (!film.videoWidth) throw unreadable();
     for (let index = 0; index < count && index / rate < film.duration; index++) {
       const sought = once(film, "seeked");
       film.currentTime = Math.min((index + 0.5) / rate, film.duration);
@@ -231,7 +237,7 @@ async function show(file) {
 at("access").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", at("token").value);
-  open().then(() => trouble(null), trouble);
+  open().then(() => trouble(null), (error) => trouble(error));
 });
 at("model").addEventListener("change", chooseModel);
 at("reading").addEventListener("change", () => dropped && show(dropped));
@@ -240,4 +246,4 @@ at("file").addEventListener("change", (event) => event.target.files[0] && show(e
 for (const name of ["dragenter", "dragover"]) addEventListener(name, (event) => { event.preventDefault(); at("drop").classList.add("over"); });
 for (const name of ["dragleave", "drop"]) addEventListener(name, () => at("drop").classList.remove("over"));
 addEventListener("drop", (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) show(event.dataTransfer.files[0]); });
-open().catch(trouble);
+open().catch((error) => trouble(error));

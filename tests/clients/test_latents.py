@@ -91,7 +91,7 @@ def test_a_service_that_fails_is_asked_again_and_one_with_other_weights_is_an_er
     served = serve(told)
     stand = between(served)
     encoder, whole = (latents.Latents(f"http://127.0.0.1:{port}/told") for port in (stand.port, served.port))
-    for number, failure in enumerate(["drop", "half", "garbage", 503, 500]):
+    for number, failure in enumerate(["drop", "half", "garbage", 503, 500, "nobody behind"]):
         stand.failures[:] = [failure]
         assert encoder(frames(1, seed=number)[0]) == whole(frames(1, seed=number)[0])
     served.stop()

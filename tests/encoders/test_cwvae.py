@@ -14,6 +14,7 @@ from encoders import Batch, check_encoder, load_encoder, make_encoder
 from encoders.cwvae.cell import Gaussian, gaussian_entropy, gaussian_kl, gaussian_nll
 from encoders.cwvae.model import ClockworkVAE, block_sums
 from foundation.errors import UserError
+from foundation.presets import read_preset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL_FRAMES = {"frame_shape": [16, 16, 3], "encoder_kernels": [4, 4], "decoder_kernels": [6, 6]}
@@ -52,6 +53,36 @@ def test_the_preset_cwvae_has_the_reference_s_parameter_counts(full: ClockworkVA
 @pytest.mark.parametrize(("channels", "count"), [(3, 12_470_147), (1, 12_466_817)])
 def test_the_preset_cwvae_small_has_the_reference_s_parameter_count(channels: int, count: int) -> None:
     assert parameters(make_encoder("cwvae_small", frame_shape=[64, 64, channels])) == count
+
+
+PUBLISHED = {
+    "cwvae": (0.4, 100, 800, 1e-4),
+    "cwvae_mazes": (0.1, 20, 200, 3e-4),
+    "cwvae_mmnist": (1.0, 20, 200, 3e-4),
+}
+"""The reference's settings by data set: frame_stddev, stochastic, deterministic and hidden, learning rate."""
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_the_published_presets_have_the_reference_s_settings(preset: str) -> None:
+    values = read_preset("encoder", preset)
+    model, training = values["model"], values["training"]
+    stddev, stochastic, deterministic, rate = PUBLISHED[preset]
+    assert (model["frame_stddev"], model["stochastic"], model["deterministic"], model["hidden"]) == (
+        stddev,
+        stochastic,
+        deterministic,
+        deterministic,
+    )
+    assert (training["learning_rate"], training["batch_size"], training["adam_epsilon"], training["gradient_clip"]) == (rate, 50, 1e-4, 1e4)
+    assert (model["levels"], model["factor"], model["clip_length"]) == (3, 6, 100)
+    made = make_encoder(preset).hyperparameters
+    assert (made.dense_layers, made.dense_units, made.min_stddev, made.std_offset) == (3, 1000, 1e-4, "hidden")
+
+
+@pytest.mark.parametrize(("preset", "channels", "count"), [("cwvae_mazes", 3, 12_470_147), ("cwvae_mmnist", 1, 12_466_817)])
+def test_the_presets_of_mazes_and_mmnist_have_the_reference_s_parameter_counts(preset: str, channels: int, count: int) -> None:
+    assert parameters(make_encoder(preset, frame_shape=[64, 64, channels])) == count
 
 
 def test_weights_start_as_keras_would_have_them(full: ClockworkVAE) -> None:

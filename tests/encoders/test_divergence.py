@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from encoders import EncoderArtifact, Placement, TrainingData, load_encoder, make_encoder, train
+from encoders.artifact import Ancestor
 from encoders.conv.vae import ConvVAE
 from encoders.training.config import TrainingConfig
 from encoders.training.state import read_resume
@@ -211,7 +212,7 @@ def assert_same_bits(one: Any, other: Any, where: str) -> None:
 def test_a_new_run_starts_from_the_best_weights_of_another_and_goes_on_without_it(
     train_small: Train, tmp_path: Path, small_config: TrainingConfig
 ) -> None:
-    train_small(tmp_path / "first", 20)
+    first = train_small(tmp_path / "first", 20)
     best = read_resume(tmp_path / "first")["best"]
     slow = dataclasses.replace(small_config, learning_rate=1e-12, ema_decay=0.0)
     options: dict[str, Any] = {"config": slow, "weights": tmp_path / "first"}
@@ -220,12 +221,11 @@ def test_a_new_run_starts_from_the_best_weights_of_another_and_goes_on_without_i
     assert begun["step"] == 5
     for name, tensor in best["weights"].items():
         torch.testing.assert_close(begun["model"][name], tensor, rtol=1e-5, atol=1e-6)
-    assert yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())["weights"] == {
-        "run": str(tmp_path / "first"),
-        "step": best["step"],
-    }
+    ancestor = {"run": str(tmp_path / "first"), "step": best["step"], "weights_sha256": first.info.weights_sha256, "store": "f1"}
+    assert yaml.safe_load((tmp_path / "second" / "config.yaml").read_text())["weights"] == ancestor
     shutil.rmtree(tmp_path / "first")
-    assert train_small(tmp_path / "second", 10, **options).info.steps == 10
+    prolonged = train_small(tmp_path / "second", 10, **options).info
+    assert (prolonged.steps, prolonged.started_from) == (10, Ancestor(**ancestor))
     with pytest.raises(UserError, match=r"weights\.run"):
         train_small(tmp_path / "second", 15, config=slow)
 
@@ -234,7 +234,7 @@ def test_an_encoder_without_its_run_is_a_start_too(train_small: Train, tmp_path:
     artifact = train_small(tmp_path / "run", 20)
     shutil.copytree(tmp_path / "run", tmp_path / "shared", ignore=lambda *_: ["resume.pt", "config.yaml", "metrics.jsonl"])
     model = make_encoder("conv_vae", **tiny)
-    assert adopt(model, tmp_path / "shared", artifact.info.store)["step"] == artifact.info.validation["step"]
+    assert adopt(model, tmp_path / "shared", artifact.info.store).step == artifact.info.validation["step"]
     assert all(torch.equal(tensor, artifact.model.state_dict()[name]) for name, tensor in model.state_dict().items())
     cropped = dataclasses.replace(artifact.info.store, resize="crop")
     with pytest.raises(UserError, match=r"frames were resized by 'squash', those of .* by 'crop'"):

@@ -151,7 +151,7 @@ def test_an_artifact_of_before_keeps_its_latents_and_says_what_other_scales_need
     change(folder, without)
     assert (FrozenEncoder(folder).encode(frames)[0] == expected).all()
     for scale in ("global", "whiten"):
-        with pytest.raises(UserError, match=rf"run: was saved without what scale '{scale}' needs; save it again"):
+        with pytest.raises(UserError, match=rf"run: was saved before what scale '{scale}' needs was kept; delete its encoder\.json"):
             FrozenEncoder(folder, scale=scale)
 
 
@@ -176,3 +176,13 @@ def test_statistics_do_not_depend_on_how_frames_are_read(frames: np.ndarray, tin
     one, other = (reading_statistics(model, part)["mean"] for part in (frames[:64], frames[:64][::-1].copy()))
     torch.testing.assert_close(one.spread, other.spread)
     torch.testing.assert_close(one.whitening, other.whitening, rtol=1e-3, atol=1e-3)
+
+
+def test_the_remedy_saves_the_same_weights_with_statistics(tmp_path: Path, train_small, frames: np.ndarray) -> None:
+    artifact = train_small(tmp_path, 12)
+    change(tmp_path, lambda tensors: [tensors.pop(f"statistics.mean.{name}") for name in ("spread", "whitening")])
+    assert load_encoder(tmp_path).statistics["mean"].spread is None
+    (tmp_path / INFO_FILE).unlink()
+    again = train_small(tmp_path, 12)
+    assert again.info.weights_sha256 == artifact.info.weights_sha256
+    assert torch.equal(again.statistics["mean"].whitening, artifact.statistics["mean"].whitening)

@@ -6,10 +6,10 @@ import pytest
 
 from agents.command import train as train_agent
 from agents.playing import play
+from collecting.command import make as make_frames
 from foundation.errors import UserError
 from frames import FrameStore
 from pretraining.encoder_command import train as train_encoder
-from pretraining.frames_command import make as make_frames
 
 BREAKOUT = "ale_py:ALE/Breakout-v5"
 SHORT = ["--environment.episode-steps", "40", "--evaluation.episodes", "1", "--evaluation.final-episodes", "2"]

@@ -11,10 +11,10 @@ from agents.play_config import PlayConfig
 from agents.run.config import AgentRun
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.options import read_command
+from collecting.command import Build
 from comparison.config import read_grid
 from envs.registry import is_environment_id
 from foundation.presets import build, command_line, parse
-from pretraining.frames_command import Build
 from pretraining.options import options_of
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "environments.md").read_text()

@@ -127,6 +127,16 @@ def test_strips_and_films_show_every_predicted_frame(tmp_path) -> None:
     assert np.abs(first[:, :48] - first[:, 48:96]).mean() < 3
 
 
+@pytest.mark.parametrize(("length", "scale"), [(20, 3), (760, 1)])
+def test_films_of_long_futures_are_enlarged_less_and_have_every_frame(tmp_path, length: int, scale: int) -> None:
+    some = Clips(np.random.default_rng(0).integers(0, 256, (1, length, 8, 8, 3), np.uint8), 20.0)
+    _, film = write_predictions(tmp_path, "clip", Noisy(0.05), some, Settings(CONTEXT), CPU)
+    ok, animation = cv2.imreadanimation(str(film))
+    assert ok
+    assert len(animation.frames) == length
+    assert animation.frames[0].shape[:2] == (8 * scale, 3 * 8 * scale)
+
+
 def test_a_few_clips_at_equal_distances_are_drawn_and_filmed(tmp_path) -> None:
     held_out = [clips(3), clips(3, still=True)]
     curves = write_curves(tmp_path / "curves.png", judged(Noisy(0.1), held_out))

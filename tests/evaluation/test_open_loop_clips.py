@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from evaluation.evaluation import Evaluation
+from evaluation.open_loop import fit_blend
 from evaluation.open_loop_clips import plan
+from foundation.errors import UserError
 from frames import FrameStore
 from frames.storage.writer import store_writer
 
@@ -47,3 +49,39 @@ def test_clips_have_the_rate_that_the_encoder_was_trained_at(mixed, tmp_path, tr
     assert planned.count == len(expected)
     assert "of 7" in planned.notes[0]
     assert any("judged at" in note for note in planned.notes) == (rate != trained_at)
+
+
+def test_futures_longer_than_any_training_recording_are_judged_beside_a_blend_that_stays(tmp_path):
+    lengths = {"train a": 12, "train b": 14, "test": 40}
+    with store_writer(tmp_path / "store", {"source": "a test"}, (4, 4, 3)) as writer:
+        for number, (name, length) in enumerate(lengths.items()):
+            pictures = np.random.default_rng(number).integers(0, 256, (length, 4, 4, 3), np.uint8)
+            writer.add(name, pictures, source=name, frames_per_second=20.0)
+        writer.finish(lambda names: {name: "test" if name == "test" else "train" for name in names}, {"resize": "squash", "left_out": []})
+    store = FrameStore(tmp_path / "store")
+    artifact = SimpleNamespace(info=SimpleNamespace(frames_per_second=20.0))
+    out = Evaluation(cast("object", artifact), store, "test", store, tmp_path, torch.device("cpu"))
+    planned = plan(out, context=4, predict=36, clips=100)
+    assert (planned.count, planned.length) == (1, 40)
+    assert planned.notes == ["training recordings have 14 frames at most: the blend is fitted 10 frames ahead, and stays so beyond"]
+    assert [clips.frames.shape[:2] for clips in planned.training()] == [(1, 14)]
+    mean = np.full((4, 4, 3), 0.5, np.float32)
+    short, long = fit_blend(planned.training(), 4, mean), fit_blend(planned.training(), 4, mean, 36)
+    assert len(short) == 10
+    np.testing.assert_array_equal(long, [*short, *[short[-1]] * 26])
+    with pytest.raises(UserError, match="no training recording is longer than the context of 14 frames"):
+        plan(out, context=14, predict=20, clips=1)
+
+
+def test_long_clips_are_read_fewer_at_a_time(tmp_path):
+    with store_writer(tmp_path / "store", {"source": "a test"}, (2, 2, 3)) as writer:
+        for name, length in {"short": 200, "long": 4000}.items():
+            writer.add(name, np.zeros((length, 2, 2, 3), np.uint8), source=name, frames_per_second=20.0)
+        writer.finish(lambda names: dict.fromkeys(names, "train"), {"resize": "squash", "left_out": []})
+    store = FrameStore(tmp_path / "store")
+    artifact = SimpleNamespace(info=SimpleNamespace(frames_per_second=20.0))
+    out = Evaluation(cast("object", artifact), store, "train", store, tmp_path, torch.device("cpu"))
+    for length, together in ((50, 4), (500, 4), (1000, 2), (2000, 1)):
+        planned = plan(out, context=10, predict=length - 10, clips=100)
+        assert max(len(clips.frames) for clips in planned.held_out()) == together
+        assert sum(len(clips.frames) for clips in planned.held_out()) == planned.count

@@ -124,15 +124,15 @@ def test_rewarded_within_a_time_is_unknown_where_the_recording_ends_before(tmp_p
     np.testing.assert_array_equal(found[11:], [0, 0, 0, 0, 0, 0, nan])
 
 
-@pytest.mark.parametrize("players", ["all", "acting"])
-def test_next_actions_are_those_recorded_after_the_frame(store, players):
+@pytest.mark.parametrize(("players", "left_out"), [("all", ()), ("acting", (1,)), ("scripted", (1, 2)), ("random, scripted", (2,))])
+def test_next_actions_are_those_recorded_after_the_frame(store, players, left_out):
     found = of_all(store, "next_actions", count=3, players=players)
     assert found.shape == (sum(LENGTHS), 3, 3)
     for number, episode in enumerate(store.episodes):
         recorded = np.column_stack([store.array(episode, "action.attack"), store.array(episode, "action.camera")])
         for frame in range(episode.length):
             for step in range(3):
-                known = frame + step < episode.length - 1 and (players == "all" or number != 1)
+                known = frame + step < episode.length - 1 and number not in left_out
                 expected = recorded[frame + step] if known else np.full(3, np.nan)
                 np.testing.assert_allclose(found[episode.first + frame, step], expected, rtol=1e-6)
 
@@ -243,7 +243,8 @@ def test_a_position_saved_without_labels_goes_on_and_one_with_others_does_not(st
         ({"reward_to_come": {"gamma": "high"}}, "gamma='high' must be a float"),
         ({"reward_to_come": {"leave_out_after": -1}}, "leave_out_after=-1 must be 0 frames or more"),
         ({"next_actions": {"count": 0}}, "count=0 must be 1 step or more"),
-        ({"next_actions": {"players": "human"}}, "players='human' must be 'all' or 'acting'"),
+        ({"next_actions": {"players": "human"}}, "no 'human' acts in it; its players: random, scripted"),
+        ({"next_actions": {"players": "scripted,"}}, "players='scripted,' must be 'acting', 'all', or names with commas between"),
         ({"frames_ahead": {"ahead": True}}, "ahead=True must be a int"),
         ({"rewarded_within": {"seconds": 0.0}}, "seconds=0.0 must be a number greater than 0"),
     ],

@@ -10,10 +10,10 @@ import lmdb
 import numpy as np
 import pytest
 
+from collecting.command import make
 from foundation.command import run
 from frames import FrameStore
 from frames.storage import format
-from pretraining.frames_command import make
 
 ROOT = Path(__file__).resolve().parents[2]
 

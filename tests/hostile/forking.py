@@ -31,7 +31,7 @@ _MOST_OUTPUT = 4 * 2**20
 _WARM = (
     *("torch", "stable_baselines3", "sb3_contrib", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("torch.utils.tensorboard", "sklearn.linear_model", "cv2", "lmdb", "envs.voxel.env", "evaluation.judging", "evaluation.command"),
-    *("pretraining.training", "pretraining.frames_command", "pretraining.encoder_command", "agents.running", "agents.playing"),
+    *("pretraining.training", "collecting.command", "pretraining.encoder_command", "agents.running", "agents.playing"),
     *("agents.films", "agents.command", "comparison.running", "comparison.command", "comparison.demo", "search.running", "search.command"),
     *("encoders.critic", "encoders.critic_vae", "encoders.cwvae", "encoders.efficientmorl", "encoders.nvae", "encoders.conv.points"),
     *("encoders.pca", "foundation.setup_command", "ray", "frames.looking.command"),

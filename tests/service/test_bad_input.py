@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import resource
 import socket
 import threading
 import time
 import zlib
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -33,31 +35,45 @@ def impatient(start_service, small_encoders):
     return start_service(small_encoders["plain"], limits=with_limits(**IMPATIENT))
 
 
+class Good:
+    """A client that asks again and again, in a thread."""
+
+    def __init__(self, port):
+        self.port, self.answered, self.failed, self.stop = port, 0, [], threading.Event()
+        self.thread = threading.Thread(target=self.work)
+
+    def work(self):
+        client = Client(self.port)
+        try:
+            while not self.stop.is_set():
+                client.infer("plain", frames=random_frames(2))
+                self.answered += 1
+        except BaseException as error:
+            self.failed.append(error)
+
+    def goes_on(self):
+        """Wait until it is answered once more."""
+        before = self.answered
+        while self.answered == before and not self.failed:
+            time.sleep(0.01)
+        assert self.failed == []
+
+    def __enter__(self):
+        self.thread.start()
+        self.goes_on()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+
 @pytest.fixture(autouse=True)
 def good_client_goes_on(quick):
     """While anything bad is sent, somebody else is served."""
-    stop, answered, failed = threading.Event(), [0], []
-
-    def work():
-        client = Client(quick.port)
-        try:
-            while not stop.is_set():
-                client.infer("plain", frames=random_frames(2))
-                answered[0] += 1
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not answered[0] and not failed:
-        time.sleep(0.01)
-    yield
-    before = answered[0]
-    while answered[0] == before and not failed:
-        time.sleep(0.01)
-    stop.set()
-    thread.join()
-    assert failed == []
+    with Good(quick.port) as good:
+        yield
+        good.goes_on()
 
 
 def raw(port, content, wait=60.0):
@@ -257,15 +273,40 @@ def test_what_never_comes_is_not_waited_for(impatient):
     assert raw(impatient.port, b"") == (None, b"")
 
 
-def test_half_open_connections_are_closed_and_keep_nobody_out(impatient):
-    made = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(300)]
-    for one in made[::2]:
-        one.sendall(b"GET /v2 HTTP/1.1\r\nHo")
-    assert Client(impatient.port).get("/v2/health/live") == {"live": True}
-    for one in made:
-        one.settimeout(60)
-        one.recv(1000)
-        one.close()
+HALF_OPEN = {
+    b"": (None, b""),
+    b"POST /v2/models/plain/infer HTTP/1.1\r\nContent-": 408,
+    post(b'{"inputs"', length=2**26): 408,
+    post(b"", "Content-Encoding: gzip", length=2**20): 408,
+    b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n": 408,
+}
+
+
+@pytest.fixture
+def many_files():
+    """Let this process have both ends of a thousand connections."""
+    needed = 2500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"needs {needed} open files, and this user may have {hard} (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_half_open_connections_get_their_codes_and_keep_nobody_out(start_service, small_encoders, many_files):
+    running = start_service(small_encoders["plain"], limits=with_limits(header_seconds=2.0, body_seconds=2.0))
+    with Good(running.port) as good, ExitStack() as stack:
+        made = []
+        for content in [*HALF_OPEN] * 200:
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=60))
+            one.sendall(content)
+            made.append((one, content))
+        good.goes_on()
+        for one, content in made:
+            found = answer_of(one)
+            assert found == HALF_OPEN[content] or found[0] == HALF_OPEN[content], (content, found)
+        good.goes_on()
 
 
 def test_too_many_connections_push_out_the_silent_ones(start_service, small_encoders):
@@ -315,3 +356,21 @@ def test_actions_must_be_numbers_and_there(quick):
     status, _, answer = client.try_infer("told", None, {"sequence_id": "told"}, frames=random_frames(1), action=bad)
     assert (status, "not finite" in answer["error"]) == (400, True)
     client.infer("told", None, {"sequence_id": "told"}, frames=random_frames(1), reset=np.array([True]))
+
+
+def test_memory_that_a_request_has_taken_is_counted_and_not_what_it_says(start_service, small_encoders):
+    running = start_service(small_encoders["plain"], limits=with_limits(reading_bytes=2**16, **PATIENT))
+    client, held = Client(running.port), running.service.allowance
+    with ExitStack() as stack:
+        said, taking = (stack.enter_context(socket.create_connection(("127.0.0.1", running.port))) for _ in range(2))
+        said.sendall(post(b"{", length=2**26))
+        assert client.try_infer("plain", frames=random_frames(5))[0] == 200
+        taking.sendall(post(b" " * 60_000, length=2**26))
+        while held.held < 60_000:
+            time.sleep(0.01)
+        status, headers, _ = client.try_infer("plain", frames=random_frames(5))
+        assert (status, headers["Retry-After"]) == (503, "1")
+    while held.held:
+        time.sleep(0.01)
+    # alone, a request may be larger than all may be together
+    assert client.try_infer("plain", frames=random_frames(8))[0] == 200

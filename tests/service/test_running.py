@@ -20,7 +20,7 @@ from foundation.errors import UserError
 from service.command import check, is_loopback
 from service.options import Serve
 from service.tokens import Tokens, read_tokens
-from tests.fixtures.service import Client, random_frames, save_small, with_limits
+from tests.fixtures.service import Client, certificate_files, random_frames, save_small, with_limits
 from wrappers import FrozenEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,24 +76,7 @@ def test_who_listens_beyond_this_machine_needs_a_token(tmp_path):
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl, for a certificate")
 def test_tls_by_certificate_files(start_service, small_encoders, tmp_path):
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    made = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-keyout",
-        str(key),
-        "-out",
-        str(certificate),
-        *subject,
-    ]
-    subprocess.run(made, check=True, capture_output=True)
+    certificate, key = certificate_files(tmp_path)
     running = start_service(small_encoders["plain"], certificate=certificate, key=key, grpc_port=0)
     context = ssl.create_default_context(cafile=str(certificate))
     with socket.create_connection(("127.0.0.1", running.port)) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as made_:
@@ -167,6 +150,49 @@ def test_what_was_answered_is_counted(start_service, small_encoders):
     assert f"minerl_perception_sequence_bytes {3 * 1793}" in lines
     sample = re.compile(r"(# (HELP|TYPE) \w+ .+|\w+(\{(\w+=\"[^\"]*\",?)+\})? [\d.]+)")
     assert [line for line in lines if not sample.fullmatch(line)] == []
+
+
+def test_what_is_refused_before_a_model_sees_it_is_counted(start_service, small_encoders):
+    limits = with_limits(body_bytes=2**20, body_seconds=0.3, header_seconds=0.3)
+    grpc = pytest.importorskip("grpc")
+    running = start_service(small_encoders["plain"], tokens=Tokens([TOKEN]), limits=limits, grpc_port=0)
+    client, stranger = Client(running.port, TOKEN), Client(running.port)
+    assert stranger.try_infer("plain", frames=random_frames(1))[0] == 401
+    assert client.call("GET", "/nowhere")[0] == client.call("POST", "/v2/models/nobody/infer", b"{}")[0] == 404
+    assert client.call("POST", "/v2/models/plain/infer", b" " * (2**20 + 1))[0] == 413
+    # what a model refuses is among its own failures
+    assert client.try_infer("plain", ["none"], frames=random_frames(1))[0] == 400
+    for content, status in ((b"POST /v2/models/plain/infer HTTP/1.1\r\nAuth", b"408"), (b"\x16\x03\x01 \r\n\r\n", b"400")):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as made:
+            made.sendall(content)
+            assert made.recv(1000).split()[1] == status
+    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", _registered_method=True)(b"", timeout=20)
+    lines = client.call("GET", "/metrics")[2].decode().splitlines()
+    name = "minerl_perception_refused_requests"
+    found = {tuple(re.findall(r'"([^"]*)"', line)): float(line.split()[-1]) for line in lines if line.startswith(name)}
+    assert found == {("http", "400"): 1, ("http", "401"): 1, ("http", "404"): 2, ("http", "408"): 1, ("http", "413"): 1} | {
+        ("grpc", "UNAUTHENTICATED"): 1
+    }
+    assert 'nv_inference_request_failure{model="plain",version="1",reason="OTHER"} 1.0' in lines
+
+
+def test_answers_come_in_their_order_also_those_without_a_body(service):
+    get = "{} /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+    last = get.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
+        made.sendall((get.format("HEAD") + get.format("GET") + get.format("HEAD")).encode())
+        made.sendall(last.format("GET").encode())
+        received = b"".join(iter(lambda: made.recv(65536), b""))
+    assert received.count(b"HTTP/1.1 200 OK") == 4
+    assert [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]] == [b"", b'{"live": true}'] * 2
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
+        # a body that is sent only when the service says that it would read it
+        made.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert made.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        made.sendall(b"{}")
+        assert made.recv(1000).startswith(b"HTTP/1.1 400")
 
 
 def test_answers_are_compressed_for_who_asks(client):

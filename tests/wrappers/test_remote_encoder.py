@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from foundation.errors import UserError
 from wrappers import FrozenEncoder, LatentObservation, MaskedPicture, RemoteEncoder, VecLatent, open_encoder
+from wrappers.state_rows import memory_for
 
 SMALL = {"frame_shape": [16, 16, 3], "encoder_kernels": [4, 4], "decoder_kernels": [6, 6]}
 KINDS = {
@@ -185,7 +186,7 @@ def unreliable(served, folders, between):
     return RemoteEncoder(f"http://127.0.0.1:{stand.port}/memory", deadline_seconds=30), stand
 
 
-FAILURES = ["drop", "half", "garbage", 503, (503, 0), 502, 504, 429, 408, 500]
+FAILURES = ["drop", "half", "garbage", 503, (503, 0), 502, 504, 429, 408, 500, "nobody behind"]
 
 
 def test_what_may_pass_is_asked_again_and_changes_no_bit(unreliable, folders, capsys):
@@ -360,3 +361,24 @@ def test_states_stay_on_the_cpu_and_are_torchs(served, folders):
     _, state = there.encode(pictures(there, 3))
     assert {name: (tensor.dtype, tensor.device.type, len(tensor)) for name, tensor in state.items()} == {"state": (torch.uint8, "cpu", 3)}
     assert (there.placed(), there.on_cpu()) == ("service", there)
+
+
+def test_memory_goes_on_where_the_same_weights_are(served, folders, save_encoder, tmp_path):
+    here, there = FrozenEncoder(folders["memory"]), RemoteEncoder(served.address(folders["memory"]))
+    frames = pictures(here, 5)
+    for one, other in ((here, there), (there, here)):
+        _, state = one.encode(frames)
+        carried = memory_for(other, state, 5)
+        assert carried is not None
+        expected, _ = one.encode(frames, state)
+        found, _ = other.encode(frames, carried)
+        np.testing.assert_array_equal(found, expected)
+        assert memory_for(other, state, 4) is None
+        # a row of zeros stands before the first frame
+        fresh = memory_for(other, one.initial_state(5), 5)
+        np.testing.assert_array_equal(other.encode(frames, fresh)[0], one.encode(frames)[0])
+    _, state = there.encode(frames)
+    assert memory_for(FrozenEncoder(folders["told"]), state, 5) is None
+    assert memory_for(FrozenEncoder(save_encoder("cwvae_debug", tmp_path / "memory", seed=1, **SMALL)), state, 5) is None
+    assert memory_for(FrozenEncoder(folders["plain"]), state, 5) is None
+    assert memory_for(RemoteEncoder(served.address(folders["plain"])), state, 5) is None

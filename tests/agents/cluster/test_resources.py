@@ -3,13 +3,9 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-import zipfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ import pytest
 from agents.cluster import resources as cluster
 from agents.cluster.board import Progress
 from agents.cluster.config import RayConfig
-from agents.cluster.resources import Needs, check_needs, fitting, ray_cluster, reachable, shared_gpus
+from agents.cluster.resources import Needs, check_needs, fitting, ray_cluster, shared_gpus
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
 from agents.learning.on_policy import PPOSettings
@@ -43,61 +39,6 @@ def nodes(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(cluster, "_nodes", lambda: list(resources))
 
     return make
-
-
-@pytest.mark.parametrize(
-    ("address", "said"),
-    [
-        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
-        ("nowhere", "must be auto or HOST:PORT"),
-        ("head:99999", "must be auto or HOST:PORT"),
-        ("ray://head:10001", "ray job submit --address http://head:8265"),
-        ("auto", "belongs to no Ray cluster; start one with `ray start --head`"),
-    ],
-)
-def test_an_address_where_no_cluster_is_is_one_sentence(address, said, monkeypatch, tmp_path) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(cluster, "_CURRENT", tmp_path / "none")
-    with pytest.raises(UserError) as refused:
-        reachable(address)
-    assert said in str(refused.value)
-
-
-@pytest.mark.parametrize(("reply", "said"), [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "no Ray"), (b"", "timed out")], ids=["other", "silent"])
-def test_a_port_where_something_else_listens_is_not_waited_for(reply, said, monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            # until the other side gives up
-            with server.accept()[0] as connection, suppress(ConnectionError):
-                connection.sendall(reply)
-                while connection.recv(100):
-                    pass
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with pytest.raises(UserError, match=f"no Ray cluster answers at .*{said}"):
-            reachable(f"127.0.0.1:{server.getsockname()[1]}")
-        thread.join()
-
-
-def test_auto_means_the_cluster_that_ray_start_left_here(monkeypatch, tmp_path) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(cluster, "_CURRENT", tmp_path / "current")
-    (tmp_path / "current").write_text("127.0.0.1:1")
-    with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
-        reachable("auto")
-
-
-def test_other_versions_are_one_sentence(monkeypatch) -> None:
-    def other(**_: Any) -> None:
-        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.1\n    Python: 3.9")
-
-    monkeypatch.setattr("ray.init", other)
-    monkeypatch.setattr(cluster, "reachable", lambda address: address)
-    with pytest.raises(UserError, match=r"Ray: 2\.1 Python: 3\.9\): install the same versions"), ray_cluster(RayConfig("head:6379"), 1):
-        pass
 
 
 def test_what_no_node_can_give_is_refused_with_what_there_is(nodes) -> None:
@@ -166,20 +107,6 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/run: cannot be written \(Not a directory\)"), shared_token(tmp_path / "file" / "run"):
         pass
-
-
-def test_nodes_are_sent_the_code_and_nothing_else(tmp_path, monkeypatch) -> None:
-    from ray._private.runtime_env.packaging import create_package
-
-    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
-    sent = cluster._runtime_env()
-    create_package(sent["working_dir"], tmp_path / "sent.zip", include_gitignore=True, excludes=sent["excludes"])
-    names = zipfile.ZipFile(tmp_path / "sent.zip").namelist()
-    wanted = {"agents/run/training.py", "comparison/report/report.css", "envs/voxel/env.py", "configs/agent/ppo.yaml", "train_agent.py"}
-    assert wanted <= set(names)
-    assert not [name for name in names if name.startswith(("tests", "docs", ".", "benchmarks")) or "__pycache__" in name]
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": {"working_dir": "gcs://sent.zip"}}))
-    assert cluster._runtime_env() == {}
 
 
 @pytest.fixture(scope="module")

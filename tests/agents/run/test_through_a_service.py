@@ -109,11 +109,14 @@ def test_a_run_does_not_go_on_with_other_weights(run, serve, save_encoder, encod
         train_agent(run("there", Address(served.address())), go_on)
 
 
-def test_memory_does_not_go_from_a_folder_to_a_service(run, serve, encoder) -> None:
-    with pytest.raises(Stopped):
-        train_agent(run("moved", encoder), stop_at(64))
-    with pytest.raises(UserError, match=r"resume\.pt: the encoder's memory in it is of another kind"):
-        train_agent(run("moved", Address(serve(encoder).address())), go_on)
+def test_a_run_goes_from_a_folder_to_a_service_and_back(run, serve, encoder, tmp_path) -> None:
+    train_agent(run("here", encoder), go_on)
+    address = Address(serve(encoder).address())
+    for place, steps in ((encoder, 64), (address, 128), (encoder, 192)):
+        with pytest.raises(Stopped):
+            train_agent(run("moved", place), stop_at(steps))
+    train_agent(run("moved", address), go_on)
+    same_runs(tmp_path / "here", tmp_path / "moved")
 
 
 def test_a_film_is_made_through_a_service_and_no_file_of_a_run_connects_to_one(run, serve, encoder, tmp_path, capsys) -> None:

@@ -116,7 +116,7 @@ def test_a_video_that_metadata_does_not_mention_is_a_plain_video(tmp_path, write
     known, unknown = find_recordings(tmp_path)
     assert _arrays(known)
     assert _arrays(unknown) == {}
-    assert unknown.split is None
+    assert unknown.split == "train"
 
 
 def test_entries_without_a_video_are_reported_together(tmp_path, write_split):

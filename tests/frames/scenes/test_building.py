@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collecting.command import make
 from encoders import make_encoder
 from foundation.errors import UserError
 from frames import FrameStore, sample_frames
@@ -17,7 +18,6 @@ from frames.scenes.factors import factors_at, guessed_factors, known_factors, to
 from frames.scenes.masks import mask_array, masks_at
 from frames.scenes.tetrominoes import TETROMINOES
 from frames.storage.writer import store_writer
-from pretraining.frames_command import make
 
 
 @pytest.fixture(scope="module")

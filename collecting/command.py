@@ -1,12 +1,16 @@
 """The command `make_frames.py`, behind its door: its `build`, from recordings or from an environment, and the way to its other parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from foundation.env_options import PREFIX, Scalar, take_env_options
 from foundation.errors import UserError
+from foundation.places import Place
 from foundation.presets import parse
 from frames.looking.options import Export, Inspect, Verify
 
@@ -17,8 +21,9 @@ MAKE = """Make frame stores and look at them: recordings or rollouts in, one fol
 
 Options of an environment that is played: build ... --env.NAME VALUE, such as --env.server voxel (docs/minerl.md)."""
 
-_FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "append", "workers")
-_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "players", "record")
+_FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "workers")
+_FOR_PLAYERS = ("players", "shares", "deterministic", "encoder", "record")
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "digits", *_FOR_PLAYERS)
 _FRAME_SIZE = (64, 64)
 
 
@@ -28,8 +33,8 @@ class Build:
 
     source: str
     """A folder of recordings of any layout (docs/frame_formats.md), a single file, an environment's id: VoxelTreechop-v0,
-    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ..., its own options given as --env.NAME VALUE; or scenes of objects: Tetrominoes,
-    MultiDSprites."""
+    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ..., its own options given as --env.NAME VALUE; or what is drawn: Tetrominoes,
+    MultiDSprites, MovingDigits."""
     store: Path
     """The store to write."""
     layout: str | None = None
@@ -57,7 +62,7 @@ class Build:
     keep_duplicates: bool = False
     """Keep recordings that are the same as another or contained in one."""
     append: bool = False
-    """Add the recordings of the source to a finished store."""
+    """Add the recordings of the source, or rollouts of another seed, to a finished store."""
     workers: int | None = None
     """How many recordings to decode at a time; as many as there are cores if not given."""
     frames: int = 20_000
@@ -66,23 +71,44 @@ class Build:
     """Environment, scenes: how many frames an episode has at most."""
     seed: int = 0
     """Environment, scenes: what the worlds and players, or the scenes, follow from."""
-    players: tuple[Literal["scripted", "seeing", "wandering", "random"], ...] = ()
-    """Environment: who takes turns. Voxel tasks have scripted players, who know where the target is, and seeing ones, who have to see
-    it; MineRL's have a wandering one. All that suit the environment but the seeing one if not given."""
+    players: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--player",))] = ()
+    """Environment: who takes turns, an episode each. Voxel tasks have scripted players, who know where the target is, and seeing ones,
+    who have to see it; MineRL's have a wandering one, all a random one; the folder of an agent's run is a player too. All that suit the
+    environment but the seeing one if not given."""
+    shares: tuple[float, ...] = ()
+    """Environment: how many of the episodes each of the players gets, such as 2 1 for two of three; as many as the others if not given."""
+    deterministic: bool = False
+    """Environment: agents take the likeliest action instead of sampling."""
+    encoder: Place | None = None
+    """Environment: the agents' encoder, if its folder has moved or a service has it."""
     record: tuple[Literal["state", "segmentation"], ...] = ()
     """Environment: what to record beside its observations: the numbers of its state, and the kind of block that every pixel shows."""
+    digits: Path | None = None
+    """MovingDigits: a folder with MNIST's train-images-idx3-ubyte (or .gz), and the labels beside it; drawn with fonts if not given."""
     debug: bool = False
     """End in seconds: three recordings, or 300 frames."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Make one store of several finished ones, such as one for each of several environments."""
+
+    stores: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """The stores whose episodes go in; they stay as they are."""
+    store: Path
+    """The store to write."""
+
+
 def make(argv: Sequence[str]) -> int:
-    """Build, inspect, verify or export a store; return the exit status: 1 where some recordings were left out."""
+    """Build, merge, inspect, verify or export a store; return the exit status: 1 where some recordings were left out."""
     words, options = take_env_options(argv)
-    command = parse(Build | Inspect | Verify | Export, MAKE, words)
+    command = parse(Build | Merge | Inspect | Verify | Export, MAKE, words)
     if isinstance(command, Build):
         return build(command, options)
     if options:
         raise UserError(f"{PREFIX}{next(iter(options))} is for build from an environment: leave it out")
+    if isinstance(command, Merge):
+        return merge(command)
     # here and below, for OpenCV takes a while to import
     from frames.looking.command import check, cut, inspect
 
@@ -94,20 +120,37 @@ def make(argv: Sequence[str]) -> int:
 def build(config: Build, options: dict[str, Scalar]) -> int:
     """Build a store and say what went in and what did not; return the exit status."""
     from envs.registry import is_environment_id
-    from frames.looking.next_steps import next_commands, one_split_line, with_next
-    from frames.looking.tables import left_out_lines, print_line
-    from frames.scenes.building import KINDS
-    from frames.store import FrameStore
+    from frames.scenes.building import DRAWN
 
     there = Path(config.source).exists()
-    scenes = not there and config.source in KINDS
+    drawn = not there and config.source in DRAWN
     environment = not there and is_environment_id(config.source)
-    if not (there or scenes or environment):
-        others = f"no environment's (Name-v0, or module:Name-v0) or scenes' ({', '.join(KINDS)})"
+    if not (there or drawn or environment):
+        others = f"no environment's (Name-v0, or module:Name-v0) or of what is drawn ({', '.join(DRAWN)})"
         raise UserError(f"--source {config.source}: no file or folder of that name, and {others}")
     if options and not environment:
         raise UserError(f"{PREFIX}{next(iter(options))} is for environments, and {config.source} is none: leave it out")
-    summary = _from_environment(config, options) if environment else _drawn(config) if scenes else _from_recordings(config)
+    summary = _from_environment(config, options) if environment else _drawn(config) if drawn else _from_recordings(config)
+    return _told(summary)
+
+
+def merge(config: Merge) -> int:
+    """Merge stores, and say what went in and what could not; return the exit status."""
+    from frames.building.merging import merge_stores
+    from frames.looking.tables import print_line
+
+    merged = merge_stores(config.stores, config.store)
+    for name, why in merged.dropped.items():
+        print_line(f"left out {name}: {why}")
+    return _told(merged.built)
+
+
+def _told(summary: "BuildSummary") -> int:
+    """Say what a store holds and which commands come next; return the exit status."""
+    from frames.looking.next_steps import next_commands, one_split_line, with_next
+    from frames.looking.tables import left_out_lines, print_line
+    from frames.store import FrameStore
+
     for line in left_out_lines(summary.left_out, summary.trimmed, f"python make_frames.py inspect --store {summary.path} --json FILE"):
         print_line(line)
     held = f"{summary.frames:,} frames of {summary.episodes:,} episodes"
@@ -161,13 +204,15 @@ def _from_recordings(config: Build) -> "BuildSummary":
 
 def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummary":
     _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} is an environment")
-    from pretraining.collecting import collect
+    _refuse(config, ("digits",), f"is for MovingDigits, and {config.source} is an environment")
+    from collecting.players import Who, collect
 
+    who = Who(names=config.players, shares=config.shares, deterministic=config.deterministic, encoder=config.encoder)
     try:
         return collect(
             config.source,
             options,
-            config.players,
+            who,
             path=config.store,
             frames=300 if config.debug else config.frames,
             seed=config.seed,
@@ -178,6 +223,7 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
             val=config.val,
             test=config.test,
             beside=config.record,
+            append=config.append,
         )
     except UserError as error:
         if not str(error).startswith("unknown environment"):
@@ -186,12 +232,17 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
 
 
 def _drawn(config: Build) -> "BuildSummary":
-    _refuse(config, (*_FOR_RECORDINGS, "frame_size", "resize"), f"is for recordings, and {config.source} are drawn in their own size")
-    _refuse(config, ("players", "record"), f"is for environments, and {config.source} are drawn")
-    from frames.scenes.building import build_scenes
+    sized = (*_FOR_RECORDINGS, "append", "frame_size", "resize")
+    _refuse(config, sized, f"is for recordings, and {config.source} are drawn in their own size")
+    _refuse(config, _FOR_PLAYERS, f"is for environments, and {config.source} are drawn")
+    from frames.scenes.building import MOVING_DIGITS, build_moving_digits, build_scenes
 
-    return build_scenes(
-        config.source,
+    if config.source == MOVING_DIGITS:
+        build: Callable[..., BuildSummary] = partial(build_moving_digits, digits=config.digits)
+    else:
+        _refuse(config, ("digits",), f"is for {MOVING_DIGITS}")
+        build = partial(build_scenes, config.source)
+    return build(
         config.store,
         frames=300 if config.debug else config.frames,
         seed=config.seed,

@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collecting.players import Who, cast_of, collect
 from envs import make_env
 from envs.player import ScriptedPlayer
 from foundation.errors import UserError
 from foundation.seeds import FIRST_EVALUATION_SEED
 from frames import FrameStore, Labels
 from frames.labels import state_names
-from pretraining.collecting import collect, players
+
+
+def players(environment: str, options: dict, names: tuple[str, ...] = ()) -> list:
+    return cast_of(environment, options, Who(names=names))[1]
 
 
 def test_voxel_tasks_are_played_with_little_and_much_noise_and_at_random() -> None:
@@ -23,18 +27,18 @@ def test_voxel_tasks_are_played_with_little_and_much_noise_and_at_random() -> No
 
 
 def test_players_are_chosen_by_name() -> None:
-    seeing = players("VoxelTreechop-v0", {}, ["seeing", "random"])
+    seeing = players("VoxelTreechop-v0", {}, ("seeing", "random"))
     assert [getattr(player, "name", None) for player in seeing] == ["seeing", "seeing", None]
     assert seeing[2] is None
     with pytest.raises(UserError, match="VoxelTreechop-v0 has no 'wandering' player; it has: scripted, seeing, random"):
-        players("VoxelTreechop-v0", {}, ["wandering"])
+        players("VoxelTreechop-v0", {}, ("wandering",))
     with pytest.raises(UserError, match="CarRacing-v3 has no 'seeing' player; it has: random"):
-        players("CarRacing-v3", {}, ["seeing"])
+        players("CarRacing-v3", {}, ("seeing",))
 
 
 def test_state_and_segmentation_are_recorded_with_their_frames(tmp_path: Path) -> None:
     recording = {"frames": 60, "episode_frames": 30, "frame_size": (16, 16), "beside": ("state", "segmentation")}
-    collect("VoxelTreechop-v0", {"frame_size": 32}, ["seeing"], path=tmp_path / "store", **recording)
+    collect("VoxelTreechop-v0", {"frame_size": 32}, Who(names=("seeing",)), path=tmp_path / "store", **recording)
     store = FrameStore(tmp_path / "store")
     assert {episode.source for episode in store.episodes} == {"VoxelTreechop-v0 (frame_size=32), seeing"}
     found = Labels(store, {"state": {}, "segmentation": {}, "next_actions": {}}).at(store.indices("all"))
