@@ -12,9 +12,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.algorithms import build_algorithm
 from agents.play_config import PlayConfig
+from agents.run.agent import seen_and_learned
 from agents.run.agent_files import load_policy, read_agent
 from agents.run.devices import available_device
-from agents.run.environment import MakeEnv, Seen, bare_environments, evaluation_environments
+from agents.run.environment import MakeEnv, bare_environments, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, refuse_unasked
 from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
@@ -101,14 +102,15 @@ def seated(
     settings = build_algorithm(about["settings"]["algorithm"])
     device = available_device(config.device)
     torch.set_num_threads(about["settings"]["threads"])
-    frozen = _agents_encoder(folder, about, config.encoder, device)
-    seen: Seen = "state" if about["settings"]["control"] == "oracle" else frozen
+    encoder = _agents_encoder(folder, about, config.encoder, device)
+    seen, learned = seen_and_learned(about["settings"]["control"], encoder)
     venv = evaluation_environments(environment, 1, seen, make=make)
     tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
-    algorithm = settings.for_playing().make(venv, config.seed, device)
+    algorithm = settings.for_playing().make(venv, config.seed, device, **learned)
     load_policy(folder, algorithm)
     torch.manual_seed(config.seed)
-    return venv, Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed), frozen
+    acting = Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed)
+    return venv, acting, None if learned else encoder
 
 
 def _agents_encoder(folder: Path, about: dict[str, Any], moved_to: AnyPlace | None, device: str) -> PictureEncoder | None:

@@ -7,7 +7,7 @@ from agents.cluster.resources import ray_cluster
 from agents.cluster.total_steps import TotalSteps
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
-from agents.run.config import AgentRun
+from agents.run.config import LEARNING, AgentRun
 from agents.run.devices import available_device
 from agents.run.environment import check_environment
 from agents.run.identity import finished_result
@@ -33,7 +33,8 @@ def run_agent(config: AgentRun) -> int:
         available_device(config.device)
     check_environment(config.environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
-        say(reading_line(config.encoder, config.latents, config.scale, config.algorithm.set_policy == "flat"))
+        flat, learns = config.algorithm.set_policy == "flat", config.control in LEARNING
+        say(reading_line(config.encoder, config.latents, config.scale, flat, learns))
     if config.control == "supervised":
         # here, where its progress is seen; the worker finds it made
         seen_artifact(config)

@@ -6,6 +6,7 @@ import gymnasium
 from gymnasium import spaces
 
 from agents.learning.algorithms import refuse_misfit
+from agents.run.config import LEARNING
 from agents.run.environment import agent_environment, refuse_other_resize
 from comparison.grid import MADE_ONCE, Part
 from encoders.artifact import INFO_FILE
@@ -18,6 +19,7 @@ from wrappers import PictureEncoder, open_encoder
 from wrappers.action_vectors import check_actions
 from wrappers.flat_observation import PICTURE
 from wrappers.latents import check_rate
+from wrappers.learning_encoder import refuse_not_learning
 from wrappers.opening import original
 from wrappers.state_observation import state_space
 
@@ -47,6 +49,8 @@ def _refuse_misfits_of(part: Part, encoders: Mapping[AnyPlace, PictureEncoder]) 
             state_space(env, part.config.environment.name)
         for place in part.config.encoders:
             _refuse_misfit(place, encoders[place], part, env)
+        if set(LEARNING) & set(part.config.controls):
+            refuse_not_learning(encoders[part.config.encoders[0]])
     finally:
         env.close()
 
@@ -72,7 +76,7 @@ def _refuse_missing_store(part: Part, encoders: Mapping[AnyPlace, PictureEncoder
     """Raise `UserError` where a control is yet to be made, and its frames are gone or mean something else than the encoder's."""
     missing = {cell.row.control for cell in part.missing()}
     to_make = {control for control in MADE_ONCE if control in missing and not (part.made_folder(control) / INFO_FILE).is_file()}
-    if "untrained" in missing or to_make:
+    if missing & {"untrained", "pixels_same"} or to_make:
         mirrored = encoders[part.config.encoders[0]]
         opened_store(mirrored.info, mirrored, part.config.store)
     if "supervised" in to_make:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,11 @@ import torch
 from encoders.artifact import EncoderInfo
 from encoders.encoder import Encoder, Generates
 from encoders.training.validation import COLLAPSED_SHARE
+from encoders.used import used_parameters
 from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically
+from foundation.machine import machine
 from foundation.places import Address, AnyPlace, recorded_place, views_of
 from foundation.presets import build, to_dict
 from pretraining.controls import mirrored_encoder
@@ -65,7 +66,7 @@ class EncoderFacts:
     latents: list[int]
     """Shape of what the agent sees."""
     parameters: int
-    """Of the whole model, decoder included."""
+    """Of the whole model, decoder included; of an encoder that learns with its agent, those that do."""
     reading: str | None = None
     """Which of the encoder's readings that is."""
     weights_sha256: str | None = None
@@ -81,6 +82,8 @@ class EncoderFacts:
     """Whether its latents become frames again."""
     probes: dict[str, Probe] = field(default_factory=dict)
     """By what they read, from `evaluation.json`; {} where that has none."""
+    used_parameters: int | None = None
+    """Of what the reading depends on: without decoder, heads, and what later readings add. None where that is not known."""
 
 
 class SpeedCache:
@@ -115,7 +118,8 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named:
     about = result["encoder"]
     reading = about.get("reading")
     little = EncoderFacts(about["name"], about["latents"], result["encoder_parameters"], reading)
-    place, device = named or recorded_place(result["encoder_folder"]), result["device"]["encoder"]
+    # one that learns with its agent is in the policy
+    place, device = named or recorded_place(result["encoder_folder"]), result["device"]["encoder"] or result["device"]["policy"]
     try:
         info = info_of(place)
         speed = speeds.speed(place, info, reading, device, batch, result["threads"]) if available(device, place) else None
@@ -134,6 +138,7 @@ def encoder_facts(result: dict[str, Any], batch: int, speeds: SpeedCache, named:
         generates=isinstance(model, Generates),
         learned_from=info.card,
         probes=read_probes(place, info, reading),
+        used_parameters=sum(parameter.numel() for parameter in used_parameters(model, reading).values()),
     )
 
 
@@ -204,22 +209,6 @@ def available(device: str, place: AnyPlace) -> bool:
     """Whether an encoder at a place can be timed as a run used it: on a device of this machine, or in a service."""
     remote = all(isinstance(view.place, Address) for view in views_of(place))
     return (device == "service") == remote and (not device.startswith("cuda") or torch.cuda.is_available())
-
-
-def machine(device: str) -> str:
-    """Name what the times depend on: the GPU, or the processor and its number of cores."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    return f"{_processor()}, {os.cpu_count()} cores"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "CPU"
 
 
 def _score_name(name: str) -> str:

@@ -110,7 +110,7 @@ class Part:
 
     def __init__(self, asked: PartConfig) -> None:
         self.task, self.agent = asked.task, asked.agent
-        self.config, self.pixels = asked.shared, asked.pixels
+        self.asked, self.config = asked, asked.shared
         self.environment = resolved(self.config.environment)
         self.folder = self.config.run / RUNS / self.task / self.agent
         self.learners = learner_rows(self.config.encoders, self.config.controls)
@@ -140,8 +140,9 @@ class Part:
 
     def settings(self) -> dict[str, Any]:
         """Return what all runs of the part share."""
-        values = {**plain(self.config), "environment": shareable(plain(self.environment)), "pixels_algorithm": plain(self.pixels)}
-        return {key: values[key] for key in (*_FIXED, "steps")}
+        values = {**plain(self.config), "environment": shareable(plain(self.environment)), "pixels_algorithm": plain(self.asked.pixels)}
+        learning = {f"{control}_algorithm": plain(settings) for control, settings in self.asked.learning.items()}
+        return {key: values[key] for key in (*_FIXED, "steps")} | learning
 
     def refuse_other_settings(self) -> None:
         """Raise `UserError` where the folder holds runs with other settings; rows, seeds and more steps may be added."""
@@ -151,7 +152,9 @@ class Part:
             return
         before, now = _completed(path), self.settings()
         steps = before["steps"]
-        refuse_differences({key: before[key] for key in _FIXED}, {key: now[key] for key in _FIXED}, self.folder)
+        # a folder of before knows of fewer rows with settings of their own
+        held = [key for key in now if key in before and key != "steps"]
+        refuse_differences({key: before[key] for key in held}, {key: now[key] for key in held}, self.folder)
         if steps > self.config.steps:
             raise UserError(f"{self.folder}: its runs have {steps} steps, but you asked for {self.config.steps}; choose another --run")
 
@@ -178,8 +181,7 @@ class Part:
 
     def _agent_run(self, row: Row, seed: int, folder: Path) -> AgentRun:
         shared = {name: getattr(self.config, name) for name in TrainingConfig.__dataclass_fields__}
-        if row.control == "pixels":
-            shared["algorithm"] = self.pixels
+        shared["algorithm"] = self.asked.algorithm_of(row.control)
         if row.control in MADE_ONCE:
             # then an encoder like any other
             return AgentRun(run=folder, encoder=self.made_folder(row.control), seed=seed, **shared)
@@ -275,7 +277,8 @@ def _completed(path: Path) -> dict[str, Any]:
     missing = [key for key in (*_FIXED, "steps") if key not in values]
     if missing:
         raise UserError(f"{path}: damaged, it has no '{missing[0]}'; choose another --run")
-    return {**completed(values), "pixels_algorithm": plain(build_algorithm(values["pixels_algorithm"]))}
+    own = {key: plain(build_algorithm(one)) for key, one in values.items() if key.endswith("_algorithm")}
+    return {**completed(values), **own}
 
 
 def _as_played(environment: dict[str, Any]) -> dict[str, Any]:

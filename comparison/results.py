@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.run.config import CONTROLS, plain
+from agents.run.config import CONTROLS, LEARNING, PIXEL_ROWS, plain
 from agents.run.pictures import FILM, STRIP
 from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
@@ -42,6 +42,8 @@ class Point:
 
     step: int
     score: float
+    seconds: float | None = None
+    """Of training until then, without evaluation; None for runs made before this was recorded."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Run:
     """Environments that died and were replaced."""
     attempts: int = 1
     """Times that training was started; above 1 where the run was stopped, or its worker died, and it went on from a checkpoint."""
+    evaluation_seconds: float | None = None
+    machine: str | None = None
+    """Where it trained; None for runs made before this was recorded."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,14 @@ class RowResults:
     """None for players, which do not learn."""
     encoder: EncoderFacts | None = None
     policy_parameters: int | None = None
+    learning_parameters: int | None = None
+    """Numbers that training changes; None for runs made before they were counted."""
+    own_settings: dict[str, Any] = field(default_factory=dict)
+    """The algorithm's settings in which the row differs from rows on latents."""
+    preset: str | None = None
+    """The agent preset that its settings are from."""
+    tuning: str | None = None
+    """How they were found, in that preset's words."""
     pictures: str | None = None
     """Folder with the strip and the film of the first seed's first evaluation episode."""
 
@@ -100,6 +113,25 @@ class RowResults:
         """Mean time of training."""
         times = [run.seconds for run in self.runs if run.seconds is not None]
         return float(np.mean(times)) if times else None
+
+    @property
+    def steps(self) -> float | None:
+        """Mean agent steps of a run; None for players and where no run finished."""
+        return None if self.player or not self.runs else float(np.mean([run.steps for run in self.runs]))
+
+    @property
+    def frozen_parameters(self) -> int | None:
+        """Numbers that a frame passes through and that stay as they are; None for players and where that is not known."""
+        if self.player is not None:
+            return None
+        if self.encoder is None or self.control in LEARNING:
+            return 0
+        return self.encoder.used_parameters
+
+    @property
+    def machines(self) -> list[str]:
+        """Where its runs trained, as far as they say."""
+        return list(dict.fromkeys(run.machine for run in self.runs if run.machine))
 
     @property
     def restarts(self) -> int:
@@ -297,7 +329,8 @@ def _free(name: str, more: str, taken: set[str]) -> str:
 
 def _collect_part(part: Part, algorithm: str, command: str, versions: dict[str, str], speeds: SpeedCache) -> TaskResults:
     settings = plain(part.config) | {"environment": plain(part.environment)}
-    algorithms = {algorithm: {**settings.pop("algorithm"), "pixels": plain(part.pixels)}}
+    learning = {name: plain(own) for name, own in part.asked.learning.items() if name in part.config.controls}
+    algorithms = {algorithm: {**settings.pop("algorithm"), "pixels": plain(part.asked.pixels), **learning}}
     rows = [_row(part, row, algorithm, speeds) for row in part.rows]
     variant = part.task + (", continuous actions" if part.environment.continuous else "")
     return TaskResults(part.environment.name, settings, algorithms, [command], versions, rows, part.config.run.resolve().name, variant)
@@ -313,7 +346,8 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
     cells = part.cells_of(row)
     results = {cell.key: result for cell in cells if (result := cell.result()) is not None}
     first = next(iter(results.values()), {})
-    settings = part.pixels if row.control == "pixels" else part.config.algorithm
+    settings, shared = part.asked.algorithm_of(row.control), plain(part.config.algorithm)
+    origin = part.asked.origins.get((row.control or "") if row.control in PIXEL_ROWS else "")
     filmed = (cell.folder / "pictures" for cell in cells if cell.key in results)
     return RowResults(
         cells[0].key.rpartition("/")[0],
@@ -325,6 +359,10 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
         None if row.player else algorithm,
         _facts(part, row, first, settings.n_envs, speeds),
         first.get("policy_parameters"),
+        first.get("learning_parameters"),
+        {} if row.player else {key: value for key, value in plain(settings).items() if value != shared.get(key)},
+        origin.preset if origin and not row.player else None,
+        origin.tuning if origin and not row.player else None,
         next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
     )
 
@@ -332,6 +370,11 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
 def _facts(part: Part, row: Row, result: dict[str, Any], batch: int, speeds: SpeedCache) -> EncoderFacts | None:
     """Describe a row's encoder; what mirrors the first encoder was probed beside it, unless it was evaluated itself."""
     found = encoder_facts(result, batch, speeds, None if row.control else row.encoder)
+    if found is not None and row.control in LEARNING:
+        learned = " then ".join([*([found.learned_from] if found.learned_from else []), "with its agent"])
+        # what was found of it before holds no more
+        size = found.used_parameters or found.parameters
+        return replace(found, parameters=size, validation=None, collapsed=None, probes={}, generates=False, learned_from=learned)
     if found is None or found.probes or row.control not in ("untrained", "pca"):
         return found
     mirrored = part.config.encoders[0]
@@ -339,6 +382,7 @@ def _facts(part: Part, row: Row, result: dict[str, Any], batch: int, speeds: Spe
 
 
 def _run(result: dict[str, Any]) -> Run:
-    curve = [Point(point["step"], float(np.mean(point["returns"]))) for point in result.get("curve", [])]
-    fields = {key: result[key] for key in ("seconds", "restarts", "attempts") if key in result}
+    curve = [Point(point["step"], float(np.mean(point["returns"])), point.get("seconds")) for point in result.get("curve", [])]
+    known = ("seconds", "evaluation_seconds", "machine", "restarts", "attempts")
+    fields = {key: result[key] for key in known if key in result}
     return Run(result["seed"], result["steps"], result["final_return"], result["final_returns"], curve, **fields)

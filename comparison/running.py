@@ -43,6 +43,6 @@ def join_comparisons(config: JoinConfig, command: str) -> int:
 
 def _show_report(summaries: list[Summary], folder: Path) -> int:
     print_table(summaries)
-    tell_result(f"wrote {folder}: report.html, comparison.json, comparison.csv, rows.csv, figures as PNG and SVG")
+    tell_result(f"wrote {folder}: report.html, comparison.json, comparison.csv, rows.csv, curves.csv, figures as PNG and SVG")
     tell_result(f"next: open {folder / 'report.html'} in a browser")
     return 1 if failures(summaries) else 0

@@ -6,7 +6,7 @@ Shapes: B frames, P places of a reading that share their features (rows of a set
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foundation.errors import UserError
 from foundation.places import Scale
@@ -91,16 +91,22 @@ def places(latents: Tensor, is_set: bool) -> Tensor:
     return latents.flatten(2).mT if latents.ndim == 4 else latents.flatten(1).unsqueeze(1)
 
 
-class Scaling:
-    """Scales the latents of one reading by its statistics, on a device.
+class Scaling(nn.Module):
+    """Scales the latents of one reading by its statistics, which are its buffers.
 
     Raises `UserError` for a scale whose statistics are not there, in words that end a sentence about the encoder `where`.
     """
 
+    mean: Tensor
+    factor: Tensor
+    whitening: Tensor | None
+
     def __init__(self, statistics: ReadingStatistics, scale: Scale, reading: str, is_set: bool, where: str) -> None:
+        super().__init__()
         self.is_set = is_set
-        self.mean, self.factor = statistics.mean, statistics.deviation
-        self.whitening = statistics.whitening if scale == "whiten" else None
+        self.register_buffer("mean", statistics.mean)
+        self.register_buffer("factor", statistics.deviation if scale == "unit" else statistics.spread)
+        self.register_buffer("whitening", statistics.whitening if scale == "whiten" else None)
         if scale == "unit":
             return
         if statistics.spread is None:
@@ -108,20 +114,20 @@ class Scaling:
                 f"{where}: was saved before what scale '{scale}' needs was kept; delete its encoder.json and run the command that made it "
                 "again, which trains no further and saves it with that, or use --scale unit"
             )
-        self.factor = statistics.spread
         if scale == "whiten" and self.whitening is None:
             features = places(statistics.mean[None], is_set).shape[-1]
             raise UserError(
                 f"{where}: '{reading}' has {features:,} features, and at most {WHITENED_MOST:,} are whitened; use --scale unit or global"
             )
 
-    def to(self, device: torch.device) -> "Scaling":
-        """Move it to a device, and return it."""
-        self.mean, self.factor = self.mean.to(device), self.factor.to(device)
-        self.whitening = None if self.whitening is None else self.whitening.to(device)
-        return self
+    @classmethod
+    def unknown(cls, shape: tuple[int, ...], scale: Scale, is_set: bool) -> "Scaling":
+        """Return one for a reading of `shape` that leaves latents as they are, until it is given the buffers of another."""
+        mean = torch.zeros(shape)
+        whitening = torch.eye(places(mean[None], is_set).shape[-1]) if scale == "whiten" else None
+        return cls(ReadingStatistics(mean, torch.ones(shape), torch.ones(()), whitening), scale, "", is_set, "")
 
-    def __call__(self, latents: Tensor) -> Tensor:
+    def forward(self, latents: Tensor) -> Tensor:
         """Return latents (B, *shape), scaled."""
         centred = latents - self.mean
         if self.whitening is None:

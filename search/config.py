@@ -13,7 +13,7 @@ from foundation.limits import MOST_INTEGER, MOST_RUNS
 from foundation.ranges import within
 
 FIRST_SEED = 1000
-"""The agents of every trial have this seed and the following; comparisons count from 0, so that theirs are new."""
+"""The agents of every trial have this seed and the following, unless told others; comparisons count from 0, so that theirs are new."""
 
 DESCRIPTION = """Search hyperparameters of agents, or of the encoders they look through. Running the command again goes on."""
 
@@ -32,6 +32,8 @@ class SearchConfig(AgentRun):
     """What trials are drawn from."""
     seeds: int = 1
     """Agents per trial, one after another; the trial's score is their mean."""
+    first_seed: int = FIRST_SEED
+    """Seed of each trial's first agent; the others have those that follow."""
     scheduler: Literal["asha", "none"] = "asha"
     """asha: trials whose evaluations are behind those of others are stopped early; none: every trial does all steps."""
     first_rung: int | None = None
@@ -51,6 +53,7 @@ class SearchConfig(AgentRun):
             if getattr(self, name) is not None:
                 within(1, MOST_INTEGER if name == "encoder_steps" else MOST_RUNS, **{name: getattr(self, name)})
         within(0, 2**32 - 1, seed=self.seed)
+        within(0, 2**32 - 1 - MOST_RUNS, first_seed=self.first_seed)
         within(2, MOST_INTEGER, reduction=self.reduction)
         if self.first_rung is not None and self.first_rung < self.evaluation.every:
             raise UserError(f"'first_rung' must be at least evaluation.every = {self.evaluation.every}, got {self.first_rung}")

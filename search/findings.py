@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundation.errors import csv_cell
-from search.config import FIRST_SEED
 from search.search import Record, Search, Trial
 
 FORMAT = 1
 _AGAIN_SEEDS = 5
 _OWN_OPTIONS = (
-    *("space", "trials", "seed", "seeds", "scheduler", "first-rung", "reduction", "workers", "run"),
+    *("space", "trials", "seed", "seeds", "first-seed", "scheduler", "first-rung", "reduction", "workers", "run"),
     *("encoder", "latents", "control", "encoder-preset", "encoder-steps", "store"),
 )
 _ORDER = ("finished", "stopped early", "failed", None)
@@ -94,7 +93,8 @@ def warning(findings: Findings) -> str:
     agents = "one agent" if search.config.seeds == 1 else f"{search.config.seeds} agents"
     return (
         f"Warning: the score of the best of {finished} finished trials, each of {agents}, is biased upward: it was chosen for being the "
-        f"highest, chance included. Run it again with new seeds (the search's were {FIRST_SEED} and up) before you compare or report it."
+        f"highest, chance included. Run it again with new seeds (the search's were {search.config.first_seed} and up) before you compare "
+        "or report it."
         + (" Its encoder was chosen with it, and is not trained again." if best.encoder else "")
     )
 
@@ -139,7 +139,7 @@ def to_json(findings: Findings, argv: Sequence[str]) -> dict[str, Any]:
         "command": findings.command,
         "environment": search.config.environment.name,
         "steps": search.config.steps,
-        "agent_seeds": [FIRST_SEED + index for index in range(search.config.seeds)],
+        "agent_seeds": [search.config.first_seed + index for index in range(search.config.seeds)],
         "evaluation_episodes": search.config.evaluation.final_episodes,
         "rungs": search.config.rungs,
         "space": search.space.plain(),
@@ -154,11 +154,13 @@ def to_csv(findings: Findings) -> str:
     names = findings.search.space.names
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["trial", "ended", "steps", "score", *names, "restarts", "message"])
+    writer.writerow(["trial", "ended", "steps", "score", *names, "restarts", "message", "agents", "scores"])
     for one in findings.found:
         values = [shown(one.trial.values[name]) for name in names]
         known = ["" if number is None else number for number in (one.steps, one.score)]
+        rungs = [f"{reached.step}: {reached.score:g}" for reached in one.record.scores]
         line = [one.trial.number, one.how, *known, *values, one.record.restarts, one.record.message]
+        line += [" ".join(f"{score:g}" for score in one.agents), "; ".join(rungs)]
         writer.writerow([csv_cell(value) for value in line])
     return buffer.getvalue()
 

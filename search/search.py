@@ -137,7 +137,7 @@ class Search:
 
     def _runs(self, trial: Trial, encoder: AnyPlace | None) -> list[AgentRun]:
         config, place = self.config, absolute(encoder)
-        seeds = range(FIRST_SEED, FIRST_SEED + config.seeds)
+        seeds = range(config.first_seed, config.first_seed + config.seeds)
         return [agent_run(config, trial.settings, (trial.folder / f"seed{seed}").absolute(), place, seed) for seed in seeds]
 
     def _trial(self, number: int, values: dict[str, Any]) -> Trial:
@@ -169,8 +169,9 @@ class Search:
         path = self.config.run / "config.yaml"
         if not path.is_file():
             return
-        # a search of before there was a history had none
-        before, now = {"environment.history": 1, **dict(_flat(read_yaml(path)))}, dict(_flat(self._identity()))
+        # a search of before could choose neither its seeds nor a history
+        settled = {"first_seed": FIRST_SEED, "environment.history": 1}
+        before, now = {**settled, **dict(_flat(read_yaml(path)))}, dict(_flat(self._identity()))
         for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):
                 raise UserError(

@@ -72,6 +72,11 @@ class FrozenEncoder:
         return self.model.latents[self.reading]
 
     @property
+    def scaling(self) -> Scaling:
+        """What the latents are scaled with."""
+        return self._scaled
+
+    @property
     def is_set(self) -> bool:
         """Whether the rows of one frame's latents have no order."""
         return self.reading in self.model.set_readings

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 Acts = Literal["choice", "choices", "continuous"]
 
-_CNN_FEATURES = 512
-"""What `CnnPolicy` takes from a picture; `MultiInputPolicy` takes 256 unless told."""
 _MOST_OF_MEMORY = 0.9
 _BOUNDARY_STEPS = 256
 """Algorithms that learn after every few steps are looked at no more often than this."""
@@ -87,34 +85,31 @@ class Learner:
         """Return the algorithm's keywords."""
         return {key: value for key, value in asdict(self).items() if key not in self.own}
 
-    def make(self, venv: "VecEnv", seed: int, device: str, policy_device: str = "auto") -> "BaseAlgorithm":
+    def make(self, venv: "VecEnv", seed: int, device: str, policy_device: str = "auto", encoder: Any = None) -> "BaseAlgorithm":
         """Return a fresh algorithm on `venv`; seeds Python, numpy and torch.
 
-        A policy with a CNN goes to `device`, one on numbers alone to the CPU, unless `policy_device` says where. Raises `UserError`
-        where actions or pictures do not fit, or memory does not suffice.
+        A policy on pictures begins with a CNN, or with an `encoder` (`FrozenEncoder`) that learns on. It goes to `device`, one on numbers
+        to the CPU, unless `policy_device` says where. Raises `UserError` where actions or pictures do not fit, or memory does not suffice.
         """
-        from gymnasium import spaces
         from stable_baselines3.common.logger import Logger
 
-        from agents.learning.spaces import has_sets, pictures, policy_name
-        from wrappers import SetExtractor
+        from agents.learning.spaces import pictures, policy_name
+        from wrappers.features import begin_with, extractor_options
 
         if misfit := self.misfit(venv.action_space, venv.has_attr("action_masks")):
             raise UserError(misfit)
         self._refuse_too_large(venv)
         space = venv.observation_space
-        seen = pictures(space)
+        seen = encoder is not None or pictures(space)
         options = self.policy_options()
-        if seen and isinstance(space, spaces.Dict):
-            options["features_extractor_kwargs"] = {"cnn_output_dim": _CNN_FEATURES}
-        if has_sets(space) and self.set_policy != "flat" and "features_extractor_class" not in options:
-            pooled = {"kind": self.set_policy, "width": self.set_width}
-            options["features_extractor_kwargs"] = {**options.get("features_extractor_kwargs", {}), **pooled}
-            options["features_extractor_class"] = SetExtractor
+        pooling = "flat" if "features_extractor_class" in options else self.set_policy
+        options |= extractor_options(venv, pooling, self.set_width, encoder)
         chosen = (device if seen else "cpu") if policy_device == "auto" else policy_device
         algorithm, name = self.algorithm_class(), policy_name(space, self.policy_family)
         # each algorithm has keywords of its own
         made: BaseAlgorithm = algorithm(name, venv, seed=seed, device=chosen, policy_kwargs=options, **self.keywords(venv))
+        if encoder is not None:
+            begin_with(made.policy, encoder)
         made.set_logger(Logger(folder=None, output_formats=[]))
         return made
 

@@ -86,8 +86,8 @@ class DQNSettings(_OffPolicy):
     def keywords(self, venv: "VecEnv") -> dict[str, Any]:
         return {**super().keywords(venv), "exploration_fraction": 1.0}
 
-    def make(self, venv: "VecEnv", seed: int, device: str, policy_device: str = "auto") -> "BaseAlgorithm":
-        made: Any = super().make(venv, seed, device, policy_device)
+    def make(self, *given: Any, **options: Any) -> "BaseAlgorithm":
+        made: Any = super().make(*given, **options)
         made.exploration_steps = self.exploration_steps
         return made
 

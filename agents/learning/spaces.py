@@ -6,7 +6,6 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from foundation.errors import UserError
 from frames.store import free_memory as free_memory
-from wrappers import SetSpace
 from wrappers.plain_actions import is_plain
 
 _LEAST_SIDE = 36
@@ -35,11 +34,6 @@ def pictures(space: spaces.Space) -> list[spaces.Space]:
         if min(entry.shape[:2]) < _LEAST_SIDE:  # type: ignore[index]
             raise UserError(f"pictures of {entry.shape}: the CNN on pixels needs sides of at least {_LEAST_SIDE}; choose a larger picture")
     return found
-
-
-def has_sets(space: spaces.Space) -> bool:
-    """Return whether an observation is, or holds, a set."""
-    return any(isinstance(entry, SetSpace) for entry in _entries(space))
 
 
 def byte_size(space: spaces.Space) -> int:

@@ -1,11 +1,12 @@
 """The agent of a run: what it sees through, where it acts, what learns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.run.config import AgentRun
+from agents.run.config import LEARNING, AgentRun
 from agents.run.devices import available_device, placed_devices
 from agents.run.environment import Seen, training_environments
 from wrappers import PictureEncoder, open_encoder
@@ -23,10 +24,12 @@ class Agent:
     algorithm: BaseAlgorithm
     placed: dict[str, str | None]
     """Devices that the policy and the encoder are on."""
+    encoder: PictureEncoder | None
+    """The encoder it sees through, or that learned with it from here on; None on pixels and for an oracle."""
 
     @property
     def frozen(self) -> PictureEncoder | None:
-        """The encoder it sees through; None on pixels and for an oracle."""
+        """The encoder it sees through, where that stays as it is."""
         return None if isinstance(self.seen, str) else self.seen
 
     @property
@@ -49,9 +52,16 @@ class Agent:
 def make_agent(config: AgentRun, through: Through | None) -> Agent:
     """Make a fresh agent that sees `through` an encoder (None: pixels, or the state); seeds Python, numpy and torch."""
     device = available_device(config.device)
-    frozen = None if through is None else open_encoder(through, device, flat=config.algorithm.set_policy == "flat")
-    seen: Seen = "state" if config.control == "oracle" else frozen
+    encoder = None if through is None else open_encoder(through, device, flat=config.algorithm.set_policy == "flat")
+    seen, learned = seen_and_learned(config.control, encoder)
     venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, seen, config.remote)
     policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)
-    algorithm = config.algorithm.make(venv, config.seed, device, policy_device)
-    return Agent(seen, venv, algorithm, placed_devices(frozen, algorithm))
+    algorithm = config.algorithm.make(venv, config.seed, device, policy_device, **learned)
+    return Agent(seen, venv, algorithm, placed_devices(None if learned else encoder, algorithm), encoder)
+
+
+def seen_and_learned(control: str | None, encoder: PictureEncoder | None) -> tuple[Seen, dict[str, Any]]:
+    """Return what an agent's environments show it, and what `Learner.make` is told of an encoder that learns with it."""
+    if control in LEARNING:
+        return None, {"encoder": encoder}
+    return ("state" if control == "oracle" else encoder), {}

@@ -12,13 +12,17 @@ from agents.run.environment_config import EnvironmentConfig
 from foundation.env_options import refuse_running_options
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
-from foundation.places import Places, Scale
+from foundation.places import Address, Places, Scale, views_of
 from foundation.presets import build, to_dict
 from foundation.ranges import at_least, within
 
-Control = Literal["pixels", "untrained", "pca", "oracle", "supervised"]
+Control = Literal["pixels", "pixels_same", "finetuned", "untrained", "pca", "oracle", "supervised"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 SEEING_NO_ENCODER: tuple[Control, ...] = ("pixels", "oracle")
+LEARNING: tuple[Control, ...] = ("pixels_same", "finetuned")
+"""Agents that see pictures, and learn the encoder's architecture end to end: from random weights, and from the trained ones."""
+PIXEL_ROWS: tuple[Control, ...] = ("pixels", *LEARNING)
+"""Controls that learn from pictures, each with settings of its own in an agent preset."""
 
 
 @dataclass
@@ -74,7 +78,7 @@ class TrainingConfig:
     scale: Scale | None = None
     """How latents are scaled, of controls too: unit, global or whiten; default: as the encoder's folder says."""
     store: Path | None = None
-    """Frames for the controls untrained, pca and supervised, when the store that the encoder names is gone or has no state."""
+    """Frames for the controls untrained, pixels_same, pca and supervised, when the store that the encoder names is gone or has no state."""
 
     def __post_init__(self) -> None:
         at_least(1, steps=self.steps, checkpoint_every=self.checkpoint_every)
@@ -103,7 +107,8 @@ class AgentRun(TrainingConfig):
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
-    """pixels, oracle (told the environment's state), or what mirrors the encoder: untrained, pca, supervised (trained on the state)."""
+    """pixels, oracle (told the state), or what mirrors the encoder: untrained, pca, supervised (trained on the state), or learning with the
+    agent: finetuned, and pixels_same (from random weights)."""
     seed: int = 0
 
     def check(self) -> None:
@@ -116,6 +121,8 @@ class AgentRun(TrainingConfig):
         if not alone and self.encoder is None:
             what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
             raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
+        if self.control in LEARNING and self.encoder and any(isinstance(one.place, Address) for one in views_of(self.encoder)):
+            raise UserError(f"--control {self.control} needs the encoder's folder: a service keeps its weights")
         if alone and (self.latents or self.scale):
             raise UserError(f"--control {self.control} has no latents; leave out --latents and --scale")
 

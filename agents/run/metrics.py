@@ -53,8 +53,14 @@ class MetricsFile:
         return self._file.tell()
 
     def curve(self) -> list[dict[str, Any]]:
-        """Return the learning curve so far: steps and evaluation returns."""
-        return [{"step": line["step"], "returns": line["evaluation/returns"]} for line in self._lines() if "evaluation/returns" in line]
+        """Return the learning curve so far: steps, seconds of training, and evaluation returns."""
+        points, seconds = [], None
+        for line in self._lines():
+            # a rollout's line has them, which comes before the evaluation
+            seconds = line.get("seconds", seconds)
+            if "evaluation/returns" in line:
+                points.append({"step": line["step"], "seconds": seconds, "returns": line["evaluation/returns"]})
+        return points
 
     def close(self) -> None:
         """Close both."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from agents.learning.algorithms import settings_class
 from agents.learning.learner import Learner
-from agents.run.config import TrainingConfig
+from agents.run.config import LEARNING, PIXEL_ROWS, TrainingConfig
 from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked
 from foundation.env_options import EVALUATION_PREFIX, Scalar, take_env_options
 from foundation.errors import UserError, in_one_line
@@ -20,12 +20,12 @@ _OURS = ("Voxel", "MineRL")
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-def read_command(schema: type[Config], description: str, argv: Sequence[str], *, pixels: bool | None = None) -> Config:
+def read_command(schema: type[Config], description: str, argv: Sequence[str], *, control: str | None = None) -> Config:
     """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`, and options of evaluation's worlds.
 
-    An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:` those that differ on pixels, and under
-    `environment:` what it needs of the environment. `pixels` says which hold (None: as `--control pixels` stands on the command
-    line). What an environment preset says under `algorithm:` overrides them.
+    An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:`, `pixels_same:` and `finetuned:` those that differ
+    for these controls, and under `environment:` what it needs of the environment. `control` says whose hold ("": those on latents; None:
+    as `--control` on the command line says). What an environment preset says under `algorithm:` overrides them.
     """
     argv, options = take_env_options(argv)
     argv, evaluated = take_env_options(argv, EVALUATION_PREFIX)
@@ -33,7 +33,7 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
     if len(agents) > 1:
         raise UserError(f"one --agent trains here, got {', '.join(agents)}; compare_encoders.py takes several")
     presets_own: dict[str, Any] = {}
-    on_pixels = _option(argv, "--control") == "pixels" if pixels is None else pixels
+    seeing = _option(argv, "--control") if control is None else control
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
         take_addresses(values, argv, argv[0])
@@ -45,7 +45,7 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
         add_options(values, evaluated, "evaluation", "environment")
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
-        settings = agent_settings(agents[0] if agents else named, on_pixels)
+        settings = agent_settings(agents[0] if agents else named, seeing)
         needed = settings.pop("environment", {})
         if needed and isinstance(values.get("environment"), dict):
             values["environment"] = {**values["environment"], **needed}
@@ -87,14 +87,21 @@ def _settle_options(environment: EnvironmentConfig, own: dict[str, Scalar], befo
         tell(f"{environment.name} in place of {before}: the preset's options hold for it too ({listed}); --env.NAME VALUE sets others")
 
 
-def agent_settings(preset: str, pixels: bool) -> dict[str, Any]:
-    """Return the algorithm's settings of an agent preset, for pixels or for latents; and `environment`, where the preset has it."""
+def agent_settings(preset: str, control: str | None) -> dict[str, Any]:
+    """Return the algorithm's settings of an agent preset, for a control or for latents; and `environment`, where the preset has it.
+
+    What learns an encoder end to end has the settings on pixels but for `net_arch`: the layers behind an encoder are those on latents.
+    """
     values = read_preset("agent", preset)
-    for part in ("pixels", "environment"):
+    for part in (*PIXEL_ROWS, "environment"):
         if not isinstance(values.get(part, {}), dict):
             raise UserError(f"agent preset '{preset}': '{part}' must hold a mapping of keys to values")
-    special = values.pop("pixels", {})
-    return {**values, **(special if pixels else {})}
+    special: dict[str, dict[str, Any]] = {row: values.pop(row, {}) for row in PIXEL_ROWS}
+    if control in LEARNING:
+        values |= {key: value for key, value in special["pixels"].items() if key != "net_arch"}
+    values |= special.get(control or "", {})
+    values.pop("tuning", None)
+    return values
 
 
 def own_agent(values: dict[str, Any]) -> str:

@@ -14,20 +14,21 @@ from agents.run.config import AgentRun, plain
 from agents.run.position import Position
 from foundation.documents import read_checked, schema
 from foundation.files import write_atomically
+from foundation.machine import machine
+from wrappers.features import learning_parameters
 
-_POINT = schema(step=int, returns=list[float])
+_POINT = schema({"seconds": float | None}, step=int, returns=list[float])
 _SEEN = schema({"reading": str | None, "scale": str | None}, name=str, latents=list[int])
 _PLACED = schema(policy=str | None, encoder=str | None)
-_MAY_HAVE = {"attempts": int, "restarts": int, "seconds": float, "curve": list[_POINT]}  # type: ignore[valid-type]
-_SIZES = {"encoder_parameters": int, "policy_parameters": int | None, "threads": int, "encoder_folder": str | None}
-_RESULT = schema(
-    _MAY_HAVE | _SIZES | {"encoder": _SEEN | None, "device": _PLACED}, steps=int, seed=int, final_return=float, final_returns=list[float]
-)
+_MAY_HAVE = {"attempts": int, "restarts": int, "seconds": float, "curve": list[_POINT], "machine": str | None}  # type: ignore[valid-type]
+_SIZES = {**dict.fromkeys(("policy_parameters", "learning_parameters"), int | None), "encoder_parameters": int, "threads": int}
+_ENCODER = {"encoder": _SEEN | None, "encoder_folder": str | None, "device": _PLACED}
+_RESULT = schema(_MAY_HAVE | _SIZES | _ENCODER, steps=int, seed=int, final_return=float, final_returns=list[float])
 
 
 def facts(config: AgentRun, agent: Agent, position: Position) -> dict[str, Any]:
     """Return what an agent is, and how far it has come."""
-    frozen = agent.frozen
+    encoder = agent.encoder
     return {
         "steps": position.steps,
         "episodes": position.episodes,
@@ -35,12 +36,14 @@ def facts(config: AgentRun, agent: Agent, position: Position) -> dict[str, Any]:
         **{cause: getattr(position, cause) for cause in RESTARTS},
         "seed": config.seed,
         "control": config.control,
-        "encoder": frozen
-        and {"name": frozen.info.name, "reading": frozen.reading, "scale": frozen.scale, "latents": list(frozen.latent_shape)},
-        "encoder_folder": str(config.run / "encoder" if config.control else config.encoder) if frozen else None,
-        "encoder_parameters": 0 if frozen is None else frozen.parameter_count,
+        "encoder": encoder
+        and {"name": encoder.info.name, "reading": encoder.reading, "scale": encoder.scale, "latents": list(encoder.latent_shape)},
+        "encoder_folder": str(config.encoder if config.control in (None, "finetuned") else config.run / "encoder") if encoder else None,
+        "encoder_parameters": 0 if encoder is None else encoder.parameter_count,
         "policy_parameters": sum(parameter.numel() for parameter in agent.algorithm.policy.parameters()),
+        "learning_parameters": learning_parameters(agent.algorithm),
         "device": agent.placed,
+        "machine": machine(agent.algorithm.device.type),
         "remote": plain(config.remote) if config.remote.actors else None,
         "threads": config.threads,
         "versions": {name: version(name) for name in ("torch", "stable-baselines3", "gymnasium", "numpy", "ray")},

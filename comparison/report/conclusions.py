@@ -14,7 +14,7 @@ def conclusions(summary: Summary) -> list[str]:
     sentences = [_against_others(one, finished) for one in finished if one.row.kind == "encoder"]
     sentences += [_share_of(summary, gap) for gap in summary.gaps]
     warnings = [*_few_seeds(summary), *_collapsed(summary), *_failed(summary)]
-    return [*sentences, *warnings, *_ceilings(summary), *_restarted(summary), *_left_out(summary), *_scope(summary)]
+    return [*sentences, *warnings, *_ceilings(summary), *_restarted(summary), *_untimed(summary), *_left_out(summary), *_scope(summary)]
 
 
 def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
@@ -112,6 +112,18 @@ def _restarted(summary: Summary) -> list[str]:
     if worlds:
         parts.append(f"environments died {_times(worlds)} and were replaced (evaluation episodes that were cut off were played again)")
     return [f"Restarts: {'; '.join(parts)}."] if parts else []
+
+
+def _untimed(summary: Summary) -> list[str]:
+    """Name the rows whose learning curves cannot be drawn against seconds."""
+    without = [one for one in summary.rows if len(one.curve) > 1 and not one.timed_curve]
+    known = {one.label: all(point.seconds is not None for run in one.row.runs for point in run.curve) for one in without}
+    sentences = []
+    if rows := [label for label, there in known.items() if not there]:
+        sentences.append(f"No seconds are known for the points of the learning curves of {_listed(rows)}: that figure is without them.")
+    if rows := [label for label, there in known.items() if there]:
+        sentences.append(f"No seconds are shared by all seeds of {_listed(rows)}: the figure against seconds is without them.")
+    return sentences
 
 
 def _times(count: int) -> str:

@@ -32,6 +32,8 @@ class RowSummary:
     curve: list[tuple[int, Estimate]] = field(default_factory=list)
     seconds: float | None = None
     """Mean time of training; over several tasks, the mean of the tasks' means."""
+    timed_curve: list[tuple[float, Estimate]] = field(default_factory=list)
+    """Against seconds of training, on the stretch that all seeds share; [] where a seed does not say when it was evaluated."""
 
     @property
     def label(self) -> str:

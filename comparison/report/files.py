@@ -14,8 +14,8 @@ from comparison.report.conclusions import conclusions
 from comparison.report.estimates import Pair, Summary
 from comparison.report.page import page
 from comparison.report.plots import figures, png, row_colours, svg
-from comparison.report.summary import summarise, to_table
-from comparison.report.tables import rows_csv, runs_csv
+from comparison.report.summary import curve_lines, summarise, to_table
+from comparison.report.tables import curves_csv, rows_csv, runs_csv
 from comparison.results import FORMAT, REPORT_FILE, TaskResults, collect, join, read_results, to_plain
 from foundation.documents import read
 from foundation.errors import UserError
@@ -48,7 +48,7 @@ def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Sum
 
 
 def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked: Sequence[str] = ()) -> list[Summary]:
-    """Write `comparison.json`, `comparison.csv`, `rows.csv`, the figures and `report.html`; return the summaries."""
+    """Write `comparison.json`, `comparison.csv`, `rows.csv`, `curves.csv`, the figures and `report.html`; return the summaries."""
     summaries = summarise(tasks)
     colours = row_colours(summaries)
     drawings: dict[str, dict[str, str]] = {}
@@ -70,6 +70,7 @@ def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked:
             (folder / f"{stem}.{form}").unlink(missing_ok=True)
     write_atomically(folder / "comparison.csv", runs_csv(tasks))
     write_atomically(folder / "rows.csv", rows_csv(summaries))
+    write_atomically(folder / "curves.csv", curves_csv(summaries))
     write_atomically(folder / "report.html", page(summaries, tasks, drawings, command, not_asked))
     return summaries
 
@@ -89,6 +90,7 @@ def to_json(folder: Path, tasks: list[TaskResults], summaries: list[Summary], co
         "format": FORMAT,
         "command": command,
         "rows": to_table(summaries),
+        "curves": curve_lines(summaries),
         "improvements": [_pair(summary, pair) for summary in summaries for pair in summary.improvements],
         "paired_differences": [_pair(summary, pair) | {"pairs": pair.pairs} for summary in summaries for pair in summary.differences],
         "profiles": [_profile(summary, key) for summary in summaries for key in summary.profiles],

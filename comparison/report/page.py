@@ -16,17 +16,19 @@ from comparison.report.estimates import Pair, RowSummary, Summary
 from comparison.report.plots import on_page, row_colours
 from comparison.report.probes import LEAST_ROWS, TITLE, probe_lines
 from comparison.report.statistics import FEW_SEEDS, RESAMPLES, Estimate
-from comparison.report.tables import failures, interval_cell, not_asked_line, restarts_cell, seeds_cell, value_cell
+from comparison.report.summary import settings_line
+from comparison.report.tables import count_cell, failures, interval_cell, not_asked_line, restarts_cell, seeds_cell, value_cell
 from comparison.results import RowResults, TaskResults
 
 MOST_FILM_BYTES = 6_000_000
 """Films of later rows are left out of the page above this; they lie beside the runs."""
 
-_NOTES = ("All agents", "Scores are", "Not in", "Restarts", "Also in", "Ceilings", "Which share", "Too few")
+_NOTES = ("All agents", "No seconds", "Scores are", "Not in", "Restarts", "Also in", "Ceilings", "Which share", "Too few")
 STYLE = Path(__file__).with_name("report.css")
 _CAPTIONS = {
     "intervals": "Interquartile mean and 95 % interval of each row",
-    "curves": "Learning curves",
+    "curves": "Learning curves against agent steps",
+    "curves_seconds": "Learning curves against seconds of training",
     "profiles": "Performance profiles: the share of agents that score above each threshold",
 }
 
@@ -76,6 +78,7 @@ def _summary_sections(summary: Summary, colours: dict[str, str], drawings: dict[
         label = f'role="img" aria-label="{_text(f"{_CAPTIONS[name]}, {summary.name}")}"'
         figure = f"<figure><figcaption>{_text(_CAPTIONS[name])}</figcaption><div class=scroll><div class=figure {label}>"
         sections.append(figure + on_page(drawing, f"{prefix}{name}-") + "</div></div></figure>")
+    sections.append(_costs_table(summary, colours))
     return [*sections, _improvement_matrix(summary, colours), _differences_table(summary), _probes_table(summary)]
 
 
@@ -101,6 +104,36 @@ def _results_table(summary: Summary, colours: dict[str, str]) -> str:
         cells += [_share_cell(one.gap_closed)] if shared else []
         lines.append(f"<tr>{_name_cell(one, colours)}<td>{_text(seeds_cell(summary, one))}</td>{''.join(cells)}</tr>")
     return _table(heads, lines, "results")
+
+
+def _costs_table(summary: Summary, colours: dict[str, str]) -> str:
+    """Say what a run of each row took; over several tasks, look at each."""
+    rows = [one for one in summary.rows if one.row.steps is not None]
+    if summary.normalised or not rows:
+        return ""
+    heads = ["row", "agent steps", "game ticks", "seconds a run", "steps/s", "weights that learn", "frozen weights", "settings of its own"]
+    lines = []
+    for one in rows:
+        row, steps = one.row, one.row.steps or 0.0
+        rate = None if not one.seconds else steps / one.seconds
+        counts = [steps, steps * summary.tasks[0].frame_skip, one.seconds, rate, row.learning_parameters, row.frozen_parameters]
+        own = f"<td class=left>{_text(settings_line(row) or '–')}<small>{_text(_origin(row))}</small></td>"
+        lines.append(f"<tr>{_name_cell(one, colours)}{''.join(f'<td>{count_cell(count)}</td>' for count in counts)}{own}</tr>")
+    return f"<h3>What a run takes</h3><p>{_text(_costs_note(rows))}</p>" + _table(heads, lines, "costs")
+
+
+def _origin(row: RowResults) -> str:
+    return "; ".join([*([f"preset {row.preset}"] if row.preset else []), *([f"tuned: {row.tuning}"] if row.tuning else [])])
+
+
+def _costs_note(rows: Sequence[RowSummary]) -> str:
+    machines = list(dict.fromkeys(name for one in rows for name in one.row.machines))
+    where = f"on {', '.join(machines)}" if machines else "on a machine that was not recorded"
+    return (
+        f"Means over finished seeds. Seconds are of training, without evaluation, {where}, beside whatever else it did. Weights that learn "
+        "are those that the optimizers change, without target networks; frozen ones are those that a frame passes through and that stay as "
+        "they are, without a decoder. A dash: not recorded, or not known. Settings are those in which a row differs from rows on latents."
+    )
 
 
 def _name_cell(one: RowSummary, colours: dict[str, str]) -> str:
@@ -179,7 +212,7 @@ def _probes_table(summary: Summary) -> str:
 
 
 def _encoders(tasks: list[TaskResults]) -> str:
-    heads = ["row", "latents", "encoder weights", "policy weights", "ms a frame", "frames/s", "seconds a run"]
+    heads = ["row", "latents", "encoder weights", "policy weights", "ms a frame", "frames/s"]
     heads += ["started again", "learned from", "validation"]
     heads = ["task", *heads] if len(tasks) > 1 else heads
     lines, speeds = [], []
@@ -189,8 +222,7 @@ def _encoders(tasks: list[TaskResults]) -> str:
                 continue
             latents, weights, milliseconds, rate, seen, validation = _encoder_cells(row.encoder)
             policy = f"{row.policy_parameters:,}" if row.policy_parameters else "–"
-            seconds = "–" if row.seconds is None else f"{row.seconds:,.0f}"
-            cells = [latents, weights, policy, milliseconds, rate, seconds, restarts_cell(row), seen, validation]
+            cells = [latents, weights, policy, milliseconds, rate, restarts_cell(row), seen, validation]
             lines.append(
                 f"<tr>{f'<td class=left>{_text(task.name)}</td>' if len(tasks) > 1 else ''}<th scope=row>{_text(row.label)}</th>"
                 + "".join(f"<td>{_text(cell)}</td>" for cell in cells)

@@ -1,7 +1,7 @@
 """A report's figures: intervals a row, learning curves, performance profiles; as PNG, as SVG, and as SVG for a page with two themes."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from comparison.report.estimates import RowSummary, Summary
+from comparison.report.statistics import Estimate
 from foundation.errors import figure_label
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; players that do not learn are grey
@@ -44,6 +45,8 @@ def figures(summary: Summary, colours: dict[str, str]) -> dict[str, Figure]:
     drawn = {"intervals": intervals_figure(summary, colours)}
     if any(one.curve for one in summary.rows):
         drawn["curves"] = curves_figure(summary, colours)
+    if any(one.timed_curve for one in summary.rows):
+        drawn["curves_seconds"] = curves_figure(summary, colours, against_seconds=True)
     if summary.profiles:
         drawn["profiles"] = profiles_figure(summary, colours)
     return drawn
@@ -72,8 +75,8 @@ def intervals_figure(summary: Summary, colours: dict[str, str]) -> Figure:
     return figure
 
 
-def curves_figure(summary: Summary, colours: dict[str, str]) -> Figure:
-    """Draw the learning curve of every row with a band of 95 % intervals over seeds."""
+def curves_figure(summary: Summary, colours: dict[str, str], against_seconds: bool = False) -> Figure:
+    """Draw the learning curve of every row with a band of 95 % intervals over seeds, against agent steps or seconds of training."""
     task = summary.tasks[0]
     with _axes(summary, 4.4 + _legend_height(summary)) as (figure, axes):
         limit = _limit(summary)
@@ -83,18 +86,23 @@ def curves_figure(summary: Summary, colours: dict[str, str]) -> Figure:
                 where = f"{one.iqm.value:.1f}, above the axis" if limit is not None and one.iqm.value > limit else "does not learn"
                 label = f"{figure_label(one.label)} ({where})"
                 axes.axhline(one.iqm.value, color=colour, linestyle=_DASHES[one.row.player], linewidth=1.4, label=label)
-            if one.curve:
-                steps, points = zip(*one.curve, strict=True)
-                axes.fill_between(steps, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
+            curve: Sequence[tuple[float, Estimate]] = one.timed_curve if against_seconds else one.curve
+            if curve:
+                places, points = zip(*curve, strict=True)
+                axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
                 label = f"{figure_label(one.label)} ({_seeds(one)})"
-                axes.plot(steps, [p.value for p in points], color=colour, marker="o", markersize=3.5, linewidth=1.8, label=label)
-        axes.set_xlabel(f"agent steps of training (each {task.step_length})")
+                # at times in between evaluations a curve was not measured
+                marker = "" if against_seconds else "o"
+                axes.plot(places, [p.value for p in points], color=colour, marker=marker, markersize=3.5, linewidth=1.8, label=label)
+        steps = f"agent steps of training (each {task.step_length})"
+        axes.set_xlabel("seconds of training, without evaluation" if against_seconds else steps)
         axes.set_ylabel(_score_axis(summary))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
         axes.set_xlim(left=0)
         axes.set_ylim(_start(summary), limit)
         episodes = f"{task.evaluation['episodes']} evaluation episodes a point and seed, {task.evaluation['final_episodes']} at the last"
-        axes.set_title(f"interquartile mean over seeds, band: 95 % bootstrap interval\n{episodes}", loc="left", fontsize=9.5)
+        more = "straight lines between evaluations, where all seeds were under way" if against_seconds else episodes
+        axes.set_title(f"interquartile mean over seeds, band: 95 % bootstrap interval\n{more}", loc="left", fontsize=9.5)
         _legend(axes)
         _plain(axes, "both")
     return figure

@@ -156,6 +156,19 @@ def area_under_curve(steps: Sequence[float], scores: Sequence[float]) -> float:
     return float(np.trapezoid(scores, steps) / (steps[-1] - steps[0]))
 
 
+def on_common_grid(curves: Sequence[tuple[Sequence[float], Sequence[float]]], points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `points` places from the latest first to the earliest last place of all curves, and the curves there: (G,), (R, G).
+
+    A curve is places in rising order and a height at each, in between which it is a straight line. Both are empty where curves share no
+    stretch.
+    """
+    start, end = max(places[0] for places, _ in curves), min(places[-1] for places, _ in curves)
+    if end <= start:
+        return np.empty(0), np.empty((len(curves), 0))
+    grid = np.linspace(start, end, points)
+    return grid, np.stack([np.interp(grid, places, heights) for places, heights in curves])
+
+
 def overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
     """Whether two intervals share a point, up to rounding: where runs never vary, an interval is a single number."""
     rounding = _ROUNDING * max(1.0, *(abs(end) for end in (*one, *other)))

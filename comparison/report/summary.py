@@ -18,6 +18,7 @@ from comparison.report.statistics import (
     interquartile_mean_for,
     mean,
     median,
+    on_common_grid,
     optimality_gap,
     paired_difference,
     performance_profile,
@@ -26,6 +27,8 @@ from comparison.report.statistics import (
 from comparison.results import ORDER, RowResults, TaskResults
 
 THRESHOLDS = 101
+TIMED_POINTS = 33
+"""Of a learning curve against seconds, whose evaluations are at other times in every run."""
 ALL_TASKS = "all tasks"
 
 
@@ -56,6 +59,7 @@ def _row_summary(task: TaskResults, row: RowResults) -> RowSummary:
         area=estimate(interquartile_mean, [areas]) if curved else None,
         normalised_area=estimate(interquartile_mean, [target.normalised(areas)]) if curved and target else None,
         curve=_curve(row),
+        timed_curve=_timed_curve(row),
         seconds=row.seconds,
     )
 
@@ -68,6 +72,16 @@ def _curve(row: RowResults) -> list[tuple[int, Estimate]]:
             points.setdefault(point.step, []).append(point.score)
     whole = [(step, scores) for step, scores in sorted(points.items()) if len(scores) == len(row.runs)]
     return [(step, estimate(interquartile_mean, [np.array(scores)])) for step, scores in whole]
+
+
+def _timed_curve(row: RowResults) -> list[tuple[float, Estimate]]:
+    """Estimate the learning curve against seconds of training, where every seed knows them, on the stretch that all seeds share."""
+    curves = [([point.seconds for point in run.curve], [point.score for point in run.curve]) for run in row.runs]
+    known = [(times, scores) for times, scores in curves if times and None not in times]
+    if not curves or len(known) < len(curves):
+        return []
+    grid, scores_RG = on_common_grid(known, TIMED_POINTS)  # type: ignore[arg-type]
+    return [(float(at), estimate(interquartile_mean, [scores_RG[:, index]])) for index, at in enumerate(grid)]
 
 
 def _over_tasks(tasks: list[TaskResults], scaled: list[TaskResults]) -> Summary:
@@ -206,12 +220,18 @@ def _table_line(summary: Summary, one: RowSummary, targets: list[str]) -> dict[s
         **numbers,
         "normalised": summary.normalised,
         "seconds": one.seconds,
+        **_costs(summary, one),
         "restarts": one.row.restarts,
         "run_restarts": one.row.run_restarts,
         "encoder": encoder.name if encoder else None,
         "latents": int(np.prod(encoder.latents)) if encoder else None,
         "encoder_parameters": encoder.parameters if encoder else None,
         "policy_parameters": one.row.policy_parameters,
+        "learning_parameters": one.row.learning_parameters,
+        "frozen_parameters": one.row.frozen_parameters,
+        "agent_preset": one.row.preset,
+        "own_settings": settings_line(one.row) or None,
+        "tuning": one.row.tuning,
         "encode_milliseconds": speed.milliseconds if speed else None,
         "encode_frames_per_second": round(speed.frames_per_second, 1) if speed else None,
         "encode_batch": speed.batch if speed else None,
@@ -221,3 +241,35 @@ def _table_line(summary: Summary, one: RowSummary, targets: list[str]) -> dict[s
         "told": one.row.told,
         **probe_columns(one, targets),
     }
+
+
+def settings_line(row: RowResults) -> str:
+    """Return the settings in which a row differs from rows on latents, in one line."""
+    return ", ".join(f"{name} {_setting(value)}" for name, value in row.own_settings.items())
+
+
+def _setting(value: Any) -> str:
+    return (" ".join(map(str, value)) or "none") if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _costs(summary: Summary, one: RowSummary) -> dict[str, Any]:
+    """Return what a run of a row took, on one task; runs of several tasks differ."""
+    row, steps = one.row, None if summary.normalised else one.row.steps
+    evaluating = [run.evaluation_seconds for run in row.runs if run.evaluation_seconds is not None]
+    return {
+        "evaluation_seconds": float(np.mean(evaluating)) if evaluating and not summary.normalised else None,
+        "machine": "; ".join(row.machines) or None,
+        "steps": steps,
+        "environment_steps": None if steps is None else steps * summary.tasks[0].frame_skip,
+    }
+
+
+def curve_lines(summaries: list[Summary]) -> list[dict[str, Any]]:
+    """Return a line a point of every learning curve: `against` steps (agent steps) or seconds (of training, without evaluation)."""
+    found = []
+    for summary in summaries:
+        for one in summary.rows:
+            for against, curve in (("steps", one.curve), ("seconds", one.timed_curve)):
+                numbers = [{"at": at, "iqm": point.value, "low": point.low, "high": point.high} for at, point in curve]
+                found += [{"task": summary.name, "row": one.label, "against": against, **line} for line in numbers]
+    return found

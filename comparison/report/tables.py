@@ -13,12 +13,15 @@ from comparison.report.estimates import RowSummary, Summary
 from comparison.report.probes import TITLE as PROBES_TITLE
 from comparison.report.probes import probe_lines, probed
 from comparison.report.statistics import Estimate
-from comparison.report.summary import to_table
+from comparison.report.summary import curve_lines, to_table
 from comparison.results import RowResults, TaskResults
 from foundation.errors import csv_cell
 from foundation.progress import PlainConsole, cells, tell_result
 
-_HEADINGS = ("row", "seeds", "IQM", "95 % interval", "median", "gap", "seconds\na run", "latents", "ms\na frame", "encoder\nweights")
+_HEADINGS = (
+    *("row", "seeds", "IQM", "95 % interval", "median", "gap"),
+    *("seconds\na run", "weights\nlearning", "weights\nfrozen", "latents", "ms\na frame"),
+)
 _ESSENTIAL = 4
 """Columns that even a narrow terminal shows: the row, its seeds, its score and the interval."""
 _MOST_NAMED = 6
@@ -27,14 +30,15 @@ _MOST_NAMED = 6
 def runs_csv(tasks: list[TaskResults]) -> str:
     """Return a line a finished run."""
     heads = ["task", "row", "kind", "algorithm", "seed", "steps", "evaluation_episodes", "mean_return", "normalised", "seconds"]
-    heads += ["restarts", "attempts"]
+    heads += ["restarts", "attempts", "evaluation_seconds", "machine"]
     lines: list[list[Any]] = []
     for task in tasks:
         for row in task.rows:
             for run in row.runs:
                 normalised = float(task.target.normalised(run.score)) if task.target else ""
                 about = [task.name, row.label, row.kind, row.algorithm or "", run.seed, run.steps, len(run.returns)]
-                lines.append([*about, run.score, normalised, "" if run.seconds is None else run.seconds, run.restarts, run.attempts])
+                seconds, evaluating = ("" if one is None else one for one in (run.seconds, run.evaluation_seconds))
+                lines.append([*about, run.score, normalised, seconds, run.restarts, run.attempts, evaluating, run.machine or ""])
     return _csv(heads, lines)
 
 
@@ -42,6 +46,17 @@ def rows_csv(summaries: list[Summary]) -> str:
     """Return a line a row and task, with all estimates and their intervals."""
     lines = to_table(summaries)
     return _csv(list(lines[0]), [["" if value is None else value for value in line.values()] for line in lines])
+
+
+def curves_csv(summaries: list[Summary]) -> str:
+    """Return a line a point of every learning curve, against agent steps and against seconds of training."""
+    lines = curve_lines(summaries)
+    return _csv(["task", "row", "against", "at", "iqm", "low", "high"], [list(line.values()) for line in lines])
+
+
+def count_cell(count: float | None) -> str:
+    """Return a count, or a dash where it is not known or there is none."""
+    return "–" if count is None else f"{count:,.0f}"
 
 
 def print_table(summaries: list[Summary]) -> None:
@@ -144,10 +159,10 @@ def _cells(summary: Summary, one: RowSummary) -> list[str]:
     if one.iqm is None:
         return [label_cell(one), seeds, "failed", *[""] * (len(_HEADINGS) - 3)]
     encoder = one.row.encoder
-    described = [f"{np.prod(encoder.latents)}", _speed(one), f"{encoder.parameters:,}"] if encoder else ["–"] * 3
-    seconds = "–" if one.seconds is None else f"{one.seconds:,.0f}"
+    described = [f"{np.prod(encoder.latents)}", _speed(one)] if encoder else ["–"] * 2
+    costs = [count_cell(one.seconds), count_cell(one.row.learning_parameters), count_cell(one.row.frozen_parameters)]
     numbers = [value_cell(one.iqm), interval_cell(one.iqm), value_cell(one.median), value_cell(one.optimality_gap)]
-    return [label_cell(one), seeds, *numbers, seconds, *described]
+    return [label_cell(one), seeds, *numbers, *costs, *described]
 
 
 def _speed(one: RowSummary) -> str:

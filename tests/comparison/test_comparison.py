@@ -71,6 +71,10 @@ def compare(worlds, tmp_path, monkeypatch):
     return run
 
 
+def returns_of(result: dict) -> tuple:
+    return result["final_returns"], [(point["step"], point["returns"]) for point in result.get("curve", [])]
+
+
 def rows_of(keys: list[str]) -> list[str]:
     """Leave out the hash in a player's key."""
     return sorted("/".join(part.split("-")[0] for part in key.split("/")) for key in keys)
@@ -128,7 +132,7 @@ def test_two_presets_of_one_algorithm_are_told_apart(compare) -> None:
 
 def replace_part(made: Comparison, agent: str, settings: PPOSettings) -> Comparison:
     """Return the comparison with another algorithm under an agent preset's name."""
-    parts = [PartConfig(part.task, part.agent, part.config, part.pixels) for part in made.parts]
+    parts = [PartConfig(part.task, part.agent, part.config, part.asked.pixels) for part in made.parts]
     changed = [replace(part, shared=replace(part.shared, algorithm=settings)) if part.agent == agent else part for part in parts]
     return Comparison(changed)
 
@@ -267,7 +271,7 @@ def test_rows_through_a_service_are_those_of_the_folder_and_a_folder_of_runs_con
     found, wanted = ({cell.key: cell.result() for cell in one.cells} for one in (made, expected))
     assert found.keys() == wanted.keys()
     for key, result in wanted.items():
-        assert (found[key]["final_returns"], found[key].get("curve")) == (result["final_returns"], result.get("curve")), key
+        assert returns_of(found[key]) == returns_of(result), key
     assert found[made.parts[0].cells[0].key]["encoder_folder"] == address
     task = collect(made, "the command", {})[0]
     about = {row.label: row.encoder for row in task.rows}

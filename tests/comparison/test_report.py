@@ -35,10 +35,8 @@ def row(label: str, middle: float, kind: str = "encoder", seeds: int = SEEDS, sp
     """Return a row whose scores lie evenly around `middle`."""
     scores = middle + spread * np.linspace(-0.5, 0.5, seeds)
     player = {"random": "random", "scripted": "scripted"}.get(label)
-    runs = [
-        Run(seed, 100, float(score), [float(score)], [] if player else [Point(50, float(score) / 2), Point(100, float(score))], 3.0, 1)
-        for seed, score in enumerate(scores)
-    ]
+    curves = [[] if player else [Point(50, score / 2, 1.5), Point(100, score, 3.0)] for score in scores.tolist()]
+    runs = [Run(seed, 100, float(score), [float(score)], curves[seed], 3.0, 1) for seed, score in enumerate(scores)]
     facts = EncoderFacts(label, [8], 1234, speed=Speed(0.5, 8, "cpu", 1, "a machine")) if kind == "encoder" else None
     return RowResults(label, label, kind, runs, player=player, algorithm=None if player else "PPO", encoder=facts, **changes)
 
@@ -423,7 +421,7 @@ def test_a_browser_shows_the_report_without_errors_or_requests(shown) -> None:
     assert found["problems"] == []
     assert [name for name in found["requests"] if not name.startswith("data:")] == []
     assert found["images"] == 1
-    assert len(found["drawings"]) == 3 + 3 + 2
+    assert len(found["drawings"]) == 4 + 4 + 2
     assert min(found["drawings"]) > 100
 
 

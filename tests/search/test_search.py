@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from foundation.errors import UserError
 from foundation.presets import preset_names
 from search import trials as trials_module
 from search.config import FIRST_SEED, SearchConfig, read_search
-from search.findings import again, find, shared_options, warning
+from search.findings import Finding, again, find, shared_options, warning
 from search.report import print_findings, write_search_report
 from search.search import Record, Search
 from search.space import Space, read_space
@@ -147,7 +148,7 @@ def test_numbers_that_yaml_reads_as_texts_are_numbers(searching) -> None:
 
 @pytest.mark.parametrize("name", [name for name in preset_names("search") if name != "conv_vae"])
 def test_every_draw_of_the_shipped_agent_spaces_can_be_run(name: str, tmp_path) -> None:
-    agent = {"debug": "debug"}.get(name, name)
+    agent = name.partition("_")[0]
     words = ["debug", "--agent", agent, "--control", "pixels", "--space", name, "--run", str(tmp_path), "--trials", "60"]
     words += ["--algorithm.n-envs", "8"] if name != "debug" else []
     assert len(Search(read_search(words)).trials) == 60
@@ -249,6 +250,35 @@ def test_a_trial_scores_the_mean_of_its_agents_with_seeds_of_their_own(searching
     results = search.results(search.trials[0])
     assert [result["seed"] for result in results] == [FIRST_SEED, FIRST_SEED + 1]
     assert reached.score == pytest.approx(sum(result["final_return"] for result in results) / 2)
+
+
+def test_trials_take_the_seeds_they_are_told_and_searches_of_before_go_on(searching) -> None:
+    search = searching(trials=1, seeds=3, first_seed=100)
+    assert [run.seed for run in search.plan(search.trials[0]).runs] == [100, 101, 102]
+    assert "the search's were 100 and up" in warning(replace(find(search, ["debug"]), found=[finding_of(search)]))
+    with search.remembered():
+        pass
+    with pytest.raises(UserError, match="first_seed = 100, but 1000 was asked for"):
+        searching(trials=1, seeds=3)
+    path = search.config.run / "config.yaml"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("first_seed")))
+    assert searching(trials=1, seeds=3).config.first_seed == FIRST_SEED
+
+
+def finding_of(search: Search) -> Finding:
+    """A trial that did all its steps."""
+    return Finding(search.trials[0], Record([Reached(128, 1.0)], "finished"), None, [1.0])
+
+
+def test_the_space_for_pixels_draws_trials_that_can_be(tmp_path) -> None:
+    words = ["voxel_treechop", "--control", "pixels", "--space", "ppo_pixels", "--trials", "12", "--run", str(tmp_path)]
+    search = Search(read_search(words))
+    assert len({json.dumps(trial.values) for trial in search.trials}) == 12
+    assert {len(trial.settings.algorithm.net_arch) for trial in search.trials} == {0, 1, 2}
+    # layers that are none are an option without a value
+    best = replace(finding_of(search), trial=next(trial for trial in search.trials if not trial.settings.algorithm.net_arch))
+    command = shlex.split(again(replace(find(search, words), found=[best]), words) or "")
+    assert read_command(ComparisonConfig, "", command[2:], control="pixels").algorithm.net_arch == ()
 
 
 def test_a_trial_asked_to_stop_saves_and_goes_on(searching) -> None:
@@ -369,7 +399,7 @@ def test_the_next_command_is_one_that_compare_encoders_takes(found) -> None:
     argv += ["--algorithm.gamma", "0.5", "--env.episode-ticks", "40", "--run", "search"]
     words = shlex.split(again(find(found, argv), argv))
     assert words[:2] == ["python", "compare_encoders.py"]
-    config = read_command(ComparisonConfig, "", words[2:], pixels=True)
+    config = read_command(ComparisonConfig, "", words[2:], control="pixels")
     best = found.trials[3].values
     assert (config.controls, config.seeds, config.steps, config.encoders) == (("pixels",), 5, 128, ())
     assert config.environment.options["episode_ticks"] == 40

@@ -58,8 +58,8 @@ def test_options_of_the_evaluation_stand_over_those_of_the_environment(tmp_path)
 
 def test_an_option_overrides_the_presets(tmp_path) -> None:
     argv = ["debug", "--encoders", "e", "--algorithm.n-epochs", "7", "--agent=ppo", "--run", "r"]
-    for pixels in (False, True):
-        assert read_command(ComparisonConfig, "", argv, pixels=pixels).algorithm.n_epochs == 7
+    for control in ("", "pixels"):
+        assert read_command(ComparisonConfig, "", argv, control=control).algorithm.n_epochs == 7
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_option_without_its_value_is_named() -> None:
 
 def test_controls_that_mirror_need_an_encoder() -> None:
     with pytest.raises(UserError, match="'pca' mirrors an encoder"):
-        read_command(ComparisonConfig, "", ["debug", "--controls", "pca", "--run", "r"], pixels=False)
+        read_command(ComparisonConfig, "", ["debug", "--controls", "pca", "--run", "r"], control="")
 
 
 @pytest.mark.parametrize(
