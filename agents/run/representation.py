@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from agents.run.config import SEEING_NO_ENCODER, AgentRun
-from encoders import load_encoder
+from agents.run.config import SEEING_NO_ENCODER, AgentRun, Control
+from encoders import EncoderArtifact, load_encoder
 from foundation.places import AnyPlace, Scale, said_latents, views_of
 from pretraining.controls import control_artifact
 from pretraining.supervised import supervised_artifact, supervised_options
