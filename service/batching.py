@@ -92,11 +92,11 @@ class EncoderThread:
 
     async def encode(self, job: Job, seconds: float) -> dict[str, np.ndarray]:
         """Return a job's outputs; raise `ServiceError` where too much waits already, or where it takes longer than so many seconds."""
-        if self._ended:
-            raise busy("the service is ending")
-        if self.waiting_rows + job.rows > self._most_rows and (self.waiting_rows or job.rows > self._most_rows):
-            raise busy(f"{self.waiting_rows} rows wait for the encoder, and at most {self._most_rows} may; try again")
         with self._wake:
+            if self._ended:
+                raise busy("the service is ending")
+            if self.waiting_rows + job.rows > self._most_rows and (self.waiting_rows or job.rows > self._most_rows):
+                raise busy(f"{self.waiting_rows} rows wait for the encoder, and at most {self._most_rows} may; try again")
             self._waiting.setdefault(job.key, deque()).append(job)
             self.waiting_rows += job.rows
             self._wake.notify()
