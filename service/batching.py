@@ -56,9 +56,14 @@ class Job:
         return len(self.frames)
 
     @property
+    def kind(self) -> tuple:
+        """What batches that take about the same time have in common."""
+        return (id(self.model), self.wanted, self.batching)
+
+    @property
     def key(self) -> tuple:
         """What rows of one batch have in common."""
-        return (id(self.model), self.wanted, self.batching, id(self) if self.batching == "alone" else 0)
+        return (*self.kind, id(self) if self.batching == "alone" else 0)
 
 
 @dataclass
@@ -120,7 +125,12 @@ class EncoderThread:
     def _run(self) -> None:
         # OpenMP keeps the number for each thread, and a new one begins with all cores
         torch.set_num_threads(self._torch_threads)
+        kind: tuple = ()
         while parts := self._next():
+            if parts[0].job.kind != kind:
+                # those may take any time, for which nothing done is held
+                self._hand_over()
+                kind = parts[0].job.kind
             begun = time.perf_counter_ns()
             try:
                 self._done += _encode(parts, begun)
