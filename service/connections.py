@@ -99,7 +99,9 @@ class LimitedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.transport.end()
         self._header_bytes = 0
-        self.silent[self] = None
+        # not one whose client has gone, or has sent the next request already
+        if not self.transport.is_closing() and not self.pipeline:
+            self.silent[self] = None
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -160,6 +162,9 @@ class OneWrite:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
+        if self.is_closing():
+            # nobody reads it, and uvloop's raises
+            return
         if self._head is not None:
             data, self._head = self._head + data, None
         elif not self._begun and not data.startswith(_INTERIM):
@@ -169,7 +174,7 @@ class OneWrite:
 
     def end(self) -> None:
         """Send a head that no body follows; the next thing written is the head of another response."""
-        if self._head is not None:
+        if self._head is not None and not self.is_closing():
             self._transport.write(self._head)
         self._head, self._begun = None, False
 

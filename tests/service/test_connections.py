@@ -1,0 +1,74 @@
+"""Connections of the embedded server whose clients send what is allowed, in ways that are rare."""
+
+import asyncio
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.options import Serve
+from tests.fixtures.service import Client, binary_request, random_frames, with_limits
+
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+@contextmanager
+def held(running: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Have the encoder wait until the event that is given is set, at the end of the block at the latest."""
+    loaded, go_on = running.service.models.served["plain"].loaded, threading.Event()
+    encode = loaded.encode
+
+    def waiting(*given: Any) -> Any:
+        go_on.wait(60)
+        return encode(*given)
+
+    monkeypatch.setattr(loaded, "encode", waiting)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+
+
+def infer(rows: int) -> bytes:
+    body, length = binary_request(frames=random_frames(rows))
+    head = f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Inference-Header-Content-Length: {length}\r\n\r\n".encode() + body
+
+
+def connect(running: Any) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", running.port), timeout=20)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_client_that_leaves_with_requests_unanswered_is_forgotten(start_service, small_encoders, monkeypatch, caplog) -> None:
+    running = start_service(small_encoders["plain"], limits=with_limits(connections=2))
+    silent = running.server.config.http_protocol_class.silent
+    with held(running, monkeypatch), caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            with connect(running) as made:
+                made.sendall(infer(1) + infer(1))
+                wait_for(lambda: running.server.server_state.tasks and not silent)
+                # closes with a reset
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wait_for(lambda: not running.server.server_state.connections)
+    wait_for(lambda: not running.server.server_state.tasks)
+    assert not silent
+    assert [record.getMessage() for record in caplog.records] == []
+    with connect(running) as made, connect(running) as other, connect(running) as third:
+        for one in (other, third):
+            one.sendall(GET)
+            assert one.recv(1000).startswith(b"HTTP/1.1 200")
+        assert made.recv(1000).startswith(b"HTTP/1.1 503")
