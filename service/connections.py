@@ -61,12 +61,10 @@ class LimitedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._header_bytes += len(data)
         super().data_received(data)
-        if not self._in_header:
-            return
-        if self._header_bytes > _MOST_HEADER_BYTES:
+        if self._in_header and self._header_bytes > _MOST_HEADER_BYTES:
             self.refuse(431, f"the header has more than {_MOST_HEADER_BYTES} bytes")
-        elif self._header_deadline is None:
-            # most come as a whole, and need no clock
+        elif self._header_deadline is None and (self._in_header or self in self.silent):
+            # most come as a whole, and need no clock; empty lines are of no header, and end the server's own clock all the same
             self._wait_for_header(self.limits.header_seconds)
 
     def on_message_begin(self) -> None:

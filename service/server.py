@@ -48,6 +48,12 @@ class EmbeddedServer(uvicorn.Server):
         await asyncio.sleep(_LAST_ACCEPTED_SECONDS)
         await super().shutdown(sockets)
 
+    def break_off(self) -> None:
+        """Wait for nobody any more."""
+        self.force_exit = True
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
 
 class Running:
     """A service that listens: its ports, and how it is asked to end."""
@@ -58,7 +64,13 @@ class Running:
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """Be not ready any more, go on for a while, then answer what was accepted and end; a second call does not wait."""
+        """Be not ready any more, go on for a while, then answer what was accepted and end.
+
+        A second call does not go on for a while, and one while the end waits for answers or connections breaks them off.
+        """
+        if self.server.should_exit:
+            self.server.break_off()
+            return
         if not self.service.ready:
             self.server.should_exit = True
             return

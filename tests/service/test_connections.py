@@ -72,3 +72,40 @@ def test_a_client_that_leaves_with_requests_unanswered_is_forgotten(start_servic
             one.sendall(GET)
             assert one.recv(1000).startswith(b"HTTP/1.1 200")
         assert made.recv(1000).startswith(b"HTTP/1.1 503")
+
+
+def test_an_empty_line_after_a_request_keeps_no_connection_open(start_service, small_encoders) -> None:
+    running = start_service(small_encoders["plain"], limits=with_limits(header_seconds=0.3))
+    with connect(running) as made:
+        made.sendall(GET)
+        assert made.recv(1000).startswith(b"HTTP/1.1 200")
+        made.sendall(b"\r\n")
+        while made.recv(1000):
+            pass
+
+
+def test_who_asks_a_second_time_to_end_does_not_wait_for_a_client(small_encoders: dict[str, Path]) -> None:
+    pytest.importorskip("uvicorn")
+    from service.models import Models
+    from service.server import Running, listen, run
+    from service.tokens import Tokens
+
+    async def ends() -> None:
+        started: asyncio.Future[Running] = asyncio.get_running_loop().create_future()
+        folder = small_encoders["plain"]
+        options = Serve(runs=(folder,), limits=with_limits(body_seconds=60.0), drain_seconds=0.0)
+        listening = listen("127.0.0.1", 0)
+        serving = asyncio.ensure_future(run(options, Models([folder], "cpu"), Tokens(), listening, started.set_result, signals=False))
+        running = await started
+        _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(infer(1)[:-1])
+        while not running.server.server_state.tasks:
+            await asyncio.sleep(0.01)
+        running.stop()
+        while not running.server.should_exit:
+            await asyncio.sleep(0.01)
+        running.stop()
+        await asyncio.wait_for(serving, 20.0)
+        writer.close()
+
+    asyncio.run(ends())
