@@ -39,7 +39,9 @@ class LimitedConnection(HttpToolsProtocol):
     _header_deadline: asyncio.TimerHandle | None = None
     _write_deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    """Of a header that is there in part."""
     _in_header = True
+    """Whether what comes next is of a header, not of a body."""
 
     transport: "OneWrite"  # type: ignore[assignment]
 
@@ -59,16 +61,23 @@ class LimitedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._header_bytes += len(data)
+        if self._in_header:
+            self._header_bytes += len(data)
         super().data_received(data)
-        if self._in_header and self._header_bytes > _MOST_HEADER_BYTES:
+        too_many = self._header_bytes > _MOST_HEADER_BYTES
+        if self not in self.silent:
+            # of a request behind the one under way, no more is read until that is answered
+            if too_many:
+                self.flow.pause_reading()
+        elif too_many:
             self.refuse(431, f"the header has more than {_MOST_HEADER_BYTES} bytes")
-        elif self._header_deadline is None and (self._in_header or self in self.silent):
+        elif self._header_deadline is None:
             # most come as a whole, and need no clock; empty lines are of no header, and end the server's own clock all the same
             self._wait_for_header(self.limits.header_seconds)
 
     def on_message_begin(self) -> None:
-        self._in_header = True
+        # of one that begins in the middle of what was read, what that has is not known
+        self._header_bytes = max(1, self._header_bytes)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -94,12 +103,17 @@ class LimitedConnection(HttpToolsProtocol):
             self.flow.pause_reading()
         self.cycle.message_event.set()
 
+    def on_message_complete(self) -> None:
+        self._in_header = True
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
         self.transport.end()
-        self._header_bytes = 0
         # not one whose client has gone, or has sent the next request already
         if not self.transport.is_closing() and not self.pipeline:
             self.silent[self] = None
+            if self._header_bytes:
+                self._wait_for_header(self.limits.header_seconds)
         super().on_response_complete()
 
     def pause_writing(self) -> None:

@@ -46,6 +46,29 @@ def connect(running: Any) -> socket.socket:
     return socket.create_connection(("127.0.0.1", running.port), timeout=20)
 
 
+class Answers:
+    """Reads answers from a connection one after the other."""
+
+    def __init__(self, made: socket.socket) -> None:
+        self.made, self.left = made, b""
+
+    def next(self) -> bytes:
+        """Return the next answer's head."""
+        while b"\r\n\r\n" not in self.left:
+            self._more()
+        head, _, self.left = self.left.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        while len(self.left) < length:
+            self._more()
+        self.left = self.left[length:]
+        return head
+
+    def _more(self) -> None:
+        more = self.made.recv(65536)
+        assert more, "the connection was closed"
+        self.left += more
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     end = time.monotonic() + 20
     while not condition():
@@ -109,3 +132,46 @@ def test_who_asks_a_second_time_to_end_does_not_wait_for_a_client(small_encoders
         writer.close()
 
     asyncio.run(ends())
+
+
+def test_a_header_that_comes_in_parts_behind_a_request_under_way_costs_no_answer(start_service, small_encoders, monkeypatch) -> None:
+    running = start_service(small_encoders["plain"], limits=with_limits(header_seconds=1.0))
+    with held(running, monkeypatch) as go_on, connect(running) as made:
+        request = infer(8)
+        # more of a body than a header may have
+        made.sendall(request[:9000])
+        wait_for(lambda: running.server.server_state.tasks)
+        made.sendall(request[9000:] + GET[:20])
+        # the next header's clock has not begun
+        time.sleep(1.5)
+        go_on.set()
+        answered = Answers(made)
+        assert answered.next().startswith(b"HTTP/1.1 200")
+        made.sendall(GET[20:])
+        assert answered.next().startswith(b"HTTP/1.1 200")
+
+
+def test_the_rest_of_a_header_behind_an_answer_is_not_waited_for(start_service, small_encoders) -> None:
+    running = start_service(small_encoders["plain"], limits=with_limits(header_seconds=0.3))
+    with connect(running) as made:
+        made.sendall(GET + GET[:20])
+        answered = Answers(made)
+        assert answered.next().startswith(b"HTTP/1.1 200")
+        assert answered.next().startswith(b"HTTP/1.1 408")
+        assert made.recv(10) == b""
+
+
+def test_a_header_without_end_behind_a_request_under_way_is_not_read(start_service, small_encoders, monkeypatch) -> None:
+    running = start_service(small_encoders["plain"])
+    with held(running, monkeypatch) as go_on, connect(running) as made:
+        made.sendall(infer(1) + GET[:-2] + b"Cookie: ")
+        made.settimeout(1.0)
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 2**27:
+                sent += made.send(b"a" * 2**18)
+        made.settimeout(20.0)
+        go_on.set()
+        answered = Answers(made)
+        assert answered.next().startswith(b"HTTP/1.1 200")
+        assert answered.next().startswith(b"HTTP/1.1 431")
