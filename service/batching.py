@@ -87,6 +87,8 @@ class EncoderThread:
         self._done: list[Job] = []
         """Encoded, and not handed over yet."""
         self._handed_over = 0
+        self._batch_begun = 0
+        """When the encoder was given what it has now; 0 where it has nothing."""
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -94,6 +96,12 @@ class EncoderThread:
         """Return how many requests of a model wait."""
         with self._wake:
             return sum(job.model.name == model for jobs in self._waiting.values() for job in jobs)
+
+    @property
+    def batch_seconds(self) -> float:
+        """How long the encoder has been at what it encodes now; 0 where it waits for more."""
+        begun = self._batch_begun
+        return (time.perf_counter_ns() - begun) / 1e9 if begun else 0.0
 
     async def encode(self, job: Job, seconds: float) -> dict[str, np.ndarray]:
         """Return a job's outputs; raise `ServiceError` where too much waits already, or where it takes longer than so many seconds."""
@@ -131,12 +139,13 @@ class EncoderThread:
                 # those may take any time, for which nothing done is held
                 self._hand_over()
                 kind = parts[0].job.kind
-            begun = time.perf_counter_ns()
+            begun = self._batch_begun = time.perf_counter_ns()
             try:
                 self._done += _encode(parts, begun)
             # whatever an encoder does, the next request is answered
             except Exception as error:
                 self._fail(parts, error)
+            self._batch_begun = 0
             if self.waiting_rows < _PLENTY or time.perf_counter_ns() - self._handed_over > _LONGEST_HELD_NS:
                 self._hand_over()
         self._hand_over()

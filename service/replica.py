@@ -22,6 +22,8 @@ _OF_SERVE_TOO = ("name", "proxy_location")
 """Options, and keys of `cluster`, that `serve deploy` has its own keys for."""
 _STARTS = 3
 """How often Serve tries to start a first replica."""
+_HUNG = 0.5
+"""A batch that takes this part of the time of an answer, while others wait too long for it, is one that the encoder hangs at."""
 _LOOK_SECONDS = 0.1
 """How often a replica that is to end looks whether it has answered everything."""
 
@@ -69,14 +71,14 @@ class Replica:
         await asyncio.get_running_loop().run_in_executor(None, self.service.close)
 
     async def check_health(self) -> None:
-        """Raise where an encoder fails at anything, as after a fault of its GPU: Serve then starts another replica."""
+        """Raise where an encoder fails at anything, as after a fault of its GPU, or hangs: Serve then starts another replica."""
         from service.errors import ServiceError
 
         try:
             await self.service.encode_nothing()
         except ServiceError as error:
-            # one that is busy, or ends, is well
-            if error.status == 500:
+            # one that is busy, or ends, is well, as long as its batches end
+            if error.status == 500 or self.service.encoder.batch_seconds > _HUNG * self.options.limits.answer_seconds:
                 raise
 
     def _is_shared(self) -> bool:
