@@ -103,6 +103,9 @@ def application(args: dict[str, Any]) -> Any:
     if not options.runs:
         raise UserError("args.runs: name the folders of the encoders to serve")
     if options.token_file is not None:
+        if not options.token_file.exists():
+            # a new token would be known to nobody
+            raise UserError(f"args.token_file: there is no file {options.token_file} where the cluster runs this; make it first")
         tokens = read_tokens(options.token_file)
     elif token := service_token():
         tokens = Tokens([token])

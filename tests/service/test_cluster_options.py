@@ -93,17 +93,20 @@ def test_a_device_that_ray_is_not_asked_for_is_refused(tmp_path: Path, monkeypat
         ({}, "missing key 'args.runs'"),
         ({"runs": []}, "name the folders"),
         ({"runs": ["run"]}, "args.token_file is missing"),
+        ({"runs": ["run"], "token_file": "no/such/file"}, "args.token_file: there is no file no/such/file"),
         ({"runs": ["run"], "port": 80}, "args.port: Serve listens"),
         ({"runs": ["run"], "cluster": {"name": "other"}}, "args.cluster.name: Serve listens"),
         ({"runs": ["run"], "cluster": {"replicas": 2}}, "unknown key 'args.cluster.replicas'"),
         ({"runs": ["run"], "batchin": "fast"}, "unknown key 'args.batchin'.*batching"),
     ],
 )
-def test_what_serve_deploy_cannot_say(args: dict, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_serve_deploy_cannot_say(args: dict, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("MINERL_PERCEPTION_TOKEN", "MINERL_PERCEPTION_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=said):
         application(args)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sequence_is_never_kept_where_another_replica_may_be_asked_next(start_service, small_encoders) -> None:
