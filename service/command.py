@@ -8,7 +8,7 @@ from pathlib import Path
 from foundation.errors import UserError
 from foundation.presets import parse
 from service.cluster_options import read_cluster
-from service.options import Limits, Serve
+from service.options import Serve
 
 SERVE = """Serve trained encoders over the network: frames in, latents out, by the Open Inference Protocol v2 (docs/service.md).
 
@@ -69,11 +69,9 @@ def _check_cluster(options: Serve) -> None:
     """Raise `UserError` for what Ray Serve's proxies, which listen in the service's place, do not do."""
     if options.grpc_port is not None:
         raise UserError("--grpc-port: with --cluster there is HTTP alone, since Serve's gRPC listens on every interface without TLS")
-    own = Limits()
-    for name in ("connections", "header_seconds"):
-        if getattr(options.limits, name) != getattr(own, name):
-            option = f"--limits.{name.replace('_', '-')}"
-            raise UserError(f"{option}: with --cluster it is Serve's proxies that listen, and they have no such limit; leave it out")
+    for name in options.limits.of_connections:
+        option = f"--limits.{name.replace('_', '-')}"
+        raise UserError(f"{option}: with --cluster it is Serve's proxies that listen, and they have no such limit; leave it out")
     if options.access_log and options.ray.address is None:
         raise UserError("--access-log: with --cluster the lines are in Ray's logs, which go with the command; leave it out")
 

@@ -40,6 +40,11 @@ class Limits:
     sequence_seconds: float = 900.0
     """After which a sequence without a request ends."""
 
+    @property
+    def of_connections(self) -> list[str]:
+        """Names of limits that are not their defaults, and that only the embedded server keeps to."""
+        return [name for name in ("connections", "header_seconds") if getattr(self, name) != getattr(Limits(), name)]
+
 
 @dataclass(frozen=True)
 class RayOptions:

@@ -100,6 +100,8 @@ def application(args: dict[str, Any]) -> Any:
     for name in refused:
         raise UserError(f"{name}: Serve listens, and has keys of its own for that in its configuration; leave it out here")
     options = build(Serve, given, "args")
+    for name in options.limits.of_connections:
+        raise UserError(f"args.limits.{name}: it is Serve's proxies that listen, and they have no such limit; leave it out")
     if not options.runs:
         raise UserError("args.runs: name the folders of the encoders to serve")
     if options.token_file is not None:

@@ -94,6 +94,8 @@ def test_a_device_that_ray_is_not_asked_for_is_refused(tmp_path: Path, monkeypat
         ({"runs": []}, "name the folders"),
         ({"runs": ["run"]}, "args.token_file is missing"),
         ({"runs": ["run"], "token_file": "no/such/file"}, "args.token_file: there is no file no/such/file"),
+        ({"runs": ["run"], "limits": {"connections": 3}}, "args.limits.connections: .*proxies"),
+        ({"runs": ["run"], "limits": {"header_seconds": 3.0}}, "args.limits.header_seconds: .*proxies"),
         ({"runs": ["run"], "port": 80}, "args.port: Serve listens"),
         ({"runs": ["run"], "cluster": {"name": "other"}}, "args.cluster.name: Serve listens"),
         ({"runs": ["run"], "cluster": {"replicas": 2}}, "unknown key 'args.cluster.replicas'"),
