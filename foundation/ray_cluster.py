@@ -52,7 +52,9 @@ def reachable(address: str) -> str:
         raise UserError(f"'ray.address' must be auto or HOST:PORT, such as 10.0.0.1:6379, got '{address}'")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as connection:
-            _greet(connection)
+            # with TLS nobody would understand it
+            if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):
+                _greet(connection)
     except OSError as error:
         raise UserError(
             f"no Ray cluster answers at {address} ({error.strerror or error}): check that its head node runs (ray status) "

@@ -51,6 +51,16 @@ def test_a_port_where_something_else_listens_is_not_waited_for(reply, said, monk
         thread.join()
 
 
+@pytest.mark.parametrize("said", ["1", "true", "True"])
+def test_a_cluster_with_tls_is_not_greeted_in_plain_text(said, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_USE_TLS", said)
+    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.2)
+    # as one does that waits for the handshake
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert reachable(address) == address
+
+
 def test_auto_means_the_cluster_that_ray_start_left_here(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(module, "_CURRENT", tmp_path / "current")
