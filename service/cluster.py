@@ -3,6 +3,8 @@
 import logging
 import math
 import os
+import re
+import secrets
 import signal
 import threading
 import time
@@ -22,7 +24,7 @@ from foundation.ray_cluster import connected
 from service.cluster_options import Cluster
 from service.models import Models
 from service.options import Serve
-from service.replica import DEPLOYMENT, ingress, placed
+from service.replica import COMMAND, DEPLOYMENT, ingress, placed
 from service.server import listen
 from service.tokens import Tokens
 from service.upkeep import say_served
@@ -30,6 +32,11 @@ from service.upkeep import say_served
 _LOOK_SECONDS = 0.5
 _WAIT_SECONDS = 20.0
 """After which it is said that there is no room for the replicas yet."""
+_GONE_SECONDS = 45.0
+"""For which Serve may give no answer, as while its controller starts anew."""
+_END_SECONDS = 15.0
+"""For which Serve may take longer than the replicas have."""
+_PREFIX_USED = re.compile(r'is being used by application "([^"]*)"')
 _LAST_SECONDS = 0.3
 """How long the proxies have for the last bytes of answers."""
 _ON_ONE_MACHINE = {
@@ -60,16 +67,22 @@ def serve_on_cluster(options: Serve, cluster: Cluster, tokens: Tokens) -> None:
     models = Models(options.runs, "cpu")
     # Ray has handlers of its own once it runs
     with _ray(options, cluster), _signals() as asked:
-        serve = _started(options, cluster)
+        application = Application(_started(options, cluster), cluster)
         try:
-            handle = _running(serve, ingress(app_options, tokens, cluster, options.ray.address is None), cluster, asked)
-            if handle is not None:
+            handle = application.deploy(ingress(app_options, tokens, cluster, options.ray.address is None, application.command))
+            answers = _running(application, asked)
+            if answers:
                 say_served(options, models, options.port, app_options.device)
                 del models
-                _look_after(serve, cluster, asked)
+                _look_after(application, asked)
+            # another command may have replaced it just now
+            application.look()
+            if answers:
                 _drain(handle, options, asked)
+        except Replaced as error:
+            say(str(error))
         finally:
-            _end(serve, cluster)
+            application.delete(asked)
 
 
 @contextmanager
@@ -127,24 +140,100 @@ def _started(options: Serve, cluster: Cluster) -> Any:
     return serve
 
 
-def _running(serve: Any, app: Any, cluster: Cluster, asked: Asked) -> Any:
-    """Deploy the application and wait until its replicas answer; return its handle, or None where the command is to end before."""
-    from ray.serve.api import RunTarget
+class Replaced(UserError):
+    """Another command's application has taken the place of this one's."""
 
-    # not `serve.run`, which says nothing while it waits for room
-    handle = serve.run_many([RunTarget(app, cluster.name)], wait_for_applications_running=False)[0]
+
+class Application:
+    """This command's application on Serve, for as long as nobody deletes or replaces it."""
+
+    def __init__(self, serve: Any, cluster: Cluster) -> None:
+        self._serve, self.cluster, self._name = serve, cluster, cluster.name
+        self.command = secrets.token_hex(8)
+        """Stands for this command in what is deployed: Serve itself does not tell who deployed it."""
+        self.there = False
+        """Whether Serve has begun with it; before, it may still tell of one that this one replaces."""
+        self._is_own = False
+        self._answered = 0.0
+
+    def deploy(self, app: Any) -> Any:
+        """Deploy it and return its handle; raise `UserError` where Serve does not take it."""
+        from ray.serve.api import RunTarget
+
+        self._is_own, self._answered = True, time.monotonic()
+        try:
+            # not `serve.run`, which says nothing while it waits for room
+            return self._serve.run_many([RunTarget(app, self._name)], wait_for_applications_running=False)[0]
+        except Exception as error:  # of many kinds
+            if other := _PREFIX_USED.search(str(error)):
+                self._is_own = False
+                has = f"the application '{in_one_line(other[1])}' of this cluster has the path '/' that this one needs"
+                raise UserError(f"{has}: say name: {in_one_line(other[1])} to replace it, or end it (serve shutdown ends all)") from error
+            # of what a task has raised, the text is all of its traceback
+            raise UserError(f"Serve did not take the application ({in_one_line(getattr(error, 'cause', None) or error, 300)})") from error
+
+    def look(self) -> Any:
+        """Return what Serve says of it; None where Serve does not answer just now.
+
+        Raises `Replaced`, and `UserError` where it was deleted or Serve has not answered for long.
+        """
+        try:
+            found = self._serve.status().applications.get(self._name)
+            command = None if found is None or DEPLOYMENT not in found.deployments else _deployed_by(self._name)
+        except Exception as error:  # of many kinds, as the cluster goes; from a lost controller Serve recovers
+            if time.monotonic() > self._answered + _GONE_SECONDS:
+                raise UserError(f"the Ray cluster is gone ({in_one_line(error)})") from error
+            return None
+        self._answered = time.monotonic()
+        if found is None or found.status == "DELETING":
+            self._is_own = False
+            raise UserError(f"'{self._name}' was deleted on the cluster, by another command perhaps")
+        self.there = self.there or command == self.command
+        if self.there and command != self.command:
+            self._is_own = False
+            raise Replaced(f"'{self._name}' was replaced on the cluster by another command")
+        return found
+
+    def delete(self, asked: Asked) -> None:
+        """Delete it where it is this command's, and wait until its replicas have answered what they hold; a second signal does not wait."""
+        if not self._is_own:
+            return
+        end = time.monotonic() + self.cluster.graceful_shutdown_timeout_s + _END_SECONDS
+        try:
+            # one that waits does so for a minute, whatever the replicas may take
+            self._serve.delete(self._name, _blocking=False)
+            while self._name in self._serve.status().applications and not asked.again.wait(_LOOK_SECONDS):
+                if time.monotonic() > end:
+                    say(f"'{self._name}' does not end; `serve status` says why")
+                    break
+            time.sleep(_LAST_SECONDS)
+        except Exception as error:  # the cluster may be what has ended
+            say(f"'{self._name}' could not be deleted ({in_one_line(error)})")
+
+
+def _deployed_by(name: str) -> str | None:
+    """Return what stands for the command that deployed the application; None where it was deployed otherwise."""
+    from ray.serve.context import _get_global_client
+
+    client: Any = _get_global_client()
+    told = client.get_deployment_info(DEPLOYMENT, name)[0].deployment_config.user_config
+    return told.get(COMMAND) if isinstance(told, dict) else None
+
+
+def _running(application: Application, asked: Asked) -> bool:
+    """Wait until the replicas answer, or the command is asked to end before; tell whether they do."""
     begun, told = time.monotonic(), False
     while not asked.once.wait(_LOOK_SECONDS):
-        found = serve.status().applications[cluster.name]
-        if found.status == "RUNNING":
-            return handle
-        if found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+        found, cluster = application.look(), application.cluster
+        if found is not None and found.status == "RUNNING" and application.there:
+            return True
+        if found is not None and found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise UserError(f"the replicas cannot start: {_reason(found)}")
         if not told and time.monotonic() > begun + _WAIT_SECONDS:
             told = True
             needs = f"num_cpus {cluster.num_cpus:g}, num_gpus {cluster.num_gpus:g}"
             say(f"waiting for replicas ({needs} each); `ray status` says what the cluster has")
-    return None
+    return False
 
 
 def _reason(found: Any) -> str:
@@ -154,16 +243,14 @@ def _reason(found: Any) -> str:
     return in_one_line(errors[-1].partition("Error: ")[2] if errors else text, 300)
 
 
-def _look_after(serve: Any, cluster: Cluster, asked: Asked) -> None:
+def _look_after(application: Application, asked: Asked) -> None:
     """Tell of replicas that come and go until the command is asked to end."""
     answering = None
     while not asked.once.wait(_LOOK_SECONDS):
-        try:
-            states = serve.status().applications[cluster.name].deployments[DEPLOYMENT].replica_states
-        except KeyError as error:
-            raise UserError(f"'{cluster.name}' was deleted on the cluster, by another command perhaps") from error
-        except Exception as error:  # of many kinds, as the cluster goes
-            raise UserError(f"the Ray cluster is gone ({in_one_line(error)})") from error
+        found = application.look()
+        if found is None:
+            continue
+        states = found.deployments[DEPLOYMENT].replica_states
         count = states.get("RUNNING", 0)
         if answering is not None and count != answering:
             say(f"{count} replica{'' if count == 1 else 's'} answer{'s' if count == 1 else ''}, of {sum(states.values())}")
@@ -179,15 +266,6 @@ def _drain(handle: Any, options: Serve, asked: Asked) -> None:
             handle.broadcast("close").results(timeout_s=options.limits.answer_seconds, return_exceptions=True)
     except Exception as error:  # a replica that dies meanwhile has nothing left to answer
         say(f"not all replicas could be asked to end ({in_one_line(error)})")
-
-
-def _end(serve: Any, cluster: Cluster) -> None:
-    """End the application; Serve waits until its replicas have answered what they hold."""
-    try:
-        serve.delete(cluster.name)
-        time.sleep(_LAST_SECONDS)
-    except Exception as error:  # the cluster may be what has ended
-        say(f"'{cluster.name}' could not be deleted ({in_one_line(error)})")
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Cluster:
     proxy_location: Literal["EveryNode", "HeadOnly"] = "EveryNode"
     """Nodes that listen: all that have replicas, or the head node."""
     name: str = "perception"
-    """Of the application; another one of that name on the cluster is replaced."""
+    """Of the application; another one of that name on the cluster is replaced, and its command ends."""
 
     def __post_init__(self) -> None:
         if self.num_replicas is not None:

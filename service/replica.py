@@ -16,7 +16,8 @@ from service.cluster_options import Cluster
 from service.options import Serve
 from service.tokens import Tokens, read_tokens
 
-DEPLOYMENT = "perception"
+DEPLOYMENT, COMMAND = "perception", "command"
+"""The deployment's name, and the key under which Serve keeps for it which command deployed it."""
 _OF_SERVE = ("host", "port", "grpc_port", "certificate", "key", "ray", "drain_seconds")
 _OF_SERVE_TOO = ("name", "proxy_location")
 """Options, and keys of `cluster`, that `serve deploy` has its own keys for."""
@@ -60,6 +61,9 @@ class Replica:
         self.service.is_shared = self._is_shared
         self._watching = asyncio.ensure_future(watch(self.service, self.options.watch_seconds))
         return HttpApplication(self.service, self.tokens, self.options.access_log)
+
+    def reconfigure(self, told: dict[str, str]) -> None:
+        """Do nothing: what Serve keeps for the deployment, and gives to replicas, is for commands to see."""
 
     def drain(self) -> None:
         """Be not ready any more, and end connections with their next answers."""
@@ -116,8 +120,8 @@ def application(args: dict[str, Any]) -> Any:
     return ingress(options, tokens, cluster, on_loopback=False)
 
 
-def ingress(options: Serve, tokens: Tokens, cluster: Cluster, on_loopback: bool) -> Any:
-    """Return the service as an application of Ray Serve. Only digests of the tokens travel to the replicas."""
+def ingress(options: Serve, tokens: Tokens, cluster: Cluster, on_loopback: bool, command: str = "") -> Any:
+    """Return the service as an application of Ray Serve, deployed by a command. Only digests of the tokens travel to the replicas."""
     from ray import serve
 
     scaling = cluster.autoscaling_config
@@ -134,6 +138,7 @@ def ingress(options: Serve, tokens: Tokens, cluster: Cluster, on_loopback: bool)
         health_check_timeout_s=cluster.health_check_timeout_s,
         max_constructor_retry_count=_STARTS,
         logging_config={"enable_access_log": False},
+        user_config={COMMAND: command},
         **count,
     )
     return deployment.bind(placed(options, cluster), tokens, cluster.alone, on_loopback)
