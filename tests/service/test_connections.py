@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from service.options import Serve
-from tests.fixtures.service import Client, binary_request, random_frames, with_limits
+from tests.fixtures.service import binary_request, random_frames, with_limits
 
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 
