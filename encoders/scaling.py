@@ -111,8 +111,8 @@ class Scaling(nn.Module):
             return
         if statistics.spread is None:
             raise UserError(
-                f"{where}: was saved before what scale '{scale}' needs was kept; delete encoder.json in a copy of its folder (agents trained "
-                "with it know its weights by their hash, which changes) and run the command that made it again with --run COPY, which "
+                f"{where}: was saved before what scale '{scale}' needs was kept; delete encoder.json in a copy of its folder (agents "
+                "trained with it know it by its hash, which changes) and run the command that made it again with --run COPY, which "
                 "trains no further and saves it with that; or use scale unit"
             )
         if scale == "whiten" and self.whitening is None:

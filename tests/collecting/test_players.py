@@ -44,7 +44,10 @@ def test_a_folder_is_no_player_by_the_name_of_a_built_in_one(tmp_path: Path, mon
         players("VoxelTreechop-v0", {}, ("./random",))
 
 
-@pytest.mark.parametrize(("option", "who"), [("deterministic", Who(deterministic=True)), ("encoder", Who(names=("random",), encoder=Path("e")))])
+NO_AGENT = [("deterministic", Who(deterministic=True)), ("encoder", Who(names=("random",), encoder=Path("e")))]
+
+
+@pytest.mark.parametrize(("option", "who"), NO_AGENT)
 def test_options_of_agents_are_refused_where_none_plays(option: str, who: Who) -> None:
     with pytest.raises(UserError, match=f"--{option} is for agents, and none plays here"):
         cast_of("VoxelTreechop-v0", {}, who)
