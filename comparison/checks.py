@@ -80,4 +80,5 @@ def _refuse_missing_store(part: Part, encoders: Mapping[AnyPlace, PictureEncoder
         mirrored = encoders[part.config.encoders[0]]
         opened_store(mirrored.info, mirrored, part.config.store)
     if "supervised" in to_make:
-        supervised_options(original(part.config.encoders[0]), part.made_folder("supervised"), 0, part.config.store)
+        folder = part.made_folder("supervised")
+        supervised_options(original(part.config.encoders[0]), folder, 0, part.config.store, part.mirrored_reading)

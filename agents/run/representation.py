@@ -32,7 +32,7 @@ def seen_artifact(config: AgentRun) -> Through | None:
     if config.control in (None, "finetuned"):
         return seen_through(config.encoder, config.latents, config.scale)
     made = _control_artifact(config, "untrained" if config.control == "pixels_same" else config.control)
-    return made.seen(None, config.scale, config.control)
+    return made.seen(None, views_of(config.encoder, None, config.scale)[0].scale, config.control)
 
 
 def _control_artifact(config: AgentRun, control: Control) -> EncoderArtifact:

@@ -21,7 +21,7 @@ from comparison.report.tables import print_table
 from comparison.results import collect
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
-from foundation.places import Address
+from foundation.places import Address, View, Views
 from pretraining import supervised
 from tests.fixtures.clips import write_states
 
@@ -284,6 +284,18 @@ def test_rows_through_a_service_are_those_of_the_folder_and_a_folder_of_runs_con
     row = {row.label: row for row in collect(again, "the command", {})[0].rows}["conv_vae"]
     assert (done, served.count(), row.encoder.speed) == ([], asked, None)
     assert row.encoder.weights_sha256 == about["conv_vae"].weights_sha256
+
+
+def test_controls_see_what_was_said_with_the_first_encoder(compare, state_store, tmp_path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
+    store = StoreReference(path=str(state_store), fingerprint="f", frames_per_second=20.0, resize="squash")
+    prepare(make_encoder("nvae_debug"), frames, tmp_path / "nvae", store=store)
+    view = Views((View(tmp_path / "nvae", "top_down", "whiten"),))
+    made, _ = compare(encoders=(view,), controls=("untrained", "pca", "finetuned"), seeds=1)
+    seen = {cell.row.label: cell.result()["encoder"] for cell in made.cells if cell.row.kind == "control"}
+    # the encoder's own reading has 12
+    assert {label: (about["latents"], about["scale"]) for label, about in seen.items()} == dict.fromkeys(seen, ([32], "whiten"))
+    assert seen["untrained"]["reading"] == "top_down"
 
 
 def test_an_oracle_of_a_world_that_tells_nothing_and_one_without_recorded_state_are_refused(compare, mirrored, tmp_path) -> None:
