@@ -44,7 +44,9 @@ def collect(environment: str, options: Mapping[str, Scalar], who: Who | None = N
     seen = [f"{name}={value}" for name, value in sorted(options.items()) if name not in RUNNING_OPTIONS]
     name = environment + (f" ({', '.join(seen)})" if seen else "")
     make = partial(envs.make_env, environment, **options)
-    return frames.record(make, playing, name=name, task=environment, shares=shares, **recording)
+    # without the module that brings it, as the environment itself says
+    task = environment.rpartition(":")[2]
+    return frames.record(make, playing, name=name, task=task, shares=shares, **recording)
 
 
 def cast_of(environment: str, options: Mapping[str, Scalar], who: Who) -> tuple[Mapping[str, Scalar], list[Anyone], list[float] | None]:
