@@ -34,7 +34,7 @@ def run_agent(config: AgentRun) -> int:
     check_environment(config.environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
         flat, learns = config.algorithm.set_policy == "flat", config.control in LEARNING
-        say(reading_line(config.encoder, config.latents, config.scale, flat, learns))
+        say(reading_line(config.encoder, config.latents, config.scale, flat, learns, config.environment.history))
     if config.control == "supervised":
         # here, where its progress is seen; the worker finds it made
         seen_artifact(config)

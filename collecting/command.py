@@ -23,7 +23,7 @@ Options of an environment that is played: build ... --env.NAME VALUE, such as --
 
 _FOR_RECORDINGS = ("layout", "window", "manifest", "drop_lead", "drop_tail", "thin_frozen", "keep_duplicates", "workers")
 _FOR_PLAYERS = ("players", "shares", "deterministic", "encoder", "record")
-_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", "digits", *_FOR_PLAYERS)
+_FOR_ENVIRONMENTS = ("frames", "episode_frames", "seed", *_FOR_PLAYERS)
 _FRAME_SIZE = (64, 64)
 
 
@@ -174,6 +174,7 @@ def _told(summary: "BuildSummary") -> int:
 def _from_recordings(config: Build) -> "BuildSummary":
     if Path(config.source).exists():
         _refuse(config, _FOR_ENVIRONMENTS, f"is for environments, and {config.source} holds recordings")
+        _refuse(config, ("digits",), f"is for MovingDigits, and {config.source} holds recordings")
     if config.workers is not None and config.workers < 1:
         raise UserError(f"--workers {config.workers}: must be at least 1")
     from frames import build_store
@@ -232,8 +233,9 @@ def _from_environment(config: Build, options: dict[str, Scalar]) -> "BuildSummar
 
 
 def _drawn(config: Build) -> "BuildSummary":
-    sized = (*_FOR_RECORDINGS, "append", "frame_size", "resize")
-    _refuse(config, sized, f"is for recordings, and {config.source} are drawn in their own size")
+    _refuse(config, _FOR_RECORDINGS, f"is for recordings, and {config.source} are drawn")
+    _refuse(config, ("frame_size", "resize"), f"is for recordings and environments, and {config.source} are drawn in their own size")
+    _refuse(config, ("append",), f"is for recordings and environments, and {config.source} are drawn as a store of their own")
     _refuse(config, _FOR_PLAYERS, f"is for environments, and {config.source} are drawn")
     from frames.scenes.building import MOVING_DIGITS, build_moving_digits, build_scenes
 

@@ -15,6 +15,8 @@ from foundation.places import Place
 from frames.rollouts import Anyone
 
 _NOISES = (0.2, 0.6)
+_BUILT_IN = ("scripted", "seeing", "wandering", "random")
+"""Players by name: a folder of such a name is ./NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +44,22 @@ def collect(environment: str, options: Mapping[str, Scalar], who: Who | None = N
     seen = [f"{name}={value}" for name, value in sorted(options.items()) if name not in RUNNING_OPTIONS]
     name = environment + (f" ({', '.join(seen)})" if seen else "")
     make = partial(envs.make_env, environment, **options)
-    return frames.record(make, playing, name=name, task=environment, shares=shares, **recording)
+    # without the module that brings it, as the environment itself says
+    task = environment.rpartition(":")[2]
+    return frames.record(make, playing, name=name, task=task, shares=shares, **recording)
 
 
 def cast_of(environment: str, options: Mapping[str, Scalar], who: Who) -> tuple[Mapping[str, Scalar], list[Anyone], list[float] | None]:
     """Return the environment's options, the players that take turns in it, and the share of each, None for equal ones.
 
     A voxel task has "scripted" and "seeing" players, two of each with little and with much noise, MineRL's have a "wandering" one, and
-    all a "random" one; a folder is that of a run of train_agent.py. Raises `UserError` for a player that the environment has not, and
-    for agents that were trained in worlds of different options.
+    all a "random" one; a folder of another name is that of a run of train_agent.py. Raises `UserError` for a player that the environment
+    has not, for agents that were trained in worlds of different options, and for options of agents where none plays.
     """
-    folders = [Path(name) for name in who.names if Path(name).is_dir()]
+    folders = [name for name in who.names if name not in _BUILT_IN and Path(name).is_dir()]
+    for option, given in (("--deterministic", who.deterministic), ("--encoder", who.encoder is not None)):
+        if given and not folders:
+            raise UserError(f"{option} is for agents, and none plays here: leave it out, or name the folder of a run with --players")
     agents = _agents(folders, environment, options, who)
     options = next((agent.options for agent in agents.values()), options)
     known: dict[str, list[Anyone]] = {**_players(environment, options), **{name: [agent] for name, agent in agents.items()}}
@@ -67,16 +74,15 @@ def cast_of(environment: str, options: Mapping[str, Scalar], who: Who) -> tuple[
     return options, [player for name in names for player in known[name]], shares or None
 
 
-def _agents(folders: Sequence[Path], environment: str, options: Mapping[str, Scalar], who: Who) -> dict[str, Any]:
+def _agents(folders: Sequence[str], environment: str, options: Mapping[str, Scalar], who: Who) -> dict[str, Any]:
     """Return the agents in `folders`, by their words on the command line; raise `UserError` where their environments differ."""
     if not folders:
         return {}
     # brings torch and Stable-Baselines3
     from collecting.agents import AgentPlayer
 
-    agents = {
-        str(folder): AgentPlayer(folder, environment, options, encoder=who.encoder, deterministic=who.deterministic) for folder in folders
-    }
+    shared: dict[str, Any] = {"encoder": who.encoder, "deterministic": who.deterministic}
+    agents = {folder: AgentPlayer(Path(folder), environment, options, **shared) for folder in folders}
     first, *others = agents.values()
     for other in others:
         if other.options != first.options:

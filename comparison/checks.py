@@ -22,6 +22,7 @@ from wrappers.latents import check_rate
 from wrappers.learning_encoder import refuse_not_learning
 from wrappers.opening import original
 from wrappers.state_observation import state_space
+from wrappers.vec_history import history_space, refuse_history
 
 
 def refuse_misfits(parts: Sequence[Part]) -> None:
@@ -45,6 +46,8 @@ def _refuse_misfits_of(part: Part, encoders: Mapping[AnyPlace, PictureEncoder]) 
     try:
         tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
         refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
+        if "pixels" in part.config.controls:
+            history_space(env.observation_space, part.config.environment.history)
         if "oracle" in part.config.controls:
             state_space(env, part.config.environment.name)
         for place in part.config.encoders:
@@ -68,6 +71,7 @@ def _refuse_misfit(place: AnyPlace, frozen: PictureEncoder, part: Part, env: gym
         refuse_other_resize(part.config.environment, frozen)
         check_rate(frozen, env.metadata, any_rate=False)
         check_actions(frozen, env)
+        refuse_history(frozen, part.config.environment.history)
     except UserError as error:
         raise UserError(f"{place}: {error}") from error
 
@@ -80,4 +84,5 @@ def _refuse_missing_store(part: Part, encoders: Mapping[AnyPlace, PictureEncoder
         mirrored = encoders[part.config.encoders[0]]
         opened_store(mirrored.info, mirrored, part.config.store)
     if "supervised" in to_make:
-        supervised_options(original(part.config.encoders[0]), part.made_folder("supervised"), 0, part.config.store)
+        folder = part.made_folder("supervised")
+        supervised_options(original(part.config.encoders[0]), folder, 0, part.config.store, part.mirrored_reading)

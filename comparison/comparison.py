@@ -114,9 +114,10 @@ class Comparison:
             config, folder = part.config, part.made_folder(control)
             mirrored = original(config.encoders[0])
             if control == "supervised":
-                supervised_artifact(supervised_options(mirrored, folder, 0, config.store, None, config.device, config.threads))
+                options = supervised_options(mirrored, folder, 0, config.store, part.mirrored_reading, config.device, config.threads)
+                supervised_artifact(options)
             else:
-                control_artifact(control, mirrored, folder, 0, config.store)
+                control_artifact(control, mirrored, folder, 0, config.store, part.mirrored_reading)
 
 
 def _job(cell: Cell) -> Job:

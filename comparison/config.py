@@ -11,7 +11,7 @@ from agents.run.config import LEARNING, PIXEL_ROWS, SEEING_NO_ENCODER, Control, 
 from agents.run.options import agent_settings, own_agent, read_command, take_words
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS
-from foundation.places import Address, Place
+from foundation.places import Place
 from foundation.presets import read_preset
 from foundation.ranges import within
 
@@ -45,9 +45,9 @@ class ComparisonConfig(TrainingConfig):
         mirrors = [control for control in self.controls if control not in SEEING_NO_ENCODER]
         if mirrors and not self.encoders:
             raise UserError(f"control '{mirrors[0]}' mirrors an encoder: add --encoders FOLDER")
-        learning = [control for control in self.controls if control in LEARNING]
-        if learning and isinstance(self.encoders[0], Address):
-            raise UserError(f"control '{learning[0]}' needs the first encoder's folder: a service keeps its weights")
+        for control in self.controls:
+            if control in LEARNING:
+                self.refuse_learning(control, self.encoders[0])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from foundation.documents import read_checked, schema
 from foundation.env_options import shareable
 from foundation.errors import UserError, shown
 from foundation.files import write_atomically
-from foundation.places import AnyPlace, Place, place_name, views_of
+from foundation.places import AnyPlace, Place, View, Views, place_name, views_of
 from foundation.presets import read_yaml
 from wrappers.opening import info_of
 
@@ -127,8 +127,14 @@ class Part:
         return [*self.learners, *self.players]
 
     def made_folder(self, control: Control) -> Path:
-        """Where what a control of `MADE_ONCE` sees is kept: the same for every seed, algorithm and task."""
-        return self.config.run / "encoders" / f"{control}-{fingerprint(self.config.encoders[0])[:_DIGITS]}"
+        """Where what a control of `MADE_ONCE` sees is kept: the same for every seed, algorithm, task and scale."""
+        first = self.config.encoders[0]
+        return self.config.run / "encoders" / f"{_key(View(Path(control), self.mirrored_reading))}-{fingerprint(first)[:_DIGITS]}"
+
+    @property
+    def mirrored_reading(self) -> str | None:
+        """The reading of the first encoder that was said with it, which controls mirror; None: its own."""
+        return views_of(self.config.encoders[0])[0].latents
 
     def cells_of(self, row: Row) -> list[Cell]:
         """Return the row's cells, by seed."""
@@ -145,18 +151,25 @@ class Part:
         return {key: values[key] for key in (*_FIXED, "steps")} | learning
 
     def refuse_other_settings(self) -> None:
-        """Raise `UserError` where the folder holds runs with other settings; rows, seeds and more steps may be added."""
+        """Raise `UserError` where the folder holds runs with other settings; rows, seeds and more steps may be added.
+
+        Settings of a control's own are compared where it has a run: until then they may change.
+        """
         path = self.folder / SETTINGS_FILE
-        begun = any(any(self.folder.glob(f"*/seed*/{name}")) for name in ("result.json", "resume.pt"))
-        if not begun or not path.is_file():
+        if not self._begun("*") or not path.is_file():
             return
         before, now = _completed(path), self.settings()
         steps = before["steps"]
+        own = {key: key.removesuffix("_algorithm") for key in now if key.endswith("_algorithm")}
+        idle = {key for key, control in own.items() if not self._begun(control if control in SEEING_NO_ENCODER else f"{control}[-_]*")}
         # a folder of before knows of fewer rows with settings of their own
-        held = [key for key in now if key in before and key != "steps"]
+        held = [key for key in now if key in before and key not in {"steps", *idle}]
         refuse_differences({key: before[key] for key in held}, {key: now[key] for key in held}, self.folder)
         if steps > self.config.steps:
             raise UserError(f"{self.folder}: its runs have {steps} steps, but you asked for {self.config.steps}; choose another --run")
+
+    def _begun(self, rows: str) -> bool:
+        return any(any(self.folder.glob(f"{rows}/seed*/{name}")) for name in ("result.json", "resume.pt"))
 
     def remember_settings(self) -> None:
         """Write the settings beside the runs, in place of those of a command that came to none."""
@@ -184,7 +197,8 @@ class Part:
         shared["algorithm"] = self.asked.algorithm_of(row.control)
         if row.control in MADE_ONCE:
             # then an encoder like any other
-            return AgentRun(run=folder, encoder=self.made_folder(row.control), seed=seed, **shared)
+            seen = View(self.made_folder(row.control), scale=views_of(self.config.encoders[0])[0].scale)
+            return AgentRun(run=folder, encoder=Views((seen,)) if seen.scale else seen.place, seed=seed, **shared)
         return AgentRun(run=folder, encoder=row.encoder, control=row.control, seed=seed, **shared)
 
 
@@ -193,12 +207,14 @@ def learner_rows(encoders: Sequence[AnyPlace], controls: Sequence[Control]) -> l
     infos = [info_of(place) for place in encoders]
     rows = []
     for place, info, label in zip(encoders, infos, encoder_labels(encoders, infos), strict=True):
-        key = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', place_name(place))}-{_digits(info)}"
-        rows.append(Row(key, label, "encoder", place))
+        rows.append(Row(f"{_key(place_name(place))}-{_digits(info)}", label, "encoder", place))
     for control in dict.fromkeys(controls):
-        mirrored = None if control in SEEING_NO_ENCODER else _alone(encoders[0], control)
-        suffix = "" if mirrored is None else f"-{infos[0].weights_sha256[:_DIGITS]}"
-        rows.append(Row(f"{control}{suffix}", control, "control", mirrored, control))
+        if control in SEEING_NO_ENCODER:
+            rows.append(Row(control, control, "control", control=control))
+            continue
+        view = _alone(encoders[0], control)
+        key = f"{_key(replace(view, place=Path(control)))}-{infos[0].weights_sha256[:_DIGITS]}"
+        rows.append(Row(key, control, "control", encoders[0], control))
     keys = [row.key for row in rows]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
@@ -229,12 +245,17 @@ def _digits(info: EncoderInfo) -> str:
     return "-".join(digest[:_DIGITS] for digest in info.weights_sha256.split("+"))
 
 
-def _alone(encoder: AnyPlace, control: Control) -> Place:
-    """Return the encoder that a control mirrors, without what was said with it; raise `UserError` for several."""
+def _key(what: object) -> str:
+    """Return what a folder's name holds of a row's: plain letters, and what was said of a reading and a scale."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(what))
+
+
+def _alone(encoder: AnyPlace, control: Control) -> View:
+    """Return the encoder that a control mirrors, as it is seen; raise `UserError` for several."""
     first, *others = views_of(encoder)
     if others:
         raise UserError(f"control '{control}' mirrors the first encoder, and {encoder} is several side by side: name one alone first")
-    return first.place
+    return first
 
 
 def refuse_other_layout(folder: Path) -> None:

@@ -117,6 +117,11 @@ class EncoderInfo:
             return None
         return f"{', '.join(('frames', *self.store.saw))} of {', '.join(self.store.tasks) or 'recordings without a task'}"
 
+    def seen(self, latents: str | None, scale: Scale | None) -> "EncoderInfo":
+        """Return it with the reading `latents` as the default, where there is one of that name, and this scale; None: as they are."""
+        first = {latents: self.latents[latents]} if latents in self.latents else {}
+        return replace(self, latents={**first, **self.latents}, scale=scale or self.scale)
+
 
 @dataclass(frozen=True)
 class EncoderArtifact:
@@ -127,7 +132,9 @@ class EncoderArtifact:
     statistics: Statistics
 
     def seen(self, latents: str | None, scale: Scale | None, where: str) -> "EncoderArtifact":
-        """Return it with `latents` as its default reading, of the model itself too, and this scale; None: as they are.
+        """Return it with `latents` as its default reading and this scale; None: as they are.
+
+        The model is the same one, changed in place: its default reading is another for whoever else holds it.
 
         Raises `UserError` that begins with `where` for a reading that it does not have.
         """
@@ -135,7 +142,7 @@ class EncoderArtifact:
             self.model.prefer(self.model.reading(latents))
         except ValueError as error:
             raise UserError(f"{where}: {error}") from error
-        return replace(self, info=replace(self.info, scale=scale or self.info.scale))
+        return replace(self, info=self.info.seen(latents, scale))
 
 
 def save_encoder(

@@ -111,8 +111,9 @@ class Scaling(nn.Module):
             return
         if statistics.spread is None:
             raise UserError(
-                f"{where}: was saved before what scale '{scale}' needs was kept; delete its encoder.json and run the command that made it "
-                "again, which trains no further and saves it with that, or use --scale unit"
+                f"{where}: was saved before what scale '{scale}' needs was kept; delete encoder.json in a copy of its folder (agents "
+                "trained with it know it by its hash, which changes) and run the command that made it again with --run COPY, which "
+                "trains no further and saves it with that; or use scale unit"
             )
         if scale == "whiten" and self.whitening is None:
             features = places(statistics.mean[None], is_set).shape[-1]

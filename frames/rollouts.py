@@ -175,16 +175,15 @@ def _appended_to(path: Path, plan: dict[str, Any]) -> FrameStore:
     store = FrameStore(path)
     check_fits(store, Fitting(tuple(plan["frame_size"]), plan["resize"], None))
     remove_leftovers(path)
-    mine = f"seed {plan['seed']}/"
-    if plan not in store.meta["appended"] and any(episode.name.startswith(mine) for episode in store.episodes):
-        other = 1 + max(int(known) for known in _seeds(store))
+    seeds = _seeds(store)
+    if plan not in store.meta["appended"] and plan["seed"] in seeds:
+        other = 1 + max(seeds)
         raise UserError(f"{path}: has rollouts of seed {plan['seed']} already, in the same worlds; give --seed {other}")
     return store
 
 
-def _seeds(store: FrameStore) -> set[str]:
-    names = (episode.name.partition("/")[0] for episode in store.episodes)
-    return {seed for word, _, seed in (name.partition(" ") for name in names) if word == "seed" and seed.isdecimal()}
+def _seeds(store: FrameStore) -> set[int]:
+    return {found[0] for episode in store.episodes if (found := episode.rollout)}
 
 
 def _fill(

@@ -110,13 +110,16 @@ def again(findings: Findings, argv: Sequence[str]) -> str | None:
     if "--steps" not in words:
         words += ["--steps", str(config.steps)]
     store = ["--store", str(config.store)] if config.store and config.control else []
+    after = config.first_seed + config.seeds
     if config.latents is not None:
         control = ["--control", config.control] if config.control else []
-        words += ["--encoder", str(encoder), "--latents", config.latents, *control, *store, "--seed", "0"]
+        words += ["--encoder", str(encoder), "--latents", config.latents, *control, *store]
+        words += ["--seed", "0" if config.first_seed > 0 else str(after)]
         return shlex.join(["python", "train_agent.py", *words, "--run", f"{config.run}-again"])
     words += ["--encoders", encoder] if encoder else []
     words += ["--controls", config.control] if config.control else []
-    return shlex.join(["python", "compare_encoders.py", *words, *store, "--seeds", str(_AGAIN_SEEDS), "--run", f"{config.run}-again"])
+    seeds = ["--seeds", str(_AGAIN_SEEDS), *(["--first-seed", str(after)] if config.first_seed < _AGAIN_SEEDS else [])]
+    return shlex.join(["python", "compare_encoders.py", *words, *store, *seeds, "--run", f"{config.run}-again"])
 
 
 def shared_options(argv: Sequence[str], replaced: Sequence[str] | dict[str, Any]) -> list[str]:

@@ -22,7 +22,8 @@ def run_search(config: SearchConfig, argv: Sequence[str]) -> int:
     for settings in {repr(trial.settings.environment): trial.settings for trial in search.trials}.values():
         check_environment(settings.environment, settings.algorithm, config.control == "oracle")
     if config.encoder is not None:
-        say(reading_line(config.encoder, config.latents, config.scale, config.algorithm.set_policy == "flat"))
+        flat, history = config.algorithm.set_policy == "flat", config.environment.history
+        say(reading_line(config.encoder, config.latents, config.scale, flat, history=history))
     with search.remembered():
         missing = search.open_trials()
         say(f"{len(search.trials)} trials, {len(search.trials) - len(missing)} of them done; {_pruning(search)}")

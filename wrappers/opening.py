@@ -1,6 +1,5 @@
 """An encoder from wherever it is: a folder, an artifact in memory, the address of a service; or several of them side by side."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from encoders import EncoderArtifact, load_encoder
@@ -84,7 +83,7 @@ def info_of(place: AnyPlace) -> EncoderInfo:
 def described(through: Through) -> EncoderInfo:
     """Return what there is to see through."""
     parts = through if isinstance(through, tuple) else (through,)
-    return joined_info([replace(one.info, scale=one.scale) if isinstance(one, RemoteEncoder) else one.info for one in parts])
+    return joined_info([one.info.seen(one.reading, one.scale) if isinstance(one, RemoteEncoder) else one.info for one in parts])
 
 
 def _opened(view: View, device: str, resize: bool) -> PictureEncoder:
@@ -101,6 +100,4 @@ def _seen_alone(view: View) -> EncoderArtifact | RemoteEncoder:
 
 def _info_of(view: View) -> EncoderInfo:
     info = RemoteEncoder(view.place).info if isinstance(view.place, Address) else read_info(view.place)
-    if view.latents in info.latents:
-        info = replace(info, latents={view.latents: info.latents[view.latents], **info.latents})
-    return replace(info, scale=view.scale or info.scale)
+    return info.seen(view.latents, view.scale)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +25,7 @@ class SideBySide:
     def __init__(self, parts: Sequence[PictureEncoder], flat: bool = False) -> None:
         _refuse_sets(() if flat else parts)
         self.parts = list(parts)
-        seen: list[dict[str, Any]] = [{"latents": {one.reading: list(one.latent_shape)}, "scale": one.scale} for one in parts]
-        self.info = joined_info([replace(part.info, **values) for part, values in zip(parts, seen, strict=True)])
+        self.info = joined_info([part.info.seen(part.reading, part.scale) for part in parts])  # type: ignore[arg-type]
         remembering = [part for part in parts if part.has_memory]
         for one, other in pairwise(remembering):
             if one.info.frames_per_second != other.info.frames_per_second:

@@ -5,16 +5,19 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from encoders.encoder import State
 from foundation.arrays import alike
 from foundation.errors import UserError
+from wrappers.picture_encoder import PictureEncoder
 from wrappers.sets import SetSpace
 
 _ALONE = "observation"
 _BEFORE = "history."
+_NO_ORDER = "a history needs latents in a fixed order, and these are a set: use --environment.history 1, or another reading (--latents)"
 
 
 class VecHistory(VecEnvWrapper):
@@ -23,14 +26,14 @@ class VecHistory(VecEnvWrapper):
     Numbers (D,) become (count * D,), pictures (H, W, C) and maps (C, H, W) get `count` times the channels; so does every part of a
     dictionary. Before an episode's first step stands its first observation, repeated: Stable-Baselines3's `VecFrameStack`, which does the
     same otherwise, has zeros there, a picture that no encoder was trained on. The memory is kept with that of the encoder below. Raises
-    `UserError` for sets, whose rows no step has in the order of another's.
+    `UserError` for sets, whose rows no step has in the order of another's, and for pictures of as many channels then as rows or columns,
+    which Stable-Baselines3 would take for the channels.
     """
 
     def __init__(self, venv: VecEnv, count: int) -> None:
         self.count = count
         whole = venv.observation_space
-        parts: dict[str, spaces.Space] = {key: _stacked(space, count) for key, space in _parts(whole).items()}
-        super().__init__(venv, observation_space=spaces.Dict(parts) if isinstance(whole, spaces.Dict) else parts[_ALONE])
+        super().__init__(venv, observation_space=history_space(whole, count))
         # an axis from the end: rows of a batch come first
         self._axes = {key: -1 if _channels_last(space) else -len(space.shape or ()) for key, space in _parts(whole).items()}
         self._encoding: Any = venv if hasattr(type(venv), "encoder_state") else None
@@ -84,6 +87,18 @@ class VecHistory(VecEnvWrapper):
         return copied if isinstance(self.observation_space, spaces.Dict) else copied[_ALONE]
 
 
+def history_space(whole: spaces.Space, count: int) -> spaces.Space:
+    """Return the space of `count` observations of another; raise `UserError` where it has no history, as `VecHistory` does."""
+    parts: dict[str, spaces.Space] = {key: _stacked(space, count) for key, space in _parts(whole).items()}
+    return spaces.Dict(parts) if isinstance(whole, spaces.Dict) else parts[_ALONE]
+
+
+def refuse_history(encoder: PictureEncoder, count: int) -> None:
+    """Raise `UserError` where latents are a set, and an agent is to see those of `count` steps."""
+    if count > 1 and encoder.is_set:
+        raise UserError(_NO_ORDER)
+
+
 def _parts(whole: Any) -> dict[str, Any]:
     """Return the parts of an observation or a space, by name."""
     if isinstance(whole, spaces.Dict):
@@ -97,10 +112,13 @@ def _channels_last(space: spaces.Space) -> bool:
 
 def _stacked(space: spaces.Space, count: int) -> spaces.Box:
     if isinstance(space, SetSpace):
-        raise UserError(
-            "a history needs latents in a fixed order, and these are a set: use --environment.history 1, or another reading (--latents)"
-        )
+        raise UserError(_NO_ORDER)
     assert isinstance(space, spaces.Box)
     axis = -1 if _channels_last(space) else 0
+    if is_image_space(space) and (least := min(space.shape[:2])) <= (channels := count * space.shape[-1]):
+        raise UserError(
+            f"a history of {count} pictures {space.shape} has {channels} channels, and a CNN tells channels by being fewer than rows and "
+            f"columns: lower --environment.history to {max(1, (least - 1) // space.shape[-1])}"
+        )
     low, high = (np.concatenate([end] * count, axis=axis) for end in (space.low, space.high))
     return spaces.Box(low, high, dtype=space.dtype)

@@ -180,7 +180,7 @@ def _cut_off(venv: VecEnv) -> bool:
 
 
 def _encoding_layer(venv: VecEnv) -> Any:
-    """Return what keeps the encoder's memory: a `VecLatent`, or remote environments whose actors encode; None on pixels."""
+    """Return the outermost layer that remembers: a `VecHistory`, a `VecLatent`, or remote environments; None where none does."""
     layer: Any = venv
     while layer is not None and not hasattr(type(layer), "encoder_state"):
         layer = getattr(layer, "venv", None)

@@ -12,7 +12,7 @@ from agents.run.environment_config import EnvironmentConfig
 from foundation.env_options import refuse_running_options
 from foundation.errors import UserError
 from foundation.limits import MOST_RUNS, MOST_THREADS
-from foundation.places import Address, Places, Scale, views_of
+from foundation.places import Address, AnyPlace, Places, Scale, views_of
 from foundation.presets import build, to_dict
 from foundation.ranges import at_least, within
 
@@ -95,6 +95,13 @@ class TrainingConfig:
     def check(self) -> None:
         """Raise `UserError` where options do not go together that a command line must give, and a preset cannot."""
 
+    def refuse_learning(self, control: Control, encoder: AnyPlace) -> None:
+        """Raise `UserError` where a control cannot learn an encoder: one of a service, or from several pictures at a time."""
+        if any(isinstance(one.place, Address) for one in views_of(encoder)):
+            raise UserError(f"control '{control}' needs the folder of the encoder that it learns: a service keeps its weights")
+        if self.environment.history > 1:
+            raise UserError(f"control '{control}' learns an encoder, which takes one picture at a time: use --environment.history 1")
+
 
 @dataclass(kw_only=True)
 class AgentRun(TrainingConfig):
@@ -121,8 +128,8 @@ class AgentRun(TrainingConfig):
         if not alone and self.encoder is None:
             what = f"--control {self.control} needs the encoder it mirrors" if self.control else "no encoder given"
             raise UserError(f"{what}: add --encoder FOLDER, or train on --control pixels")
-        if self.control in LEARNING and self.encoder and any(isinstance(one.place, Address) for one in views_of(self.encoder)):
-            raise UserError(f"--control {self.control} needs the encoder's folder: a service keeps its weights")
+        if self.control in LEARNING and self.encoder:
+            self.refuse_learning(self.control, self.encoder)
         if alone and (self.latents or self.scale):
             raise UserError(f"--control {self.control} has no latents; leave out --latents and --scale")
 

@@ -10,11 +10,15 @@ from pretraining.supervised import supervised_artifact, supervised_options
 from wrappers import open_encoder
 from wrappers.learning_encoder import refuse_not_learning
 from wrappers.opening import Through, info_of, original, seen_through
+from wrappers.vec_history import refuse_history
 
 
-def reading_line(place: AnyPlace, latents: str | None = None, scale: Scale | None = None, flat: bool = False, learns: bool = False) -> str:
+def reading_line(
+    place: AnyPlace, latents: str | None = None, scale: Scale | None = None, flat: bool = False, learns: bool = False, history: int = 1
+) -> str:
     """Say which latents of an encoder an agent sees, and how to choose others; raise `UserError` where they cannot be had, or learned."""
     frozen = open_encoder(place, latents=latents, scale=scale, flat=flat)
+    refuse_history(frozen, history)
     if learns:
         refuse_not_learning(frozen)
     size, others = int(np.prod(frozen.latent_shape)), [name for name in frozen.info.latents if name != frozen.reading]
@@ -32,7 +36,7 @@ def seen_artifact(config: AgentRun) -> Through | None:
     if config.control in (None, "finetuned"):
         return seen_through(config.encoder, config.latents, config.scale)
     made = _control_artifact(config, "untrained" if config.control == "pixels_same" else config.control)
-    return made.seen(None, config.scale, config.control)
+    return made.seen(None, views_of(config.encoder, None, config.scale)[0].scale, config.control)
 
 
 def _control_artifact(config: AgentRun, control: Control) -> EncoderArtifact:

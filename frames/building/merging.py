@@ -194,12 +194,17 @@ def _frames(store: FrameStore, episode: Episode) -> Iterator[np.ndarray]:
 def _compared(writer: StoreWriter) -> tuple[dict[str, tuple[str, str]], list[set[str]]]:
     """Return the episodes that repeat another, as name -> (other, how), and the sets that show the same.
 
-    What looks alike counts for recordings alone: two rollouts look alike where their worlds do, and are none the less apart.
+    What looks alike counts for recordings alone: rollouts look alike where their worlds do, and are none the less apart, unless a task was
+    played in one world, of the same seed and number, more than once.
     """
+    worlds: dict[Any, set[str]] = {}
+    for name, episode in writer.committed.items():
+        if episode.task and episode.rollout:
+            worlds.setdefault((episode.task, episode.rollout), set()).add(name)
     with writer.signatures() as seen:
         repeats = repeated(seen)
         recorded = {name: found for name, found in seen.items() if writer.committed[name].origin}
-        return repeats, [*related(recorded), *({name, other} for name, (other, _) in repeats.items())]
+        return repeats, [*related(recorded), *worlds.values(), *({name, other} for name, (other, _) in repeats.items())]
 
 
 def _left_out(episode: Episode, name: str, other: str, how: str) -> LeftOut:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ MASKS = "observation.masks"
 """Which pixels belong to what: uint8 (F, K, H, W, 1), 0 or 255, the background first."""
 RANDOM_PLAYER = "random"
 """How the source of a rollout names the player that acts at random, after a comma."""
+_ROLLOUT = re.compile(r"(?:^|/)seed (\d{1,20})/(\d{6,20})(?: |$)", re.ASCII)
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -60,6 +62,12 @@ class Episode:
     signatures: str = ""
     split: Split = "train"
     first: int = 0
+
+    @property
+    def rollout(self) -> tuple[int, int] | None:
+        """Seed and number of the world that a rollout was played in, which its name tells, of a merged one too; None for recordings."""
+        found = None if self.origin else _ROLLOUT.search(self.name)
+        return None if found is None else (int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)

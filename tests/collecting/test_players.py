@@ -36,6 +36,23 @@ def test_players_are_chosen_by_name() -> None:
         players("CarRacing-v3", {}, ("seeing",))
 
 
+def test_a_folder_is_no_player_by_the_name_of_a_built_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "random").mkdir()
+    assert players("VoxelTreechop-v0", {}, ("random",)) == [None]
+    with pytest.raises(UserError, match="random"):
+        players("VoxelTreechop-v0", {}, ("./random",))
+
+
+NO_AGENT = [("deterministic", Who(deterministic=True)), ("encoder", Who(names=("random",), encoder=Path("e")))]
+
+
+@pytest.mark.parametrize(("option", "who"), NO_AGENT)
+def test_options_of_agents_are_refused_where_none_plays(option: str, who: Who) -> None:
+    with pytest.raises(UserError, match=f"--{option} is for agents, and none plays here"):
+        cast_of("VoxelTreechop-v0", {}, who)
+
+
 def test_state_and_segmentation_are_recorded_with_their_frames(tmp_path: Path) -> None:
     recording = {"frames": 60, "episode_frames": 30, "frame_size": (16, 16), "beside": ("state", "segmentation")}
     collect("VoxelTreechop-v0", {"frame_size": 32}, Who(names=("seeing",)), path=tmp_path / "store", **recording)

@@ -1,5 +1,6 @@
 """A comparison runs what is missing, hides no failure, and concludes no more than its intervals allow."""
 
+import csv
 import json
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,7 +22,7 @@ from comparison.report.tables import print_table
 from comparison.results import collect
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
-from foundation.places import Address
+from foundation.places import Address, View, Views
 from pretraining import supervised
 from tests.fixtures.clips import write_states
 
@@ -171,7 +172,8 @@ def test_what_was_started_again_is_counted_in_every_form_of_the_report(compare, 
     assert "runs 2, environments 2" in (folder / "report.html").read_text()
     row = json.loads((folder / "comparison.json").read_text())["rows"][0]
     assert (row["run_restarts"], row["restarts"]) == (2, 2)
-    assert (folder / "comparison.csv").read_text().splitlines()[1].endswith(",2,3")
+    first = next(csv.DictReader((folder / "comparison.csv").open(newline="")))
+    assert (first["restarts"], first["attempts"]) == ("2", "3")
 
 
 def test_a_report_holds_a_film_of_every_row_and_a_line_of_every_run(compare) -> None:
@@ -284,6 +286,18 @@ def test_rows_through_a_service_are_those_of_the_folder_and_a_folder_of_runs_con
     row = {row.label: row for row in collect(again, "the command", {})[0].rows}["conv_vae"]
     assert (done, served.count(), row.encoder.speed) == ([], asked, None)
     assert row.encoder.weights_sha256 == about["conv_vae"].weights_sha256
+
+
+def test_controls_see_what_was_said_with_the_first_encoder(compare, state_store, tmp_path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
+    store = StoreReference(path=str(state_store), fingerprint="f", frames_per_second=20.0, resize="squash")
+    prepare(make_encoder("nvae_debug"), frames, tmp_path / "nvae", store=store)
+    view = Views((View(tmp_path / "nvae", "top_down", "whiten"),))
+    made, _ = compare(encoders=(view,), controls=("untrained", "pca", "finetuned"), seeds=1)
+    seen = {cell.row.label: cell.result()["encoder"] for cell in made.cells if cell.row.kind == "control"}
+    # the encoder's own reading has 12
+    assert {label: (about["latents"], about["scale"]) for label, about in seen.items()} == dict.fromkeys(seen, ([32], "whiten"))
+    assert seen["untrained"]["reading"] == "top_down"
 
 
 def test_an_oracle_of_a_world_that_tells_nothing_and_one_without_recorded_state_are_refused(compare, mirrored, tmp_path) -> None:

@@ -200,5 +200,5 @@ def test_a_preset_for_the_rows_on_pixels(tmp_path) -> None:
 
 def test_what_learns_needs_a_folder(tmp_path) -> None:
     config = ComparisonConfig(environment=TASKS["short"], run=tmp_path, encoders=(Address("http://here:1/RUN"),), controls=("finetuned",))
-    with pytest.raises(UserError, match="'finetuned' needs the first encoder's folder"):
+    with pytest.raises(UserError, match="'finetuned' needs the folder of the encoder that it learns"):
         config.check()

@@ -267,13 +267,83 @@ def test_a_row_is_an_encoder_in_a_scale_or_several_side_by_side(encoder) -> None
     refuse_misfits([part])
     [mirroring] = grid("debug", "--controls", "pca", "--encoders", words[1], words[2])
     mirrored = next(row for row in Part(mirroring).learners if row.control == "pca")
-    assert mirrored.encoder == one
+    assert (mirrored.key, str(mirrored.encoder)) == (f"pca_scale_global-{digits[0]}", words[1])
     [first] = grid("debug", "--controls", "pca", "--encoders", words[2])
     with pytest.raises(UserError, match=r"control 'pca' mirrors the first encoder, and .* is several side by side: name one alone first"):
         Part(first)
     [twice] = grid("debug", "--encoders", words[1], words[1])
     with pytest.raises(UserError, match="the same encoder is named twice"):
         Part(twice)
+
+
+def test_controls_mirror_the_reading_and_the_scale_that_are_said_with_the_first_encoder(worlds, encoder) -> None:
+    folder = encoder("one")
+    digits, controls = read_info(folder).weights_sha256[:8], ("pixels", "untrained", "finetuned", "pca")
+
+    def rows(said: str) -> dict[str, tuple[str, str]]:
+        [asked] = grid("debug", "--controls", *controls, "--seeds", "1", "--encoders", f"{folder}{said}")
+        runs = {cell.row.control: cell.run for cell in Part(asked).cells if cell.row.kind == "control"}
+        return {control: (run.run.parent.name, str(run.encoder)) for control, run in runs.items()}
+
+    made = "somewhere/encoders/pca"
+    # as in comparisons of before one could say it
+    assert rows("") == {
+        "pixels": ("pixels", "None"),
+        **{one: (f"{one}-{digits}", str(folder)) for one in ("untrained", "finetuned")},
+        "pca": (f"pca-{digits}", f"{made}-{digits}"),
+    }
+    said, name = ",latents=mean,scale=whiten", "latents_mean_scale_whiten"
+    assert rows(said) == {
+        "pixels": ("pixels", "None"),
+        **{one: (f"{one}_{name}-{digits}", f"{folder}{said}") for one in ("untrained", "finetuned")},
+        "pca": (f"pca_{name}-{digits}", f"{made}_latents_mean-{digits},scale=whiten"),
+    }
+
+
+def test_what_takes_one_picture_has_no_history(worlds, encoder, presets, tmp_path) -> None:
+    argv = [presets[0], "--agent", "ppo", "--encoders", str(encoder("mine")), "--environment.history"]
+    with pytest.raises(UserError, match=r"with ppo: control 'finetuned' learns an encoder, .*: use --environment\.history 1"):
+        grid(*argv, "2", "--controls", "untrained", "finetuned")
+    with pytest.raises(UserError, match=r"first with ppo: a history of 22 pictures \(64, 64, 3\) has 66 channels.*history to 21"):
+        compare([*argv, "22", "--controls", "pixels", "--run", str(tmp_path / "grid"), "--device", "cpu"])
+
+
+def test_a_set_has_no_history_in_a_comparison(worlds, presets, tmp_path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (8, 2, 64, 64, 3), np.uint8)
+    store = StoreReference(path="gone", fingerprint="0", frames_per_second=20.0, resize="squash")
+    prepare(make_encoder("efficientmorl_debug", frame_shape=[64, 64, 3]), frames[:, 0], tmp_path / "slots", store=store)
+    argv = [presets[0], "--agent", "ppo", "--encoders", str(tmp_path / "slots"), "--environment.history"]
+    refuse_misfits([Part(grid(*argv, "1")[0])])
+    with pytest.raises(UserError, match=r"first with ppo: .*slots: .*these are a set: use --environment\.history 1"):
+        refuse_misfits([Part(grid(*argv, "2")[0])])
+
+
+def test_settings_of_a_control_may_change_until_it_has_a_run(worlds, encoder, presets, tmp_path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("kind: ppo\nn_epochs: 3\n")
+    argv = [presets[0], "--agent", "ppo", "--encoders", str(encoder("mine")), "--run", str(tmp_path / "grid")]
+
+    def part(*more: str) -> Part:
+        return Part(read_grid("", [*argv, *more])[0])
+
+    def begin(made: Part, *controls: str | None) -> None:
+        made.remember_settings()
+        for cell in made.cells:
+            if cell.seed == 0 and cell.row.kind != "player" and cell.row.control in controls:
+                cell.folder.mkdir(parents=True)
+                (cell.folder / "resume.pt").touch()
+
+    begin(part(), None)
+    asked = part("--controls", "pixels", "finetuned", "--pixel-agent", str(own))
+    asked.refuse_other_settings()
+    begin(asked, "pixels")
+    # what has run yet are the rows on latents and on pixels
+    with pytest.raises(UserError, match=r"holds a run with pixels_algorithm\."):
+        part().refuse_other_settings()
+    begin(asked, "finetuned")
+    own.write_text("kind: ppo\npixels: {n_epochs: 3}\nfinetuned: {n_epochs: 5}\n")
+    with pytest.raises(UserError, match=r"finetuned_algorithm\.n_epochs = 3, but you asked for 5"):
+        part("--pixel-agent", str(own)).refuse_other_settings()
 
 
 def test_a_history_does_not_change_what_players_play(presets) -> None:

@@ -151,7 +151,7 @@ def test_an_artifact_of_before_keeps_its_latents_and_says_what_other_scales_need
     change(folder, without)
     assert (FrozenEncoder(folder).encode(frames)[0] == expected).all()
     for scale in ("global", "whiten"):
-        with pytest.raises(UserError, match=rf"run: was saved before what scale '{scale}' needs was kept; delete its encoder\.json"):
+        with pytest.raises(UserError, match=rf"run: was saved before what scale '{scale}' needs was kept; delete encoder\.json in a copy"):
             FrozenEncoder(folder, scale=scale)
 
 

@@ -42,6 +42,20 @@ class Counting(gymnasium.Env):
         return {"pov": self.np_random.integers(0, 256, (8, 8, 3), np.uint8)}
 
 
+class Darker(Counting):
+    """The same worlds at night: no frame repeats one of the day."""
+
+    def _look(self) -> dict[str, np.ndarray]:
+        return {"pov": super()._look()["pov"] // 4}
+
+
+class Dusk(Counting):
+    """The same again, in between."""
+
+    def _look(self) -> dict[str, np.ndarray]:
+        return {"pov": super()._look()["pov"] // 2}
+
+
 class Stopping(Counting):
     """Raises Ctrl-C in the reset of episode `at`."""
 
@@ -128,6 +142,45 @@ def test_a_merged_store_still_says_what_it_was_made_of(tmp_path: Path) -> None:
     made_of = FrameStore(tmp_path / "store").meta["made_of"]
     rollouts(tmp_path / "store", seed=2, append=True)
     assert FrameStore(tmp_path / "store").meta["made_of"] == made_of
+
+
+def test_a_merged_store_still_knows_whose_worlds_it_has(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        rollouts(tmp_path / folder, Counting if folder == "one" else Darker)
+    merge_stores([tmp_path / "one", tmp_path / "other"], tmp_path / "store")
+    names = [episode.name for episode in FrameStore(tmp_path / "store").episodes]
+    assert "one/seed 0/000000 random" in names
+    with pytest.raises(UserError, match="has rollouts of seed 0 already, in the same worlds; give --seed 1"):
+        rollouts(tmp_path / "store", append=True)
+
+
+class Sitting:
+    """Plays as nobody else."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def __call__(self, observation: Any, info: dict[str, Any]) -> Any:
+        return {"go": 0}
+
+
+def test_a_world_that_two_merged_stores_have_of_one_task_is_in_one_split(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("a", "b", "c")]
+    for place, make, split in zip(places, (Counting, Darker, Dusk), ("train", "val", "test"), strict=True):
+        task = "Another" if place.name == "c" else "Counting"
+        options = {"frame_size": (8, 8), "name": "Counting", "task": task, "split": split, "seed": 3}
+        record(make, Sitting(place.name), place, frames=44 if place.name == "a" else 22, **options)
+    merge_stores(places, tmp_path / "store")
+    splits = {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes}
+    assert splits == {
+        **{f"seed 3/00000{number} a": "val" if number < 2 else "train" for number in range(4)},
+        **{f"seed 3/00000{number} b": "val" for number in range(2)},
+        # a task of its own
+        **{f"seed 3/00000{number} c": "test" for number in range(2)},
+    }
 
 
 @pytest.mark.parametrize("shares", [(1, 1), (2, 1), (5, 3, 1), (0.2, 0.5)])

@@ -140,6 +140,7 @@ def test_the_exit_status_tells_what_was_left_out(tmp_path, source):
         (["build", "--source", "no_such_module:Env-v0", "--store", "x"], "module 'no_such_module'"),
         (["build", "--source", "VoxelTreechop-v0", "--store", "x", "--drop-lead", "3"], "--drop-lead is for recordings"),
         (["build", "--source", "docs", "--store", "x", "--frames", "10"], "--frames is for environments, and docs holds recordings"),
+        (["build", "--source", "docs", "--store", "x", "--digits", "y"], "--digits is for MovingDigits, and docs holds recordings"),
         (["build", "--source", "docs", "--store", "x", "--layout", "videoes"], "did you mean 'videos'?"),
         (["build", "--source", "docs", "--store", "x", "--thin-frozen", "0"], "thin_frozen"),
         (["build", "--source", "docs", "--store", "x", "--manifest", "nowhere.csv"], "nowhere.csv"),

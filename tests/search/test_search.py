@@ -16,7 +16,7 @@ import pytest
 from agents.cluster.config import RayConfig
 from agents.jobs import Stopped
 from agents.learning.on_policy import PPOSettings
-from agents.run.config import EvaluationConfig
+from agents.run.config import AgentRun, EvaluationConfig
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.options import read_command
 from agents.run.training import train_agent
@@ -263,6 +263,22 @@ def test_trials_take_the_seeds_they_are_told_and_searches_of_before_go_on(search
     path = search.config.run / "config.yaml"
     path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("first_seed")))
     assert searching(trials=1, seeds=3).config.first_seed == FIRST_SEED
+
+
+@pytest.mark.parametrize(("first", "expected"), [(FIRST_SEED, 0), (5, 0), (4, 7), (0, 3)])
+def test_the_next_command_takes_no_seed_of_the_search(searching, first, expected) -> None:
+    search = searching(trials=1, seeds=3, first_seed=first)
+    words = shlex.split(again(replace(find(search, ["debug"]), found=[finding_of(search)]), ["debug"]) or "")
+    config = read_command(ComparisonConfig, "", words[2:], control="pixels")
+    assert (config.first_seed, config.seeds) == (expected, 5)
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1, 0), (0, 3)])
+def test_nor_does_the_one_of_a_single_agent(searching, tmp_path, first, expected) -> None:
+    search = searching(trials=1, seeds=3, first_seed=first)
+    search.config = replace(search.config, encoder=tmp_path, latents="pooled", control="untrained")
+    words = shlex.split(again(replace(find(search, ["debug"]), found=[finding_of(search)]), ["debug"]) or "")
+    assert read_command(AgentRun, "", words[2:]).seed == expected
 
 
 def finding_of(search: Search) -> Finding:

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from encoders import EncoderArtifact, StoreReference, make_encoder, prepare
+from encoders import EncoderArtifact, StoreReference, load_encoder, make_encoder, prepare
 from encoders.actions import ActionArray
 from encoders.artifact import INFO_FILE, WEIGHTS_FILE, EncoderInfo
 from encoders.scaling import ReadingStatistics
@@ -19,6 +19,7 @@ from foundation.places import Address, View, Views
 from tests.fixtures.slots import ColourSlots
 from tests.wrappers.conftest import ACTIONS, Remembering
 from wrappers import FrozenEncoder, LatentObservation, SideBySide, VecLatent, open_encoder
+from wrappers.opening import described, info_of, seen_through
 from wrappers.state_rows import StateRows, memory_for
 
 ENVIRONMENTS = 8
@@ -173,6 +174,22 @@ def test_folders_and_services_are_mixed_each_in_its_reading_and_scale_bit_for_bi
         _, remembered = pair.encode(frames)
         assert (pair.encode(frames, remembered, action)[0] == expected).all()
         assert (pair.reading, pair.scale) == ("means+mean", "global+whiten")
+
+
+def test_what_there_is_to_see_through_is_described_as_it_is_seen(folders, serve) -> None:
+    clockwork, plain = folders
+    assert next(iter(load_encoder(clockwork).info.latents)) != "means"
+    address = Address(serve(clockwork).address())
+    for place in (clockwork, address):
+        views = (View(place, "means", "global"), View(plain))
+        for chosen in (views[:1], views):
+            expected, found = open_encoder(Views(chosen)), described(seen_through(Views(chosen), None, None))
+            reading = next(iter(found.latents.items()))
+            assert reading == (expected.reading, list(expected.latent_shape)) == next(iter(info_of(Views(chosen)).latents.items()))
+            assert found.scale == expected.scale
+    one = load_encoder(clockwork)
+    assert list(one.info.latents) == list(load_encoder(clockwork).model.latents)
+    assert list(one.seen("means", None, "").info.latents) == list(one.model.latents)
 
 
 def test_a_service_scales_as_a_folder_does_and_says_what_it_cannot(folders, serve, tmp_path) -> None:

@@ -33,9 +33,9 @@ class Numbers(gymnasium.Env):
 
 SPACES = {
     "numbers": lambda: spaces.Box(-1, 1, (3,), np.float32),
-    "picture": lambda: spaces.Box(0, 255, (4, 5, 3), np.uint8),
+    "picture": lambda: spaces.Box(0, 255, (10, 11, 3), np.uint8),
     "map": lambda: spaces.Box(-1, 1, (2, 3, 3), np.float32),
-    "dictionary": lambda: spaces.Dict({"pov": spaces.Box(0, 255, (4, 5, 3), np.uint8), "compass": spaces.Box(-1, 1, (1,), np.float32)}),
+    "dictionary": lambda: spaces.Dict({"pov": spaces.Box(0, 255, (10, 11, 3), np.uint8), "compass": spaces.Box(-1, 1, (1,), np.float32)}),
 }
 
 
@@ -120,6 +120,16 @@ def test_the_memory_goes_on_after_a_restore_with_that_of_the_encoder(pictures_en
     assert all(torch.equal(state[name], tensor) for name, tensor in other.encoder_state().items())
     with pytest.raises(UserError, match="damaged: the observations of the steps before"):
         other.restore_encoder_state({**state, "history.latent": torch.zeros(2, 4)})
+
+
+@pytest.mark.parametrize(("shape", "count", "most"), [((64, 64, 3), 22, 21), ((9, 12, 3), 3, 2), ((12, 9, 3), 3, 2), ((2, 5, 3), 2, 1)])
+def test_a_picture_keeps_fewer_channels_than_rows_and_columns(shape, count, most) -> None:
+    alone = spaces.Box(0, 255, shape, np.uint8)
+    for space in (alone, spaces.Dict({"pov": alone, "compass": spaces.Box(-1, 1, (1,), np.float32)})):
+        with pytest.raises(UserError, match=rf"has {3 * count} channels.*: lower --environment\.history to {most}"):
+            VecHistory(venv(lambda space=space: space), count)
+        if most > 1:
+            assert VecHistory(venv(lambda space=space: space), most).count == most
 
 
 def test_sets_have_no_history() -> None:

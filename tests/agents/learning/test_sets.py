@@ -15,6 +15,7 @@ from agents.learning.learner import Learner
 from agents.playing import play
 from agents.run.config import EvaluationConfig
 from agents.run.environment_config import EnvironmentConfig
+from agents.run.representation import reading_line
 from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
@@ -148,6 +149,12 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = StoreReference(path="gone", fingerprint="0", frames_per_second=5.0, resize="squash")
     prepare(make_encoder("efficientmorl_debug", frame_shape=[64, 64, 3], tracking=True), frames, folder, store=store)
     return folder
+
+
+def test_a_history_of_slots_is_refused_where_the_command_says_what_is_seen(slots) -> None:
+    assert "numbers a frame" in reading_line(slots)
+    with pytest.raises(UserError, match=r"these are a set: use --environment\.history 1"):
+        reading_line(slots, history=2)
 
 
 @pytest.mark.parametrize("kind", ["ppo", "sac"])

@@ -100,6 +100,12 @@ def test_a_service_cannot_be_learned(control) -> None:
         AgentRun(environment=read("debug").environment, run="r", control=control, encoder=Address("http://here:1/RUN")).check()
 
 
+@pytest.mark.parametrize("control", LEARN)
+def test_one_picture_is_learned_from_and_no_history(control) -> None:
+    with pytest.raises(UserError, match=rf"control '{control}' learns an encoder.*: use --environment\.history 1"):
+        read_command(AgentRun, "", ["debug", "--run", "r", "--control", control, "--encoder", "E", "--environment.history", "2"])
+
+
 def test_it_is_said_before_ray_starts_that_an_encoder_cannot_learn(tmp_path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     prepare(make_encoder("pca", frame_shape=[16, 16, 3], latent_dim=3), frames, tmp_path, store=STORE)

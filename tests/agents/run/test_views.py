@@ -188,5 +188,7 @@ def test_a_control_mirrors_one_encoder_and_is_scaled_as_asked(run, clockwork, pl
     assert result["encoder"]["scale"] == "whiten"
     assert json.loads((tmp_path / "run" / "encoder" / "encoder.json").read_text())["scale"] == "unit"
     show(str(tmp_path / "run"), PlayConfig(), {})
+    result = train_agent(run("said", Views((View(plain, None, "global"),)), control="untrained", steps=32), go_on)
+    assert result["encoder"]["scale"] == "global"
     with pytest.raises(UserError, match="a control mirrors one encoder, and these are 2 side by side; name one alone first"):
         train_agent(run("other", pair(clockwork, plain), control="untrained"), go_on)

@@ -88,8 +88,9 @@ def test_the_command_draws_and_says_what_comes_next(name: str, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--frame-size", "64", "64"], "--frame-size is for recordings, and Tetrominoes are drawn in their own size"),
-        (["--append"], "--append is for recordings"),
+        (["--frame-size", "64", "64"], "--frame-size is for recordings and environments, and Tetrominoes are drawn in their own size"),
+        (["--append"], "--append is for recordings and environments, and Tetrominoes are drawn as a store of their own"),
+        (["--layout", "videos"], "--layout is for recordings, and Tetrominoes are drawn: leave it out"),
         (["--frames", "0"], "give 1 or more"),
         (["--seed", "-1"], "a seed of 0 or more"),
         (["--env.server", "voxel"], "--env.server is for environments"),
