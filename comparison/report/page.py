@@ -132,7 +132,8 @@ def _costs_note(rows: Sequence[RowSummary]) -> str:
     return (
         f"Means over finished seeds. Seconds are of training, without evaluation, {where}, beside whatever else it did. Weights that learn "
         "are those that the optimizers change, without target networks; frozen ones are those that a frame passes through and that stay as "
-        "they are, without a decoder. A dash: not recorded, or not known. Settings are those in which a row differs from rows on latents."
+        "they are, without a decoder and without what is computed in place of learned (PCA: 0). A dash: not recorded, or not known. "
+        "Settings are those in which a row differs from rows on latents."
     )
 
 
