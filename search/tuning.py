@@ -8,8 +8,7 @@ import os
 import re
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +18,7 @@ from agents.jobs import Report, Stopped
 from agents.remote.config import ACTOR_CPUS
 from agents.run.needs import local_cpus, run_needs
 from envs.failures import EnvironmentFailed
+from foundation.environment import environment_variables
 from foundation.errors import UserError
 from foundation.files import write_atomically
 from foundation.progress import say
@@ -65,7 +65,7 @@ def run_trials(search: Search, ended: Callable[[Trial], None], watch: Callable[[
         check_needs(needs)
         # what it would say of failed trials stands in their records
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        with stop_signals() as received, shared_token(config.run) as token, _environment(_QUIET):
+        with stop_signals() as received, shared_token(config.run) as token, environment_variables(_QUIET):
             _tune(search, trials, needs, {"token": token, "advance": advance}, _Watch(trials, ended, watch, received))
     return received[0] if received else None
 
@@ -267,16 +267,3 @@ def _reason(error: object) -> str:
     """Return what ended a trial's worker, in one line: the exception that Tune's text ends with, or that there was none."""
     lines = str(error or "").strip().splitlines()
     return lines[-1] if lines and re.match(r"[\w.]+(Error|Exception)\b", lines[-1]) else "its worker died"
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
