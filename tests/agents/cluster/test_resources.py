@@ -169,7 +169,7 @@ class Kills:
         return [one for one in actors().values() if one["ActorClassName"] == name and one["State"] == "ALIVE"]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_runs_whose_worker_node_or_environments_die_go_on_and_lose_no_step(three_nodes, run) -> None:
     def code(path: Path, report: Any) -> tuple[str, Path]:
         import agents.run.training
@@ -203,7 +203,7 @@ def test_runs_whose_worker_node_or_environments_die_go_on_and_lose_no_step(three
     assert curves[0] == curves[1]
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_workers_of_a_killed_command_end_by_themselves(three_nodes, run) -> None:
     command = [sys.executable, "train_agent.py", "debug", "--control", "pixels", "--run", str(run.run), "--device", "cpu"]
     lengths = ["--steps", "100000", "--checkpoint-every", "128", "--evaluation.every", "50000"]
