@@ -29,12 +29,16 @@ LONG = (
 _TESTS = Path(__file__).parent
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give each file of tests to one process as a whole, all that start Ray to the same one."""
+    # here and not below, where pytest-xdist has read the groups already
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
 # last: other plugins have sorted the items by then
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file of tests to one process as a whole, all that start Ray to the same one; the longest begin."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """Let those that start Ray begin, and then the longest."""
     items.sort(key=lambda item: (_group(item) != "ray", not _name(item).startswith(LONG)))
 
 
