@@ -82,3 +82,10 @@ def _functions() -> Iterator[tuple[str, int, int, bool]]:
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def test_each_file_of_tests_runs_in_one_process(request: pytest.FixtureRequest) -> None:
+    # pytest-xdist writes the group behind the id, which pytest 9.2 does not let it: then Rays run beside each other
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("tests are not shared out over processes: needs pytest --numprocesses 2")
+    assert request.node.nodeid.endswith("@test_house.py")
