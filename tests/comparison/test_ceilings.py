@@ -14,7 +14,7 @@ from comparison.report.files import write_files
 from comparison.report.statistics import gap_between, interquartile_mean, share_of_gap
 from comparison.report.summary import summarise
 from comparison.report.tables import print_table
-from tests.comparison.test_report import PLAYERS, row, task
+from tests.comparison.rows import PLAYERS, row, task
 
 UNTRAINED, ORACLE = row("untrained", 3, "control"), row("oracle", 11, "control")
 SUPERVISED = row("supervised-1a2b3c4d", 9, "control", spread=0)

@@ -22,8 +22,8 @@ from encoders import load_encoder
 from foundation.errors import UserError
 from foundation.places import Address
 from tests.agents.run.test_representation import mirrored  # noqa: F401
+from tests.comparison.rows import PLAYERS, row, task
 from tests.comparison.test_comparison import PPO, TASKS, compare  # noqa: F401
-from tests.comparison.test_report import PLAYERS, row, task
 from wrappers.camera_actions import ACTION_LISTS
 
 CHOICES = len(ACTION_LISTS["treechop"])

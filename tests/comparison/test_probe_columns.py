@@ -17,7 +17,7 @@ from comparison.report.summary import summarise
 from comparison.report.tables import print_table
 from comparison.results import RowResults, read_results
 from encoders import StoreReference, make_encoder, prepare
-from tests.comparison.test_report import PLAYERS, row, task
+from tests.comparison.rows import PLAYERS, row, task
 
 
 def probed(label: str, middle: float, linear: float, mlp: float | None = None, kind: str = "encoder") -> RowResults:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.cases import HUGE, Case
 from tests.hostile.forking import LIMIT_SECONDS, Forks
+from tests.hostile.inputs import HUGE, Case
 from tests.hostile.sandbox import tree
 
 _LONGEST_NAME = 300

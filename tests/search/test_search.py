@@ -1,9 +1,7 @@
-"""A search draws the same trials again, hides no failure, repeats nothing that is done, and says that the best of many is too good."""
+"""A search runs the trials that its folder says, hides no failure, and repeats nothing that is done."""
 
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,153 +13,21 @@ import pytest
 
 from agents.cluster.config import RayConfig
 from agents.jobs import Stopped
-from agents.learning.on_policy import PPOSettings
-from agents.run.config import AgentRun, EvaluationConfig
-from agents.run.environment_config import EnvironmentConfig
-from agents.run.options import read_command
 from agents.run.training import train_agent
-from comparison.config import ComparisonConfig
-from encoders.registry import encoder_class
 from foundation.errors import UserError
-from foundation.presets import preset_names
 from search import trials as trials_module
-from search.config import FIRST_SEED, SearchConfig, read_search
-from search.findings import Finding, again, find, shared_options, warning
-from search.report import print_findings, write_search_report
+from search.config import FIRST_SEED, read_search
+from search.findings import find, warning
 from search.search import Record, Search
-from search.space import Space, read_space
 from search.trials import Reached, advance, encoder_plan, train_encoder
 from search.tuning import asha, require_tune, run_trials, take_step
+from tests.search.made import SPACE, finding_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SPACE = """
-algorithm.learning_rate: {loguniform: [1e-5, 1e-2]}
-algorithm.gamma: {uniform: [0.9, 0.999]}
-algorithm.n_epochs: {randint: [1, 4]}
-algorithm.net_arch: {choice: [[8], [8, 8]]}
-"""
-NAMES = ["algorithm.learning_rate", "algorithm.gamma", "algorithm.n_epochs", "algorithm.net_arch"]
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Return a function that reads a space from YAML."""
-
-    def make(text: str) -> Space:
-        path = tmp_path / "space.yaml"
-        path.write_text(text)
-        return read_space(str(path), lambda wanted: NAMES)
-
-    return make
-
-
-@pytest.fixture
-def searching(tmp_path, worlds):
-    """Return a function that makes a search in the tiny world, of agents on pixels."""
-    path = tmp_path / "space.yaml"
-
-    def make(space: str = SPACE, **changes) -> Search:
-        path.write_text(space)
-        settings = {
-            "environment": EnvironmentConfig(name="Bright", frame_skip=4),
-            "evaluation": EvaluationConfig(every=32, episodes=2, final_episodes=3),
-            "algorithm": PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch=(8,)),
-            "steps": 128,
-            "control": "pixels",
-            "device": "cpu",
-            "space": str(path),
-            "trials": 3,
-            "run": tmp_path / "search",
-        }
-        return Search(SearchConfig(**{**settings, **changes}))
-
-    return make
 
 
 def never(steps: int, note: str) -> bool:
     return False
-
-
-def test_more_trials_begin_with_those_drawn_before(read) -> None:
-    few, many = read(SPACE).draw(5, 7), read(SPACE).draw(12, 7)
-    assert many[:5] == few
-    assert read(SPACE).draw(5, 8) != few
-    swapped = "\n".join(reversed(SPACE.strip().splitlines()))
-    assert read(swapped).draw(5, 7) == few
-
-
-def test_values_lie_within_their_bounds_and_can_be_typed(read) -> None:
-    for values in read(SPACE).draw(60, 0):
-        assert 1e-5 <= values["algorithm.learning_rate"] <= 1e-2
-        assert 0.9 <= values["algorithm.gamma"] <= 0.999
-        assert values["algorithm.n_epochs"] in (1, 2, 3)
-        assert values["algorithm.net_arch"] in ([8], [8, 8])
-        assert len(re.sub(r"e.*|[.]|^0[.]0*", "", f"{values['algorithm.learning_rate']:g}")) <= 5
-
-
-def test_a_loguniform_draws_as_many_from_every_decade(read) -> None:
-    drawn = read("algorithm.learning_rate: {loguniform: [1e-5, 1e-2]}").draw(300, 1)
-    low = sum(values["algorithm.learning_rate"] < 1e-4 for values in drawn)
-    assert 70 <= low <= 130
-
-
-def test_a_grid_is_gone_through_and_never_twice(read) -> None:
-    space = read("algorithm.gamma: {grid: [0.9, 0.99]}\nalgorithm.n_epochs: {grid: [1, 2, 3]}")
-    drawn = space.draw(6, 0)
-    assert sorted((one["algorithm.gamma"], one["algorithm.n_epochs"]) for one in drawn) == [(g, n) for g in (0.9, 0.99) for n in (1, 2, 3)]
-    with pytest.raises(UserError, match="no more than 6 different trials: give --trials 6"):
-        space.draw(7, 0)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("algorithm.learning_rte: {uniform: [0, 1]}", "did you mean 'algorithm.learning_rate'"),
-        ("algorithm.gamma: {unifrom: [0, 1]}", "did you mean 'uniform'"),
-        ("algorithm.gamma: 0.9", "must say one of loguniform"),
-        ("algorithm.gamma: {uniform: [0, 1], choice: [1]}", "must say one of"),
-        ("algorithm.gamma: {uniform: [0.9]}", "two numbers"),
-        ("algorithm.gamma: {uniform: [0.9, 0.9]}", "must be below"),
-        ("algorithm.gamma: {loguniform: [0, 1]}", "above 0"),
-        ("algorithm.n_epochs: {randint: [1, 2.5]}", "whole numbers"),
-        ("algorithm.n_epochs: {choice: []}", "takes a list"),
-        ("{}", "nothing to search"),
-        ("- 1", "must hold a mapping"),
-        ("!!python/object/apply:os.system [ls]", "cannot be read as YAML"),
-    ],
-)
-def test_a_space_that_says_nothing_clear_is_refused(read, text: str, said: str) -> None:
-    with pytest.raises(UserError, match=re.escape(said)):
-        read(text)
-
-
-def test_a_value_that_no_run_can_have_is_told_before_anything_runs(searching, tmp_path) -> None:
-    with pytest.raises(UserError, match=r"trial 0 .*batch_size 12.*must divide a rollout"):
-        searching("algorithm.batch_size: {choice: [12]}", trials=1)
-    assert not (tmp_path / "search").exists()
-
-
-def test_numbers_that_yaml_reads_as_texts_are_numbers(searching) -> None:
-    search = searching("algorithm.learning_rate: {grid: [1e-3, 1e-4]}", trials=2)
-    assert [trial.values["algorithm.learning_rate"] for trial in search.trials] == [1e-3, 1e-4]
-
-
-@pytest.mark.parametrize("name", [name for name in preset_names("search") if name != "conv_vae"])
-def test_every_draw_of_the_shipped_agent_spaces_can_be_run(name: str, tmp_path) -> None:
-    agent = name.partition("_")[0]
-    words = ["debug", "--agent", agent, "--control", "pixels", "--space", name, "--run", str(tmp_path), "--trials", "60"]
-    words += ["--algorithm.n-envs", "8"] if name != "debug" else []
-    assert len(Search(read_search(words)).trials) == 60
-
-
-def test_every_draw_of_the_shipped_encoder_space_is_an_encoder(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Search, "_store_fingerprint", "f")
-    words = ["debug", "--space", "conv_vae", "--encoder-preset", "conv_vae_tiny", "--store", "s", "--run", str(tmp_path), "--trials", "30"]
-    search = Search(read_search(words))
-    for trial in search.trials:
-        assert trial.settings.encoder["model"]["beta"] == trial.values["encoder.model.beta"]
-        assert search.plan(trial).encoder.command()[0] == "train_encoder.py"
-    assert encoder_class("conv_vae").Hyperparameters(**search.trials[0].settings.encoder["model"])
 
 
 def test_what_varies_and_what_is_given_must_go_together(tmp_path) -> None:
@@ -265,38 +131,6 @@ def test_trials_take_the_seeds_they_are_told_and_searches_of_before_go_on(search
     assert searching(trials=1, seeds=3).config.first_seed == FIRST_SEED
 
 
-@pytest.mark.parametrize(("first", "expected"), [(FIRST_SEED, 0), (5, 0), (4, 7), (0, 3)])
-def test_the_next_command_takes_no_seed_of_the_search(searching, first, expected) -> None:
-    search = searching(trials=1, seeds=3, first_seed=first)
-    words = shlex.split(again(replace(find(search, ["debug"]), found=[finding_of(search)]), ["debug"]) or "")
-    config = read_command(ComparisonConfig, "", words[2:], control="pixels")
-    assert (config.first_seed, config.seeds) == (expected, 5)
-
-
-@pytest.mark.parametrize(("first", "expected"), [(1, 0), (0, 3)])
-def test_nor_does_the_one_of_a_single_agent(searching, tmp_path, first, expected) -> None:
-    search = searching(trials=1, seeds=3, first_seed=first)
-    search.config = replace(search.config, encoder=tmp_path, latents="pooled", control="untrained")
-    words = shlex.split(again(replace(find(search, ["debug"]), found=[finding_of(search)]), ["debug"]) or "")
-    assert read_command(AgentRun, "", words[2:]).seed == expected
-
-
-def finding_of(search: Search) -> Finding:
-    """A trial that did all its steps."""
-    return Finding(search.trials[0], Record([Reached(128, 1.0)], "finished"), None, [1.0])
-
-
-def test_the_space_for_pixels_draws_trials_that_can_be(tmp_path) -> None:
-    words = ["voxel_treechop", "--control", "pixels", "--space", "ppo_pixels", "--trials", "12", "--run", str(tmp_path)]
-    search = Search(read_search(words))
-    assert len({json.dumps(trial.values) for trial in search.trials}) == 12
-    assert {len(trial.settings.algorithm.net_arch) for trial in search.trials} == {0, 1, 2}
-    # layers that are none are an option without a value
-    best = replace(finding_of(search), trial=next(trial for trial in search.trials if not trial.settings.algorithm.net_arch))
-    command = shlex.split(again(replace(find(search, words), found=[best]), words) or "")
-    assert read_command(ComparisonConfig, "", command[2:], control="pixels").algorithm.net_arch == ()
-
-
 def test_a_trial_asked_to_stop_saves_and_goes_on(searching) -> None:
     search = searching(trials=1)
     plan = search.plan(search.trials[0])
@@ -365,83 +199,6 @@ def test_an_encoder_that_fails_says_why_and_one_under_way_stops_when_asked(tmp_p
     (tmp_path / "train_encoder.py").write_text("import time; time.sleep(60)")
     with pytest.raises(Stopped):
         train_encoder(plan, lambda steps, note: True)
-
-
-@pytest.fixture
-def found(searching):
-    """Return a search of four trials: two finished, one stopped early, one failed."""
-    search = searching(trials=4)
-    with search.remembered():
-        pass
-    records = [
-        Record([Reached(32, 1.0), Reached(128, 2.0)], "finished"),
-        Record([Reached(32, 9.0)], "stopped early"),
-        Record([], "failed", "the world fell apart"),
-        Record([Reached(32, 2.0), Reached(128, 3.5)], "finished"),
-    ]
-    for trial, record in zip(search.trials, records, strict=True):
-        trial.write(record)
-    return search
-
-
-def test_the_best_comes_first_and_a_lucky_start_below_all_that_finished(found, capsys) -> None:
-    findings = write_search_report(found, ["debug"])
-    assert [one.trial.number for one in findings.found] == [3, 0, 1, 2]
-    print_findings(findings, "the next command")
-    printed = capsys.readouterr().out
-    assert "the world fell apart" in printed
-    assert "biased upward" in printed
-    assert "the next command" in printed
-    folder = found.config.run
-    said = json.loads((folder / "search.json").read_text())
-    assert [trial["score"] for trial in said["trials"]] == [3.5, 2.0, 9.0, None]
-    assert (folder / "search.csv").read_text().splitlines()[1].startswith("3,finished,128,3.5,")
-    page = (folder / "report.html").read_text()
-    assert "the world fell apart" in page
-    assert "<svg" in page
-    assert (folder / "scores.png").read_bytes()[:4] == b"\x89PNG"
-    assert [trial.number for trial in found.open_trials()] == [2]
-    assert not findings.complete
-
-
-def test_nothing_finished_has_no_best(searching) -> None:
-    findings = find(searching(), ["debug"])
-    assert again(findings, ["debug"]) is None
-    assert "no best one yet" in warning(findings)
-
-
-def test_the_next_command_is_one_that_compare_encoders_takes(found) -> None:
-    argv = ["debug", "--space", "mine.yaml", "--agent", "ppo", "--trials", "4", "--seeds=2", "--seed", "3", "--control", "pixels"]
-    argv += ["--algorithm.gamma", "0.5", "--env.episode-ticks", "40", "--run", "search"]
-    words = shlex.split(again(find(found, argv), argv))
-    assert words[:2] == ["python", "compare_encoders.py"]
-    config = read_command(ComparisonConfig, "", words[2:], control="pixels")
-    best = found.trials[3].values
-    assert (config.controls, config.seeds, config.steps, config.encoders) == (("pixels",), 5, 128, ())
-    assert config.environment.options["episode_ticks"] == 40
-    for name, value in best.items():
-        now = getattr(config.algorithm, name.removeprefix("algorithm."))
-        assert (list(now) if isinstance(now, tuple) else now) == value
-    assert config.seeds < FIRST_SEED
-
-
-def test_options_of_a_search_do_not_reach_other_commands() -> None:
-    argv = [
-        "task",
-        "--trials",
-        "3",
-        "--ray.address",
-        "auto",
-        "--encoder",
-        "a",
-        "--first-rung=9",
-        "--algorithm.net-arch",
-        "8",
-        "8",
-        "--steps",
-        "4",
-    ]
-    assert shared_options(argv, {"algorithm.net_arch": [8]}) == ["task", "--ray.address", "auto", "--steps", "4"]
 
 
 def test_without_tune_one_line_says_what_to_install(monkeypatch) -> None:
