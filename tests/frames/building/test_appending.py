@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from frames import BuildSummary, FrameStore, build_store
 from frames.curation.cleaning import Cleaning
 from frames.looking.inspecting import verify
 from frames.scenes.factors import FACTORS, has_factors
-from frames.storage import copying, writer
+from frames.storage import copying, format, writer
 from frames.storage.format import MASKS
 from frames.storage.writer import StoreWriter, store_writer
 
@@ -224,6 +226,44 @@ def test_recordings_that_would_cost_a_store_its_masks_are_refused_and_leave_it(t
     with pytest.raises(UserError, match=r"has masks of all its frames, and b.avi has none; build them into another store path"):
         build(write_films("second", b=2), tmp_path / "masked", append=True)
     assert has_factors(FrameStore(tmp_path / "masked"))
+
+
+def test_an_append_to_a_store_that_was_built_again_does_not_bring_the_old_one_back(tmp_path, noise, write_films, write_store, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_store({"a": noise(20)}, path=tmp_path / "store", split="train")
+    monkeypatch.setattr(StoreWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(write_films("second", b=2), tmp_path / "store", append=True)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "store")
+    # the same frames in another split: their fingerprint is the same
+    write_store({"a": noise(20)}, path=tmp_path / "new", split="test")
+    os.rename(tmp_path / "new", tmp_path / "store")
+    with pytest.raises(UserError, match="an unfinished append or build of another store; remove that folder"):
+        build(tmp_path / "second", tmp_path / "store", append=True)
+
+
+def test_an_append_that_was_interrupted_before_there_were_identities_goes_on(tmp_path, write_films, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    build(write_films("first", a=1), tmp_path / "store")
+    encoded = StoreWriter._encoded_plan
+
+    def of_before(self: StoreWriter) -> bytes:
+        plan = json.loads(encoded(self))
+        plan.pop("onto_identity", None)
+        return format.encode_json(plan)
+
+    monkeypatch.setattr(StoreWriter, "_encoded_plan", of_before)
+    monkeypatch.setattr(StoreWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(write_films("second", b=2), tmp_path / "store", append=True)
+    monkeypatch.undo()
+    summary = build(tmp_path / "second", tmp_path / "store", append=True)
+    assert (summary.decoded, summary.kept, summary.episodes) == (0, 1, 2)
 
 
 def test_an_append_is_begun_only_with_room_for_the_copy(tmp_path, write_films, monkeypatch):
