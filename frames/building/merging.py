@@ -232,13 +232,14 @@ def _frames(store: FrameStore, episode: Episode) -> Iterator[np.ndarray]:
 def _compared(writer: StoreWriter) -> tuple[dict[str, tuple[str, str]], list[set[str]]]:
     """Return the episodes that repeat another, as name -> (other, how), and the sets that show the same.
 
-    What looks alike counts for recordings alone: rollouts look alike where their worlds do, and are none the less apart, unless a task was
-    played in one world, of the same seed and number, more than once.
+    What looks alike counts for recordings alone: rollouts look alike where their worlds do, and are none the less apart, unless they were
+    played in one world, of the same seed and number. Tasks may share their worlds, as VoxelNavigate and VoxelNavigateDense do, and no store
+    says which: rollouts of every task count.
     """
-    worlds: dict[Any, set[str]] = {}
+    worlds: dict[tuple[int, int], set[str]] = {}
     for name, episode in writer.committed.items():
         if episode.task and episode.rollout:
-            worlds.setdefault((episode.task, episode.rollout), set()).add(name)
+            worlds.setdefault(episode.rollout, set()).add(name)
     with writer.signatures() as seen:
         repeats = repeated(seen)
         recorded = {name: found for name, found in seen.items() if writer.committed[name].origin}
