@@ -57,6 +57,9 @@ class StoreReference:
     """What was recorded: tasks by name, as far as the recordings say; none where it was not written down."""
     saw: tuple[str, ...] = ()
     """What it learned from beside frames, in words: "rewards", "actions of ScriptedPlayer", "state"."""
+    identity: str | None = None
+    """What it was down to the order, names, splits and arrays of its recordings, which the fingerprint of its frames does not say; None
+    for those of before this was recorded."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ Numbers = dict[str, Any]
 """What JSON can hold: numbers, words, lists and mappings of them."""
 
 
-RESERVED = ("split", "store", "fingerprint", "baseline_store", "encoder", "limit", "run", "judges", "device", "threads")
+RESERVED = ("split", "store", "fingerprint", "identity", "baseline_store", "encoder", "limit", "run", "judges", "device", "threads")
 """Names that `evaluation.json` or the command line has for something else."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import frames
-from encoders import EncoderArtifact, load_encoder
+from encoders import EncoderArtifact, StoreReference, load_encoder
 from encoders.artifact import check_meaning, check_source
 from encoders.training.devices import available_threads, choose_device
 from evaluation.evaluation import Evaluation
@@ -76,18 +76,21 @@ def kept_numbers(path: Path, header: dict[str, Any]) -> Numbers:
         before = read(path)
     except UserError:
         return dict(header)
-    same = isinstance(before, dict) and all(before.get(name) == value for name, value in header.items() if name != "store")
+    # a report of before it told the identity is compared by the frames
+    same = isinstance(before, dict) and all(
+        before.get(name, value if name == "identity" else None) == value for name, value in header.items() if name != "store"
+    )
     return {**before, **header} if same else dict(header)
 
 
 def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frames.FrameStore:
     """Open the store that the encoder was trained on, if it is still there with the same content; else return `store`."""
     reference = artifact.info.store
-    if store.fingerprint == reference.fingerprint:
+    if _is_that(store, reference):
         return store
     try:
         trained_on = frames.FrameStore(reference.path)
-        if trained_on.fingerprint == reference.fingerprint:
+        if _is_that(trained_on, reference):
             if reference.actions is not None:
                 check_meaning(reference, artifact.model.action_size, trained_on, "the encoder")
             return trained_on
@@ -95,11 +98,16 @@ def training_store(artifact: EncoderArtifact, store: frames.FrameStore) -> frame
         pass
     if not len(store.indices("train")):
         raise UserError(
-            f"{reference.path}: the training store is gone, and {store.path} has no training frames to compare with; "
+            f"{reference.path}: the training store is gone or has changed, and {store.path} has no training frames to compare with; "
             "put the training store back, or name a store with a train split"
         )
-    say(f"{reference.path}: the training store is gone; taking the mean training frame from {store.path} instead")
+    say(f"{reference.path}: the training store is gone or has changed; taking the mean training frame from {store.path} instead")
     return store
+
+
+def _is_that(store: frames.FrameStore, reference: StoreReference) -> bool:
+    """Say whether a store has what an encoder learned from; by its frames alone where no more was recorded."""
+    return store.fingerprint == reference.fingerprint and reference.identity in (None, store.identity)
 
 
 def _opened(options: Options) -> Evaluation:
@@ -118,6 +126,7 @@ def _header(out: Evaluation) -> dict[str, Any]:
         "split": out.split,
         "store": str(out.store.path),
         "fingerprint": out.store.fingerprint,
+        "identity": out.store.identity,
         "baseline_store": str(out.training.path),
         "encoder": out.artifact.info.weights_sha256,
         "limit": out.limit,

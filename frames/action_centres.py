@@ -35,18 +35,23 @@ def action_centres(store: str | Path, count: int, seed: int = 0) -> ActionCentre
     """Return `count` recorded actions, one for each cluster that k-means finds among the store's action vectors.
 
     Training recordings only, at most 20,000 vectors of them. Each centre is the recorded vector nearest to its cluster's mean, so that it
-    is an action somebody took. The result is kept beside the store, by the store's fingerprint, count and seed, and read the next time.
+    is an action somebody took. The result is kept beside the store, by the store's identity, count and seed, and read the next time.
     Raises `UserError` where the store has no action vectors, or fewer distinct ones than `count`.
     """
     if count < 2:
         raise UserError(f"{count} actions: an agent needs at least 2 to choose from")
     opened = FrameStore(store)
-    path = opened.path.with_name(f"{opened.path.name}.actions-{count}-{seed}-{opened.fingerprint[:12]}.npz")
+    path = _kept_at(opened, count, seed, opened.identity)
     known = _read(path, count)
     if known is not None:
         return known
+    recorded = recorded_vectors(opened)
+    # kept before there were identities, by the frames alone, for agents that go on only with exactly these
+    known = _read(_kept_at(opened, count, seed, opened.fingerprint), count)
+    if known is not None and {one.tobytes() for one in known.vectors} <= {one.tobytes() for one in recorded}:
+        return known
     say(f"finding {count} actions that stand for those recorded in {opened.path}")
-    centres = cluster(recorded_vectors(opened), count, seed, str(store))
+    centres = cluster(recorded, count, seed, str(store))
     try:
         with atomic_write(path) as file:
             np.savez(file, vectors=centres.vectors)
@@ -136,6 +141,10 @@ def _distances(points: np.ndarray, means: np.ndarray) -> np.ndarray:
     points, means = points.astype(np.float64), means.astype(np.float64)
     squares = (points**2).sum(1)[:, None] - 2 * points @ means.T + (means**2).sum(1)
     return np.maximum(squares, 0)
+
+
+def _kept_at(store: FrameStore, count: int, seed: int, digest: str) -> Path:
+    return store.path.with_name(f"{store.path.name}.actions-{count}-{seed}-{digest[:12]}.npz")
 
 
 def _read(path: Path, count: int) -> ActionCentres | None:

@@ -88,6 +88,7 @@ class FrameBatches:
         self._free: deque[np.ndarray] = deque(maxlen=_FREE_ARRAYS)
         self._identity = {
             "fingerprint": [one.fingerprint for one in self.stores],
+            "identities": [one.identity for one in self.stores],
             "seed": seed,
             "clip_length": clip_length,
             "stride": stride,

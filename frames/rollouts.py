@@ -214,7 +214,7 @@ def _fill(
                 )
                 if onto is not None:
                     try:
-                        check_alike(onto, episode)
+                        check_alike(onto, [episode], "record into another store path")
                     except UserError:
                         writer.discard(name)
                         raise

@@ -10,6 +10,8 @@ import numpy as np
 from foundation.errors import UserError
 
 _MIXED, _FLIPPED = 1, 2
+_SAID_LATER = {"identities"}
+"""What positions of before it was written down do not say: they are compared by the rest."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,15 @@ def checked_weights(weights: Sequence[float] | None, clips: Sequence[int]) -> li
 
 def check_difference(where: str, saved: dict[str, Any], own: dict[str, Any]) -> None:
     """Raise `UserError` where a saved position is one in other batches, naming the first difference."""
-    if not {"passes", "positions", *own} <= saved.keys():
+    if not {"passes", "positions", *own} - _SAID_LATER <= saved.keys():
         raise UserError(f"{where}: cannot resume with these frames: the position was saved by another version; start over")
     for key, value in own.items():
-        if saved[key] != value:
-            raise UserError(f"{where}: cannot go on with these frames: {key} was {_shown(saved[key])} and is {_shown(value)}")
+        if key not in saved or saved[key] == value:
+            continue
+        if key == "identities":
+            changed = "the frames are the same, but their order, names, splits or what is recorded beside them is not"
+            raise UserError(f"{where}: cannot go on with these frames: {changed}; give the store as it was, or start over")
+        raise UserError(f"{where}: cannot go on with these frames: {key} was {_shown(saved[key])} and is {_shown(value)}")
 
 
 def _shown(value: Any) -> Any:

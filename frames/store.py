@@ -76,6 +76,11 @@ class FrameStore:
     def __reduce__(self) -> tuple[Callable[..., "FrameStore"], tuple[Path, bytes, dict[str, list[str]]]]:
         return _opened_again, (self.path.absolute(), self._seal, self.action_texts)
 
+    @cached_property
+    def identity(self) -> str:
+        """What the store is down to its episodes' names, order, splits and arrays, which the fingerprint does not say: a sha256."""
+        return format.identity(self.episodes)
+
     def indices(self, split: str) -> np.ndarray:
         """Return the global indices int64 (N,) of all frames of a split: "train", "val", "test", or "all"."""
         return self.starts(split, 1)

@@ -92,7 +92,8 @@ def _training_frames(
     rate = mirror.info.frames_per_second
     actions = stored_actions(opened) if model.action_size else None
     learned_from = () if type(model).fit is Encoder.fit else tasks_of(opened)
-    reference = StoreReference(str(opened.path), opened.fingerprint, rate, mirror.info.resize, actions, learned_from)
+    path, identity = str(opened.path), opened.identity
+    reference = StoreReference(path, opened.fingerprint, rate, mirror.info.resize, actions, learned_from, identity=identity)
     if model.initial_state(1):
         return frames.sample_sequences(opened, "train", count, seed, opened.nearest_strides(rate)), reference
     return frames.FrameBatch(frames.sample_frames(opened, "train", count, seed)[:, None]), reference

@@ -50,6 +50,7 @@ def check_trained_together(options: TrainOptions) -> None:
     if _is_computed(model):
         raise UserError(f"--workers {options.workers}: a '{options.encoder}' is computed, not trained; leave it out")
     check_request(model, options.run, options.steps, placement_of(options))
+    _check_validation(store)
     _batches(store, model, options, Ranks(0, options.workers))
 
 
@@ -115,11 +116,19 @@ def _train(store: frames.FrameStore, model: Encoder, options: TrainOptions, plac
         return frames.in_order(store, "val", config.batch_size, model.clip_length, clips, stride=options.stride, targets=wanted)
 
     _check_memory(model, config.batch_size // placement.ranks.size, device)
-    # a store without recordings to validate on is told now, not at the first validation
+    # a store without clips to validate on is told now, not at the first validation
+    _check_validation(store)
     validation()
     with hold(drawn, device) if options.frames_in == "device" else prefetch(drawn, device) as batches:
         data = TrainingData(batches, validation, lambda: _sample(store, model, options), _reference(store, model, options))
         train(model, data, options.run, config, steps=options.steps, weights=options.weights, placement=placement)
+
+
+def _check_validation(store: frames.FrameStore) -> None:
+    """Raise `UserError` for a store without recordings to validate on."""
+    if not store.of_split("val"):
+        remedy = "build one with --val 0.1, or merge it with a store that has some"
+        raise UserError(f"{store.path}: has no recordings in split 'val', and an encoder is validated on such; {remedy}")
 
 
 def _check_memory(model: Encoder, clips: int, device: torch.device) -> None:
@@ -180,4 +189,4 @@ def _reference(store: frames.FrameStore, model: Encoder, options: TrainOptions) 
     actions = stored_actions(store) if model.action_size else None
     path, resize = str(options.store.absolute()), store.meta["resize"]
     saw = (*what_was_seen(store, wanted_labels(model), bool(model.action_size)), *cards_of_parts(options.encoder, to_dict(options.model)))
-    return StoreReference(path, store.fingerprint, rate, resize, actions, tasks_of(store), saw)
+    return StoreReference(path, store.fingerprint, rate, resize, actions, tasks_of(store), saw, store.identity)

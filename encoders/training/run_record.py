@@ -12,7 +12,7 @@ from foundation.presets import build, read_yaml
 
 CONFIG_FILE = "config.yaml"
 MAY_DIFFER = frozenset({"steps", "device", "workers", "training.log_every", "training.patience", "store.path", "store.tasks", "store.saw"})
-_RECORDED_LATER = frozenset({"store.actions"})
+_RECORDED_LATER = frozenset({"store.actions", "store.identity"})
 """What runs of before it was recorded do not have, and need not: they go on as they were."""
 
 

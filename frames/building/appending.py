@@ -10,13 +10,18 @@ from typing import Any
 from foundation.errors import UserError
 from frames.action_columns import common_action_names
 from frames.building.fitting import Fitting
-from frames.labels import SEGMENTATION, has_segmentation
+from frames.labels import SEGMENTATION
 from frames.readers import Recording
-from frames.storage.format import Episode, LeftOut
+from frames.scenes.factors import FACTORS
+from frames.storage.format import MASKS, Episode, LeftOut
 from frames.store import FrameStore
 
 _KEPT = ("factors", "made_of", "dropped")
 """What the record of scenes that were drawn, or of a merge, says of episodes that stay."""
+_NAMED = 3
+
+WHOLE = {SEGMENTATION: "a segmentation", MASKS: "masks", FACTORS: "factors"}
+"""What is read as one array of all frames, in words: it is of use where every episode has it, in one type and shape."""
 
 
 def source_of(recording: Recording) -> str:
@@ -60,13 +65,35 @@ def check_fits(store: FrameStore, fitting: Fitting) -> None:
         raise UserError(f"{store.path}: its frames are of another part of the pictures; append {remedy}")
 
 
-def check_alike(store: FrameStore, episode: Episode) -> None:
-    """Refuse a new episode that lacks what all others of the store share: with it, none would count as having it."""
-    if episode.length > 1 and store.action_names is not None and common_action_names([*store.episodes, episode]) is None:
-        known = ", ".join(name.removeprefix("action.") for name in store.action_names)
-        raise UserError(f"{store.path}: its actions ({known}) are not those of {episode.name}; record into another store path")
-    if has_segmentation(store) and SEGMENTATION not in episode.arrays:
-        raise UserError(f"{store.path}: has a segmentation of all its frames, and {episode.name} has none; add --record segmentation")
+def check_alike(store: FrameStore, new: Sequence[Episode], remedy: str) -> None:
+    """Refuse new episodes with which the store would lose what is of use only where all its episodes have it.
+
+    That is its actions, and each array of `WHOLE`. Raises `UserError` that names what would be lost, and with which episodes.
+    """
+    acting = next((episode for episode in store.episodes if episode.ordered and episode.length > 1), None)
+    if acting is not None and store.action_names is not None:
+        others = [one for one in new if one.ordered and one.length > 1 and common_action_names([acting, one]) is None]
+        if others:
+            known = ", ".join(name.removeprefix("action.") for name in store.action_names)
+            raise UserError(f"{store.path}: its actions ({known}) are not those of {_who(others)}, and would be lost; {remedy}")
+    for array, words in WHOLE.items():
+        kinds = {_kind(episode, array) for episode in store.episodes}
+        others = [one for one in new if _kind(one, array) not in kinds]
+        if len(kinds) == 1 and None not in kinds and others:
+            held = f"{_who(others)} {'have' if len(others) > 1 else 'has'} {'none' if _kind(others[0], array) is None else 'another kind'}"
+            played = array == SEGMENTATION and not others[0].origin
+            raise UserError(f"{store.path}: has {words} of all its frames, and {held}; {'add --record segmentation' if played else remedy}")
+
+
+def _kind(episode: Episode, array: str) -> tuple[str, tuple[int, ...], bool] | None:
+    """Return the type of an array's entries, their shape, and whether each frame has one; None where the episode lacks it."""
+    info = episode.arrays.get(array)
+    return None if info is None else (info.dtype, info.shape[1:], info.shape[0] == episode.length)
+
+
+def _who(episodes: Sequence[Episode]) -> str:
+    names = ", ".join(episode.name for episode in episodes[:_NAMED]) + (", ..." if len(episodes) > _NAMED else "")
+    return f"{len(episodes):,} recordings ({names})" if len(episodes) > 1 else names
 
 
 def left_out_of(store: FrameStore) -> list[LeftOut]:

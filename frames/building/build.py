@@ -14,7 +14,7 @@ from typing import Any
 
 from foundation.errors import UserError
 from foundation.progress import say
-from frames.building.appending import appended_meta, check_fits, check_unchanged, left_out_of, new_recordings
+from frames.building.appending import appended_meta, check_alike, check_fits, check_unchanged, left_out_of, new_recordings
 from frames.building.fitting import Fitting, Window
 from frames.building.intake import take_in
 from frames.curation import manifest
@@ -27,6 +27,8 @@ from frames.storage.format import Episode, LeftOut, Split
 from frames.storage.sweeping import remove_leftovers
 from frames.storage.writer import Splitter, StoreWriter, finished_store, store_writer
 from frames.store import FrameStore
+
+_APART = "build them into another store path: merge makes one store of both, and names what is lost"
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ class _Build:
         decoded = len(writer.committed.keys() - self.before) - kept
         repeats, alike = self._compare()
         without = {} if self.cleaning.keep_duplicates else repeats
+        self._check_alike(without)
         left_out = sorted([*left_out, *self._named(without)], key=lambda entry: entry.name)
         groups, given = [*groups, *alike], self._given(without)
         stay = {name: episode.split for name, episode in self.before.items()}
@@ -224,6 +227,17 @@ class _Build:
             found = repeated(seen)
             # what the store has of a new, longer recording too: it is no repeat of a new one, and stays
             return _repeats_of_new(found, self.before), [*related(seen), *({name, other} for name, (other, _) in found.items())]
+
+    def _check_alike(self, without: Collection[str]) -> None:
+        """Leave the store as it is, and nothing beside it, where what is new would cost it its actions or masks."""
+        if self.store is None:
+            return
+        new = sorted(self.writer.committed.keys() - self.before.keys() - set(without))
+        try:
+            check_alike(self.store, [self.writer.committed[name] for name in new], _APART)
+        except UserError:
+            self.writer.abandon()
+            raise
 
     def _given(self, without: Mapping[str, Any]) -> dict[str, Split]:
         """Return the splits that are said of the new recordings: one of all that go in, or each by its source."""

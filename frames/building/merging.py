@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.progress import progress_bar
+from foundation.progress import progress_bar, say
 from frames.action_columns import array_width
-from frames.building.appending import left_out_of
+from frames.building.appending import WHOLE, left_out_of
 from frames.building.build import BuildSummary, finished_summary
 from frames.curation.duplicates import related, repeated
-from frames.curation.splits import assign_splits
-from frames.storage.format import MASKS, ArrayInfo, Episode, LeftOut, Split
+from frames.curation.splits import joined_splits
+from frames.scenes.factors import FACTORS
+from frames.storage.format import ArrayInfo, Episode, LeftOut, Split
 from frames.storage.writer import StoreWriter, finished_store, store_writer
 from frames.store import FrameStore
 
 _READ_AT_ONCE = 256
-_FACTORS = "observation.factors"
-_WHOLE = ("observation.segmentation", MASKS, _FACTORS)
-"""What is read as one array of all frames: it is of use where every episode has it, in one type and shape."""
+_NAMED = 3
+"""So many episodes are named where there are more."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,11 @@ class _Part:
 def merge_stores(sources: Sequence[str | Path], path: str | Path) -> MergeSummary:
     """Fill the store at `path` with all episodes of the stores `sources`, which stay as they are.
 
-    Episodes keep their split, source, task and frames. A name that two of the stores have is put behind the name of its store's folder.
-    Episodes whose frames another one holds are left out; those that show the same share a split, test before val before train. Rewards and
-    other observations stay where there are any. Actions, segmentation and masks stay where all have the same kind of them: an action that
-    not all have would leave the store without actions.
+    Episodes keep their split, source, task and frames; none is drawn, so that without `val` in any of the stores there is none. A name that
+    two of the stores have is put behind the name of its store's folder. Episodes whose frames another one holds are left out; those that
+    show the same, or one world, share a split, test before val before train, and it is said which change theirs. Rewards and other
+    observations stay where there are any. Actions, segmentation and masks stay where all have the same kind of them: an action that not
+    all have would leave the store without actions.
 
     An interrupted merge goes on. Raises `UserError` for stores whose frames have another shape or were resized otherwise, for damaged
     ones, and where something else is at `path`.
@@ -63,12 +64,15 @@ def merge_stores(sources: Sequence[str | Path], path: str | Path) -> MergeSummar
     plan = {
         "source": ", ".join(dict.fromkeys(str(store.meta["plan"]["source"]) for store in stores)),
         "merged": [store.fingerprint for store in stores],
+        "identities": [store.identity for store in stores],
         "window": stores[0].meta["plan"].get("window"),
     }
+    _check_made_of(path, plan, stores)
     finished = finished_store(path, plan)
     if finished is not None:
         return MergeSummary(finished_summary(finished), dropped)
     with store_writer(path, plan, stores[0].frame_shape) as writer:
+        _discard_changed(writer, parts, dropped)
         kept = len(writer.committed)
         _copy(writer, parts, dropped)
         decoded = len(writer.committed) - kept
@@ -77,7 +81,7 @@ def merge_stores(sources: Sequence[str | Path], path: str | Path) -> MergeSummar
         listed = [entry for store in stores for entry in left_out_of(store)] + left_out
         given: dict[str, Split] = {name: part.episode.split for name, part in parts.items()}
         meta = {"resize": stores[0].meta["resize"], "left_out": [asdict(entry) for entry in listed], **_lineage(stores, dropped)}
-        writer.finish(partial(assign_splits, groups=alike, given=given), meta, repeats)
+        writer.finish(partial(_joined, given=given, groups=alike), meta, repeats)
     store, seconds = FrameStore(path), time.monotonic() - began
     built = BuildSummary(path, len(store), len(store.episodes), decoded, kept, left_out, seconds, trimmed=store.meta["trimmed"])
     return MergeSummary(built, dropped)
@@ -104,6 +108,18 @@ def _check(stores: Sequence[FrameStore], paths: Sequence[Path], path: Path) -> N
                 raise UserError(f"{first.path} and {other.path} cannot be merged: {what} {one} and {another}; build one of them again")
 
 
+def _check_made_of(path: Path, plan: Mapping[str, Any], stores: Sequence[FrameStore]) -> None:
+    """Raise `UserError` where the finished store at `path` was merged from what these stores held before, in the same frames."""
+    found = FrameStore(path).meta["plan"] if (path / "data.mdb").exists() else {}
+    before = found.get("identities")
+    if found.get("merged") != plan["merged"] or not isinstance(before, list):
+        return
+    changed = [str(store.path) for store in stores if store.identity not in before]
+    if changed:
+        what = "the same frames with other splits, names or arrays"
+        raise UserError(f"{path}: is finished, but made of other content of {', '.join(changed)} ({what}); merge into another store path")
+
+
 def _named(stores: Sequence[FrameStore]) -> Iterator[_Part]:
     """Give every episode a name of its own."""
     counts = Counter(episode.name for store in stores for episode in store.episodes)
@@ -124,7 +140,7 @@ def _not_shared(stores: Sequence[FrameStore]) -> dict[str, str]:
     acting = [(store, episode) for store, episode in episodes if episode.ordered and episode.length > 1]
     dropped = {}
     for name in sorted({name for _, episode in episodes for name in episode.arrays}):
-        if not (is_action := name.startswith("action")) and name not in _WHOLE:
+        if not (is_action := name.startswith("action")) and name not in WHOLE:
             continue
         kinds: dict[Any, FrameStore] = {}
         for store, episode in acting if is_action else episodes:
@@ -136,8 +152,8 @@ def _not_shared(stores: Sequence[FrameStore]) -> dict[str, str]:
             one, another = list(kinds.values())[:2]
             where = f"in {one.path} and {another.path}" if one is not another else f"within {one.path}"
             dropped[name] = f"it is of another type or shape {where}"
-    if _FACTORS not in dropped and len({str(store.meta.get("factors")) for store in stores}) > 1:
-        dropped[_FACTORS] = "the stores have other factors"
+    if FACTORS not in dropped and len({str(store.meta.get("factors")) for store in stores}) > 1:
+        dropped[FACTORS] = "the stores have other factors"
     return dropped
 
 
@@ -151,7 +167,7 @@ def _lineage(stores: Sequence[FrameStore], dropped: Mapping[str, str]) -> dict[s
     """Return what the merged store's record says of where it comes from."""
     made_of = [{"path": str(store.path.absolute()), "fingerprint": store.fingerprint, "plan": store.meta["plan"]} for store in stores]
     factors = stores[0].meta.get("factors")
-    kept = {"factors": factors} if factors is not None and _FACTORS not in dropped else {}
+    kept = {"factors": factors} if factors is not None and FACTORS not in dropped else {}
     return {"made_of": made_of, "dropped": dict(dropped), **kept}
 
 
@@ -178,11 +194,33 @@ def _copy(writer: StoreWriter, parts: Mapping[str, _Part], dropped: Mapping[str,
                 ordered=episode.ordered,
                 origin=episode.origin,
             )
-            damaged = copied.content != episode.content or any(info != episode.arrays[array] for array, info in copied.arrays.items())
-            if damaged:
+            if not _is_copy(copied, part, dropped):
                 writer.discard(name)
                 raise UserError(f"{store.path}: '{episode.name}' is damaged; copy the store again or build it again")
             advance(episode.length)
+
+
+def _is_copy(copied: Episode, part: _Part, dropped: Mapping[str, str]) -> bool:
+    """Say whether what was written is what the store says of an episode, but for the arrays that do not stay."""
+    kept = {name: info for name, info in part.episode.arrays.items() if name not in dropped}
+    return (copied.content, copied.arrays) == (part.episode.content, kept)
+
+
+def _discard_changed(writer: StoreWriter, parts: Mapping[str, _Part], dropped: Mapping[str, str]) -> None:
+    """Drop what an earlier run copied of episodes that their stores no longer have like that."""
+    for name, copied in list(writer.committed.items()):
+        if name not in parts or not _is_copy(copied, parts[name], dropped):
+            writer.discard(name)
+
+
+def _joined(names: Iterable[str], given: Mapping[str, Split], groups: Sequence[set[str]]) -> dict[str, Split]:
+    """Return the split of each episode, and say which are in another one than in their store."""
+    splits = joined_splits(names, given, groups)
+    moved = [f"{name} ({given[name]}, now {split})" for name, split in sorted(splits.items()) if split != given[name]]
+    if moved:
+        shown = ", ".join(moved[:_NAMED]) + (", ..." if len(moved) > _NAMED else "")
+        say(f"{len(moved):,} episodes take the split of others that show the same or were played in the same world: {shown}")
+    return splits
 
 
 def _frames(store: FrameStore, episode: Episode) -> Iterator[np.ndarray]:
@@ -194,13 +232,14 @@ def _frames(store: FrameStore, episode: Episode) -> Iterator[np.ndarray]:
 def _compared(writer: StoreWriter) -> tuple[dict[str, tuple[str, str]], list[set[str]]]:
     """Return the episodes that repeat another, as name -> (other, how), and the sets that show the same.
 
-    What looks alike counts for recordings alone: rollouts look alike where their worlds do, and are none the less apart, unless a task was
-    played in one world, of the same seed and number, more than once.
+    What looks alike counts for recordings alone: rollouts look alike where their worlds do, and are none the less apart, unless they were
+    played in one world, of the same seed and number. Tasks may share their worlds, as VoxelNavigate and VoxelNavigateDense do, and no store
+    says which: rollouts of every task count.
     """
-    worlds: dict[Any, set[str]] = {}
+    worlds: dict[tuple[int, int], set[str]] = {}
     for name, episode in writer.committed.items():
         if episode.task and episode.rollout:
-            worlds.setdefault((episode.task, episode.rollout), set()).add(name)
+            worlds.setdefault(episode.rollout, set()).add(name)
     with writer.signatures() as seen:
         repeats = repeated(seen)
         recorded = {name: found for name, found in seen.items() if writer.committed[name].origin}

@@ -46,6 +46,20 @@ def assign_splits(
     return {name: kept.get(name, part) for unit, part in zip(units, chosen, strict=True) for name in unit.members}
 
 
+def joined_splits(names: Iterable[str], given: Mapping[str, Split], groups: Iterable[Collection[str]]) -> dict[str, Split]:
+    """Return the split of every recording of a store that has them: the one `given`, or the strictest of those that `groups` join.
+
+    Nothing is drawn, and no split is filled: where none is given `val`, none gets it. `given` says one for each of `names`, and, as
+    `groups` may, for copies that `names` lacks.
+    """
+    present, groups = set(names), list(groups)
+    splits: dict[str, Split] = {}
+    for connected in merged_groups(chain(present, *groups), groups):
+        said = strictest_split([given[name] for name in connected if name in given])
+        splits |= {name: said for name in connected if name in present}
+    return splits
+
+
 def merged_groups(names: Iterable[str], groups: Iterable[Collection[str]]) -> list[list[str]]:
     """Return the names in sets that share none: those that some chain of groups connects, sorted; the others are alone.
 

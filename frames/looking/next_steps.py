@@ -51,15 +51,19 @@ def agent_command(store: FrameStore, encoder: str) -> str | None:
 
 
 def one_split_line(store: FrameStore) -> str | None:
-    """Say that all of a store lies in one split, where it does, and what that keeps from working."""
-    splits = {episode.split for episode in store.episodes}
-    if len(splits) > 1:
+    """Say that a store has nothing to train on, or nothing to validate on, where that is so, and what to do."""
+    splits, count = {episode.split for episode in store.episodes}, len(store.episodes)
+    if {"train", "val"} <= splits:
         return None
-    (split,), count = splits, len(store.episodes)
-    lacking = "validate on" if split == "train" else "train on" if split == "val" else "train and validate on"
-    remedy = "leave out --split" if count > 1 else "add recordings, or record more and shorter episodes"
-    held = f"{count:,} recording{'s' if count > 1 else ''} in '{split}'"
-    return f"all in one split: {held}, none to {lacking}; an encoder needs both: {remedy}"
+    lacking = "train and validate on" if splits == {"test"} else "validate on" if "train" in splits else "train on"
+    held = f"{count:,} recording{'s' if count > 1 else ''} in {' and '.join(repr(split) for split in sorted(splits))}"
+    if "made_of" in store.meta:
+        remedy = "every recording keeps its split; merge with a store that has some"
+    elif len(splits) > 1:
+        remedy = "give --val 0.1 or so"
+    else:
+        remedy = "leave out --split" if count > 1 else "add recordings, or record more and shorter episodes"
+    return f"{'all in one split: ' if len(splits) == 1 else ''}{held}, none to {lacking}; an encoder needs both: {remedy}"
 
 
 def _preset_of(environment: str) -> list[str]:

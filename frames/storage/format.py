@@ -120,6 +120,21 @@ def fingerprint(episodes: Iterable[Episode]) -> str:
     return content_hash([" ".join(sorted(episode.content for episode in episodes)).encode()])
 
 
+def identity(episodes: Iterable[Episode]) -> str:
+    """What tells apart stores of the same frames: the hash of the episodes in their order, with all that is said and recorded of each.
+
+    Where recordings were read from does not count, nor what was left out of them; a rollout's source does, since it names the player.
+    """
+    return content_hash([encode_json([_identifying(episode) for episode in episodes])])
+
+
+def _identifying(episode: Episode) -> dict[str, Any]:
+    told = ("name", "task", "split", "length", "frames_per_second", "ordered", "content")
+    arrays = {name: [info.dtype, info.shape, info.content] for name, info in episode.arrays.items()}
+    played = "" if episode.origin else episode.source
+    return {**{name: getattr(episode, name) for name in told}, "arrays": arrays, "played": played}
+
+
 def chunk_prefix(episode: str) -> bytes:
     """The first bytes of the keys of an episode's chunks. LMDB keys are short, names are not: hence the hash."""
     return b"f" + _short(episode)

@@ -35,6 +35,9 @@ _FLUSH_BYTES = 16 << 20
 _WAITING_BYTES = 64 << 20
 _FIRST_MAP = 64 << 20
 
+_SAID_LATER = ("identities",)
+"""What plans of before it was written down do not say: they go on as they were."""
+
 Splitter = Callable[[Iterable[str]], Mapping[str, Split]]
 
 
@@ -51,9 +54,9 @@ def finished_store(path: Path, plan: Mapping[str, Any]) -> FrameStore | None:
     return store
 
 
-def _fingerprint_of(path: Path) -> str | None:
+def _identity_of(path: Path) -> str | None:
     """Return what identifies the content of the store at `path`, None where there is none."""
-    return FrameStore(path).fingerprint if (path / "data.mdb").exists() else None
+    return FrameStore(path).identity if (path / "data.mdb").exists() else None
 
 
 def check_plan(where: Path, found: Mapping[str, Any], plan: Mapping[str, Any], remedy: str) -> None:
@@ -61,7 +64,7 @@ def check_plan(where: Path, found: Mapping[str, Any], plan: Mapping[str, Any], r
     for key, value in plan.items():
         if isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
             check_plan(where, found[key], value, remedy)
-        elif found.get(key) != value:
+        elif found.get(key) != value and not (key in _SAID_LATER and key not in found):
             raise UserError(f"{where}: made with {key} = {found.get(key)!r}, not {value!r}; {remedy}")
 
 
@@ -91,8 +94,8 @@ def store_writer(
 
 def _check_still(path: Path, onto: FrameStore | None) -> None:
     """Refuse to write when another process has finished here between the look at `path` and the lock."""
-    found = _fingerprint_of(path)
-    if found != (None if onto is None else onto.fingerprint):
+    found = _identity_of(path)
+    if found != (None if onto is None else onto.identity):
         raise UserError(f"{path}: another process has written it meanwhile; run the same command again")
 
 
@@ -273,8 +276,9 @@ class StoreWriter:
 
     def _encoded_plan(self) -> bytes:
         """What makes this store, as the working folder remembers it: the plan, the format, and the store that is appended to."""
-        onto = None if self._onto is None else self._onto.fingerprint
-        return format.encode_json({"version": format.VERSION, "onto": onto, "plan": self._plan})
+        onto = {} if self._onto is None else {"onto_identity": self._onto.identity}
+        fingerprint = None if self._onto is None else self._onto.fingerprint
+        return format.encode_json({"version": format.VERSION, "onto": fingerprint, **onto, "plan": self._plan})
 
     def _take_up_plan(self) -> None:
         with self._env.begin() as transaction:
@@ -288,7 +292,8 @@ class StoreWriter:
             found, wanted = json.loads(content), json.loads(self._encoded_plan())
             if found.get("version") != wanted["version"]:
                 raise UserError(f"{working}: a build that another version of this program began; remove that folder")
-            if found["onto"] != wanted["onto"]:
+            same = found.get("onto_identity", wanted.get("onto_identity")) == wanted.get("onto_identity")
+            if found["onto"] != wanted["onto"] or not same:
                 raise UserError(f"{working}: an unfinished append or build of another store; remove that folder")
             check_plan(working, found["plan"], self._plan, "finish that build first, remove that folder, or choose another store path")
         else:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from encoders import load_encoder
+from frames import build_store
 
 Command = Callable[..., int]
 
@@ -46,6 +47,18 @@ def test_what_cannot_be_trained_is_one_line_and_leaves_nothing_behind(
     printed = capsys.readouterr().err.strip()
     assert said in printed
     assert "\n" not in printed
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", 2]])
+def test_a_store_without_val_is_told_what_training_needs(
+    command: Command, video_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture, workers: list[object]
+) -> None:
+    build_store(video_store.parent, tmp_path / "store", split="train")
+    capsys.readouterr()
+    assert command(*short(tmp_path / "store", tmp_path / "run"), *workers) == 2
+    said = "has no recordings in split 'val', and an encoder is validated on such; build one with --val 0.1, or merge it with a store that"
+    assert said in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 

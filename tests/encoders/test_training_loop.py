@@ -150,6 +150,14 @@ def test_a_run_killed_before_its_artifact_was_written_writes_it_when_run_again(t
     assert train_small(tmp_path, 12).info == first.info
 
 
+def test_a_run_of_before_the_store_had_an_identity_goes_on(train_small: Train, tmp_path: Path, store: Any) -> None:
+    train_small(tmp_path, 5)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del config["store"]["identity"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert train_small(tmp_path, 10, store=dataclasses.replace(store, identity="i1")).info.steps == 10
+
+
 @pytest.mark.parametrize(
     ("key", "change"),
     [
@@ -158,13 +166,15 @@ def test_a_run_killed_before_its_artifact_was_written_writes_it_when_run_again(t
         ("model.beta", {"model": {"beta": 0.7}}),
         ("threads", {"threads": 2}),
         ("store.fingerprint", {"store": {"fingerprint": "f2"}}),
+        ("store.identity", {"store": {"identity": "i2"}}),
         ("precision", {"precision": "bfloat16-anyway"}),
     ],
 )
 def test_resuming_with_another_setting_is_refused_with_its_name(
     train_small: Train, tmp_path: Path, small_config: TrainingConfig, store: Any, key: str, change: dict
 ) -> None:
-    train_small(tmp_path, 5)
+    store = dataclasses.replace(store, identity="i1")
+    train_small(tmp_path, 5, store=store)
     kept = (tmp_path / "config.yaml").read_bytes()
     options = dict(change)
     options["config"] = dataclasses.replace(small_config, **change.get("config", {}))

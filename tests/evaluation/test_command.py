@@ -13,6 +13,7 @@ import pytest
 
 from encoders import StoreReference, make_encoder, prepare
 from frames import FrameStore, sample_frames
+from frames.storage.writer import store_writer
 
 Command = Callable[..., int]
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def test_all_judges_that_apply_are_asked_and_the_next_command_is_named(
     assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1) == 0
     printed, report = capsys.readouterr(), judged(run)
     assert set(report) == {
-        *("split", "store", "fingerprint", "baseline_store", "encoder", "limit"),
+        *("split", "store", "fingerprint", "identity", "baseline_store", "encoder", "limit"),
         *("reconstruction", "memorisation", "clusters"),
     }
     for name in ("reconstruction", "memorisation"):
@@ -90,6 +91,48 @@ def test_a_baseline_from_another_store_than_the_training_store_is_said_to_be_one
     (run / "encoder.json").write_text(json.dumps(info))
     assert command("evaluate_encoder.py", run, "--store", video_store, "--threads", 1, "--judges", "reconstruction") == 0
     assert "taking the mean training frame from" in capsys.readouterr().err
+
+
+def in_other_splits(video_store: Path, path: Path) -> Path:
+    """Write the same frames with every recording in val but one, which was there before."""
+    store = FrameStore(video_store)
+    with store_writer(path, store.meta["plan"], store.frame_shape) as writer:
+        for one in store.episodes:
+            frames = store.frames(np.arange(one.length) + one.first)
+            writer.add(one.name, frames, source=one.source, frames_per_second=one.frames_per_second, origin=one.origin)
+        before = next(one.name for one in store.episodes if one.split == "val")
+        writer.finish(lambda names: {name: "train" if name == before else "val" for name in names}, {"resize": "squash", "left_out": []})
+    assert FrameStore(path).fingerprint == store.fingerprint
+    return path
+
+
+def test_a_store_of_the_same_frames_in_other_splits_is_not_the_one_that_was_trained_on(
+    command: Command, run: Path, video_store: Path, tmp_path: Path
+) -> None:
+    other = in_other_splits(video_store, tmp_path / "other")
+    short = ["evaluate_encoder.py", run, "--threads", 1, "--judges"]
+    assert command(*short, "memorisation", "--store", other) == 0
+    # an encoder of before there were identities: by its frames alone
+    assert judged(run)["baseline_store"] == str(other)
+    info = json.loads((run / "encoder.json").read_text())
+    info["store"]["identity"] = FrameStore(video_store).identity
+    (run / "encoder.json").write_text(json.dumps(info))
+    assert command(*short, "reconstruction", "--store", other) == 0
+    assert judged(run)["baseline_store"] == str(video_store)
+    assert command(*short, "memorisation", "--store", video_store) == 0
+    assert judged(run)["baseline_store"] == str(video_store)
+    # numbers of other splits do not stay beside new ones
+    assert "reconstruction" not in judged(run)
+
+
+def test_numbers_of_before_reports_told_the_identity_stay(command: Command, run: Path, video_store: Path) -> None:
+    short = ["evaluate_encoder.py", run, "--store", video_store, "--threads", 1, "--judges"]
+    assert command(*short, "reconstruction", "--limit", 4) == 0
+    report = judged(run)
+    del report["identity"]
+    (run / "evaluation.json").write_text(json.dumps(report))
+    assert command(*short, "memorisation", "--limit", 4) == 0
+    assert {"reconstruction", "memorisation", "identity"} <= judged(run).keys()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import shutil
+
 import gymnasium
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from gymnasium import spaces
 
 from foundation.errors import UserError
 from frames import FrameStore, record
-from frames.action_centres import action_centres, cluster
+from frames.action_centres import VECTOR, action_centres, cluster, recorded_vectors
 
 KINDS = 5
 
@@ -90,9 +92,36 @@ def store(tmp_path_factory):
 def test_a_stores_actions_are_clustered_once_and_kept_beside_it(store, monkeypatch):
     first = action_centres(store, 4)
     (kept,) = store.parent.glob("store.actions-4-0-*.npz")
-    assert FrameStore(store).fingerprint[:12] in kept.name
+    assert FrameStore(store).identity[:12] in kept.name
     monkeypatch.setattr("frames.action_centres.cluster", None)
     assert action_centres(store, 4).sha256 == first.sha256
+
+
+def test_vectors_of_the_same_frames_in_another_split_are_found_anew(tmp_path):
+    options = {"frames": 80, "episode_frames": 20, "frame_size": (8, 8)}
+    path = tmp_path / "store"
+    record(vector_world, None, path, split="train", **options)
+    action_centres(path, 4)
+    before = FrameStore(path)
+    shutil.rmtree(path)
+    record(vector_world, None, path, val=0.5, **options)
+    store = FrameStore(path)
+    assert store.fingerprint == before.fingerprint
+    (kept,) = tmp_path.glob("store.actions-4-0-*.npz")
+    validated = next(episode for episode in store.episodes if episode.split == "val")
+    foreign = store.array(validated, VECTOR)[:4]
+    trained = {vector.tobytes() for vector in recorded_vectors(store)}
+    # as a store of before there were identities has them: the name tells the frames alone
+    old = tmp_path / f"store.actions-4-0-{store.fingerprint[:12]}.npz"
+    for stale in (kept, old):
+        np.savez(stale, vectors=foreign)
+        assert {vector.tobytes() for vector in action_centres(path, 4).vectors} <= trained
+
+
+def test_vectors_that_were_kept_by_the_frames_alone_still_serve(store):
+    chosen = recorded_vectors(FrameStore(store))[:7]
+    np.savez(store.with_name(f"store.actions-7-0-{FrameStore(store).fingerprint[:12]}.npz"), vectors=chosen)
+    assert np.array_equal(action_centres(store, 7).vectors, chosen)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half", b"\x93NUMPY"])

@@ -167,20 +167,25 @@ class Sitting:
         return {"go": 0}
 
 
-def test_a_world_that_two_merged_stores_have_of_one_task_is_in_one_split(tmp_path: Path) -> None:
+def test_a_world_that_merged_stores_share_is_in_one_split_whatever_was_played(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     places = [tmp_path / name for name in ("a", "b", "c")]
     for place, make, split in zip(places, (Counting, Darker, Dusk), ("train", "val", "test"), strict=True):
         task = "Another" if place.name == "c" else "Counting"
         options = {"frame_size": (8, 8), "name": "Counting", "task": task, "split": split, "seed": 3}
-        record(make, Sitting(place.name), place, frames=44 if place.name == "a" else 22, **options)
+        record(make, Sitting(place.name), place, frames={"a": 44, "b": 22, "c": 11}[place.name], **options)
     merge_stores(places, tmp_path / "store")
     splits = {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes}
     assert splits == {
-        **{f"seed 3/00000{number} a": "val" if number < 2 else "train" for number in range(4)},
-        **{f"seed 3/00000{number} b": "val" for number in range(2)},
-        # a task of its own
-        **{f"seed 3/00000{number} c": "test" for number in range(2)},
+        "seed 3/000000 a": "test",
+        "seed 3/000001 a": "val",
+        "seed 3/000002 a": "train",
+        "seed 3/000003 a": "train",
+        "seed 3/000000 b": "test",
+        "seed 3/000001 b": "val",
+        # another task, in the same world
+        "seed 3/000000 c": "test",
     }
+    assert "3 episodes take the split of others" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shares", [(1, 1), (2, 1), (5, 3, 1), (0.2, 0.5)])

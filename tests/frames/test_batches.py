@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foundation.errors import UserError
-from frames import FrameBatches, in_order
+from frames import FrameBatches, FrameStore, in_order
 
 
 @pytest.fixture
@@ -222,6 +222,32 @@ def test_a_position_in_other_frames_is_refused(numbered, write_store, noise, tmp
     for changed in ({"clip_length": 2}, {"stride": 2, "clip_length": 2}, {"flip": True}):
         with pytest.raises(UserError, match=r"was .* and is"):
             FrameBatches(numbered, "train", 10, **changed).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": ("z", "b")},
+        {"split": "val"},
+        {"arrays": {"b": {"reward": np.ones(29, np.float32)}}},
+        {"rates": {"a": 10.0, "b": 10.0}},
+    ],
+)
+def test_a_position_in_the_same_frames_told_otherwise_is_refused(write_store, noise, tmp_path, change):
+    def written(folder, names=("a", "b"), split="train", **told):
+        return write_store(dict(zip(names, (noise(30, 1), noise(30, 2)), strict=True)), path=tmp_path / folder, split=split, **told)
+
+    store, other = written("store"), written("other", **change)
+    assert store.fingerprint == other.fingerprint
+    assert store.identity == written("again").identity != other.identity
+    saved = FrameBatches(store, "train", 10).state_dict()
+    FrameBatches(FrameStore(tmp_path / "again"), "train", 10).load_state_dict(saved)
+    batches = FrameBatches(other, change.get("split", "train"), 10)
+    with pytest.raises(UserError, match="the frames are the same, but their order, names, splits or what is recorded beside them is not"):
+        batches.load_state_dict(saved)
+    # saved before there were identities
+    del saved["identities"]
+    batches.load_state_dict(saved)
 
 
 @pytest.mark.parametrize(

@@ -101,4 +101,10 @@ def test_positions_and_batches_on_a_device_are_what_they_were(stores):
         for expected, found in zip(taken(batches), held, strict=False):
             assert np.array_equal(expected.frames, found.frames.numpy())
             assert np.array_equal(expected.actions, found.actions.numpy())
-    assert batches.state_dict() == POSITION
+    state = batches.state_dict()
+    assert state.pop("identities") == [store.identity for store in stores]
+    assert state == POSITION
+    # a position of before there were identities
+    again = FrameBatches(list(stores), "train", 8, clip_length=4, seed=5)
+    again.load_state_dict(POSITION)
+    assert digest(taken(again, 2)) == digest(taken(batches, 2))

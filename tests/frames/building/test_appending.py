@@ -1,8 +1,11 @@
+import json
+import os
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,8 +13,10 @@ from foundation.errors import UserError
 from frames import BuildSummary, FrameStore, build_store
 from frames.curation.cleaning import Cleaning
 from frames.looking.inspecting import verify
-from frames.storage import copying, writer
-from frames.storage.writer import StoreWriter
+from frames.scenes.factors import FACTORS, has_factors
+from frames.storage import copying, format, writer
+from frames.storage.format import MASKS
+from frames.storage.writer import StoreWriter, store_writer
 
 
 @pytest.fixture
@@ -188,6 +193,77 @@ def test_what_does_not_fit_the_store_is_refused_with_the_option_that_does(tmp_pa
         build_store(source, tmp_path / "store", append=True)
     with pytest.raises(UserError, match="append with --resize squash"):
         build(source, tmp_path / "store", append=True, resize="crop")
+
+
+def test_recordings_that_would_cost_a_store_its_actions_are_refused_and_leave_it(tmp_path, noise, write_films, write_store):
+    played = {f"player {number}": noise(40 + number, seed=number) for number in (1, 2)}
+    store = write_store(played, {name: {"action.go": np.ones(len(frames) - 1)} for name, frames in played.items()})
+    before = (store.path / "data.mdb").read_bytes()
+    complaint = (
+        r"store: its actions \(go\) are not those of 2 recordings \(c.avi, d.avi\), and would be lost; "
+        r"build them into another store path: merge makes one store of both, and names what is lost"
+    )
+    with pytest.raises(UserError, match=complaint):
+        build(write_films("more", b=2, c=3, d=4), store.path, append=True)
+    assert (store.path / "data.mdb").read_bytes() == before
+    assert not (tmp_path / "store.building").exists()
+    # nothing is lost with pictures without order, or with a copy, which is left out
+    others = write_films("others", b=2)
+    (others / "stills").mkdir()
+    cv2.imwrite(str(others / "stills" / "still.png"), noise(1, 9)[0])
+    summary = build(others, store.path, append=True)
+    assert [(entry.name, entry.reason) for entry in summary.left_out] == [("b.avi", "the same as player 2")]
+    assert FrameStore(store.path).action_names == store.action_names == ("action.go",)
+    assert [episode.name for episode in FrameStore(store.path).episodes] == ["player 1", "player 2", "stills"]
+
+
+def test_recordings_that_would_cost_a_store_its_masks_are_refused_and_leave_it(tmp_path, noise, write_films):
+    build(write_films("first", a=1), tmp_path / "store")
+    with store_writer(tmp_path / "masked", FrameStore(tmp_path / "store").meta["plan"], (16, 16, 3)) as writing:
+        arrays = {MASKS: np.zeros((5, 2, 16, 16, 1), np.uint8), FACTORS: np.zeros((5, 2, 3), np.float32)}
+        writing.add("scenes", noise(5, 7), source="scenes", frames_per_second=1.0, arrays=lambda: arrays, ordered=False)
+        writing.finish(lambda names: dict.fromkeys(names, "train"), {"resize": "squash", "left_out": []})
+    with pytest.raises(UserError, match=r"has masks of all its frames, and b.avi has none; build them into another store path"):
+        build(write_films("second", b=2), tmp_path / "masked", append=True)
+    assert has_factors(FrameStore(tmp_path / "masked"))
+
+
+def test_an_append_to_a_store_that_was_built_again_does_not_bring_the_old_one_back(tmp_path, noise, write_films, write_store, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_store({"a": noise(20)}, path=tmp_path / "store", split="train")
+    monkeypatch.setattr(StoreWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(write_films("second", b=2), tmp_path / "store", append=True)
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "store")
+    # the same frames in another split: their fingerprint is the same
+    write_store({"a": noise(20)}, path=tmp_path / "new", split="test")
+    os.rename(tmp_path / "new", tmp_path / "store")
+    with pytest.raises(UserError, match="an unfinished append or build of another store; remove that folder"):
+        build(tmp_path / "second", tmp_path / "store", append=True)
+
+
+def test_an_append_that_was_interrupted_before_there_were_identities_goes_on(tmp_path, write_films, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    build(write_films("first", a=1), tmp_path / "store")
+    encoded = StoreWriter._encoded_plan
+
+    def of_before(self: StoreWriter) -> bytes:
+        plan = json.loads(encoded(self))
+        plan.pop("onto_identity", None)
+        return format.encode_json(plan)
+
+    monkeypatch.setattr(StoreWriter, "_encoded_plan", of_before)
+    monkeypatch.setattr(StoreWriter, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(write_films("second", b=2), tmp_path / "store", append=True)
+    monkeypatch.undo()
+    summary = build(tmp_path / "second", tmp_path / "store", append=True)
+    assert (summary.decoded, summary.kept, summary.episodes) == (0, 1, 2)
 
 
 def test_an_append_is_begun_only_with_room_for_the_copy(tmp_path, write_films, monkeypatch):

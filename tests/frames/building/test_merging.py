@@ -1,7 +1,9 @@
 """Stores merged into one: everything that all have stays, nothing is mixed up, and a kill loses nothing."""
 
 import re
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from frames.building import merging
 from frames.building.merging import merge_stores
 from frames.labels import Labels
 from frames.looking.inspecting import verify
-from frames.storage.writer import store_writer
+from frames.storage.writer import StoreWriter, store_writer
 
 
 def beside(length: int, **more: np.ndarray) -> dict[str, np.ndarray]:
@@ -58,6 +60,23 @@ def test_every_episode_stays_as_it_was_with_its_split(two: list[FrameStore], tmp
                 assert np.array_equal(store.array(after, array), source.array(before, array))
     assert verify(store) == []
     assert [entry["fingerprint"] for entry in store.meta["made_of"]] == [one.fingerprint for one in two]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_stores_without_val_merge_to_one_without_and_no_recording_is_drawn(
+    write_store: Callable[..., FrameStore], noise: Callable[..., np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture, split: str
+) -> None:
+    for number, folder in enumerate(("meadow", "cave")):
+        episodes = {f"{folder} {at}": noise(5, 100 * number + at) for at in range(30)}
+        write_store(episodes, path=tmp_path / folder, split=split if number else "train")
+    assert make(["merge", str(tmp_path / "meadow"), str(tmp_path / "cave"), "--store", str(tmp_path / "both")]) == 0
+    store = FrameStore(tmp_path / "both")
+    assert {episode.name: episode.split for episode in store.episodes} == {
+        **{f"meadow {at}": "train" for at in range(30)},
+        **{f"cave {at}": split for at in range(30)},
+    }
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "none to validate on; an encoder needs both: every recording keeps its split; merge with a store that has some" in said
 
 
 def test_actions_that_not_all_have_are_dropped_by_name_and_the_others_serve(two: list[FrameStore], tmp_path: Path) -> None:
@@ -114,6 +133,75 @@ def test_a_killed_merge_goes_on_to_the_same_store(two: list[FrameStore], tmp_pat
     assert (resumed.built.kept, resumed.built.decoded, whole.built.decoded) == (2, 2, 4)
     assert FrameStore(tmp_path / "killed").meta == {**FrameStore(tmp_path / "whole").meta}
     assert merge_stores(paths(two), tmp_path / "killed").built.finished_before
+
+
+def written_anew(store: FrameStore, split: str, without: str = "", renamed: str = "{}") -> None:
+    """Put another store in its place: the same frames in one split, without an array, under other names."""
+    held = [(one, store.frames(np.arange(one.length) + one.first)) for one in store.episodes]
+    arrays = {one.name: {name: store.array(one, name) for name in one.arrays if name != without} for one, _ in held}
+    shutil.rmtree(store.path)
+    with store_writer(store.path, store.meta["plan"], store.frame_shape) as writer:
+        for one, frames in held:
+            kept = partial(dict, arrays[one.name])
+            writer.add(renamed.format(one.name), frames, source=one.source, frames_per_second=one.frames_per_second, arrays=kept)
+        writer.finish(lambda names: dict.fromkeys(names, split), {"resize": "squash", "left_out": []})
+    assert FrameStore(store.path).fingerprint == store.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change", [{"split": "test"}, {"split": "val", "without": "observation.segmentation"}, {"split": "val", "renamed": "z {}"}]
+)
+def test_a_source_that_was_built_again_in_the_same_frames_does_not_pass_for_merged(
+    two: list[FrameStore], tmp_path: Path, change: dict[str, str]
+) -> None:
+    merge_stores(paths(two), tmp_path / "both")
+    before = (tmp_path / "both" / "data.mdb").read_bytes()
+    written_anew(two[0], **change)
+    with pytest.raises(UserError, match=r"both: is finished, but made of other content of .*meadow \(.*\); merge into another store path"):
+        merge_stores(paths(two), tmp_path / "both")
+    assert (tmp_path / "both" / "data.mdb").read_bytes() == before
+    merge_stores(paths(two), tmp_path / "anew")
+    splits = {episode.split for episode in FrameStore(tmp_path / "anew").episodes if episode.source.startswith(("meadow", "seed 0"))}
+    assert change["split"] in splits
+
+
+def as_before_identities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write and compare plans as they were before there were identities."""
+    plans = StoreWriter.__init__
+
+    def without(self: StoreWriter, path: Path, working: Path, plan: dict[str, object], *rest: object) -> None:
+        plans(self, path, working, {key: value for key, value in plan.items() if key != "identities"}, *rest)
+
+    monkeypatch.setattr(StoreWriter, "__init__", without)
+
+
+def test_a_store_that_was_merged_before_there_were_identities_is_still_finished(
+    two: list[FrameStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_before_identities(monkeypatch)
+    merge_stores(paths(two), tmp_path / "both")
+    assert "identities" not in FrameStore(tmp_path / "both").meta["plan"]
+    monkeypatch.undo()
+    assert merge_stores(paths(two), tmp_path / "both").built.finished_before
+
+
+def test_a_merge_that_was_killed_before_there_were_identities_copies_what_has_changed_since(
+    two: list[FrameStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    as_before_identities(monkeypatch)
+    monkeypatch.setattr(StoreWriter, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        merge_stores(paths(two), tmp_path / "both")
+    monkeypatch.undo()
+    written_anew(two[0], "val", renamed="z {}")
+    resumed = merge_stores(paths(two), tmp_path / "both")
+    assert (resumed.built.kept, resumed.built.decoded) == (1, 3)
+    assert [episode.name for episode in FrameStore(tmp_path / "both").episodes] == [
+        "cave more", "seed 0/000000", "z meadow more", "z seed 0/000000",
+    ]  # fmt: skip
 
 
 def test_damaged_frames_do_not_pass_into_a_merged_store(two: list[FrameStore], tmp_path: Path) -> None:

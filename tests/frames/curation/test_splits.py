@@ -1,7 +1,7 @@
 import pytest
 
 from foundation.errors import UserError
-from frames.curation.splits import assign_splits, split_conflicts
+from frames.curation.splits import assign_splits, joined_splits, split_conflicts
 
 NAMES = [f"recording {number}" for number in range(400)]
 
@@ -99,3 +99,12 @@ def test_what_is_in_a_store_stays_where_it_is_and_newcomers_join_it():
     splits = assign_splits("abcdef", "by-recording", groups=[{"a", "d"}, {"b", "e"}], given={"d": "test", "f": "test"}, kept=kept)
     assert splits == {**kept, "d": "train", "e": "val", "f": "test"}
     assert assign_splits("abx", "test", kept=kept) == {"a": "train", "b": "val", "x": "test"}
+
+
+def test_splits_that_are_given_are_final_unless_a_group_joins_them():
+    given = dict.fromkeys(NAMES, "train")
+    assert joined_splits(NAMES, given, []) == given
+    given = {"a": "train", "b": "test", "c": "train", "left out": "val", "d": "train", "e": "train"}
+    splits = joined_splits("abcde", given, [{"a", "b"}, {"c", "left out"}, {"left out", "d"}])
+    assert splits == {"a": "test", "b": "test", "c": "val", "d": "val", "e": "train"}
+    assert joined_splits("ab", {"a": "test", "b": "test"}, []) == {"a": "test", "b": "test"}

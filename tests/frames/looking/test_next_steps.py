@@ -58,6 +58,7 @@ def test_clips_are_offered_to_an_encoder_that_learns_from_them(recorded, tmp_pat
         ({"split": "train"}, "3 recordings in 'train', none to validate on; an encoder needs both: leave out --split"),
         ({"split": "val"}, "3 recordings in 'val', none to train on; an encoder needs both: leave out --split"),
         ({"frames": 30}, "1 recording in 'train', none to validate on; an encoder needs both: add recordings"),
+        ({"frames": 60, "val": 0.0, "test": 0.5}, "recordings in 'test' and 'train', none to validate on; an encoder needs both: give"),
         ({}, None),
     ],
 )
