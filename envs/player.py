@@ -11,12 +11,15 @@ _EYE = 1.62
 _REACH = 4.3
 _TURN = 12.0
 """Degrees a tick that the player turns at most."""
+_OVERHEAD = -80.0
+"""The pitch at which the block over the head is dug."""
 
 
 @dataclass(frozen=True)
 class _Manner:
     """How a task is played: by hand at trunks, with a key to place dirt, for one target after another; the pitch in degrees and the
-    ticks without getting nearer that suit it; the pitches at which a way is dug in turn."""
+    ticks without getting nearer that suit it; the pitches at which a way is dug in turn, and whether what a jump knocks against is dug
+    before that: who is patient for longer finds a way around."""
 
     chops: bool = False
     places: bool = False
@@ -24,13 +27,14 @@ class _Manner:
     pitch: float = 5.0
     patience: int = 160
     digs: tuple[float, ...] = (35.0, 0.0)
+    clears: bool = False
 
 
 _MANNERS = {
     "VoxelTreechop-v0": _Manner(chops=True, pitch=10.0, patience=90),
     "VoxelNavigate-v0": _Manner(places=True),
     "VoxelNavigateDense-v0": _Manner(places=True),
-    "VoxelForage-v0": _Manner(gathers=True, pitch=12.0, patience=60, digs=(35.0, -35.0, 0.0)),
+    "VoxelForage-v0": _Manner(gathers=True, pitch=12.0, patience=60, digs=(35.0, -35.0, 0.0), clears=True),
     "VoxelFindCave-v0": _Manner(),
     "VoxelRecall-v0": _Manner(),
 }
@@ -81,6 +85,7 @@ class ScriptedPlayer:
         self._detour_left = 0
         self._detour_turn = 0.0
         self._stuck = 0
+        self._ground, self._risen = 0.0, 0.0
         self._near = 0
         self._last_position: np.ndarray | None = None
         self._best = np.inf
@@ -101,10 +106,14 @@ class ScriptedPlayer:
         moved = np.inf if self._last_position is None else float(np.hypot(*(info["position"] - self._last_position)[[0, 2]]))
         self._last_position = info["position"]
         self._stuck = self._stuck + 1 if moved < 0.03 else 0
+        height = float(info["position"][1])
+        self._ground = min(self._ground, height) if self._stuck else height
+        self._risen = max(self._risen, height - self._ground) if self._stuck else 0.0
         target, last = info["target_position"], self._last_target
         self._last_target = target
-        # where one is gathered after another, the next one is no nearer for a while
-        new = self.manner.gathers and last is not None and not np.array_equal(target.round(), last.round())
+        # where one is gathered after another, the next one is no nearer for a while. Its block is compared: the middle of the block, told
+        # by way of the eye, is off by a hair from tick to tick
+        new = self.manner.gathers and last is not None and not np.array_equal(np.floor(target), np.floor(last))
         if new or info["target_distance"] < self._best - 0.3 or info["target_distance"] > self._best + 6:
             self._best, self._since_best = info["target_distance"], 0
         self._since_best += 1
@@ -134,15 +143,23 @@ class ScriptedPlayer:
 
     def _walk(self, info: dict[str, Any], bearing: float, pitch: float) -> dict[str, Any]:
         """Walk in a direction; jump at what is in the way, and dig when that does not help."""
-        digging = self._stuck > 14 and info["aimed_block"] != "air"
+        digs = self._digs()
+        dig = digs[self._stuck // 40 % len(digs)]
+        # on the way up the crosshair passes air
+        digging = self._stuck > 14 and (info["aimed_block"] != "air" or dig == _OVERHEAD)
         if digging:
-            # down at the feet and back up, so that a wall two blocks high is opened
-            pitch = self.manner.digs[self._stuck // 40 % len(self.manner.digs)]
+            pitch = dig
         turn = self._turn(bearing, pitch - info["pitch"] + self._random.normal(0, 1.0))
         forward = abs(bearing) < 60
         jump = 2 < self._stuck < 200 and not (digging and self._stuck % 30 < 22)
         sprint = not self.manner.chops and abs(bearing) < 20
         return self._action(camera=turn, forward=forward, jump=jump, sprint=sprint, attack=digging)
+
+    def _digs(self) -> tuple[float, ...]:
+        """Return the pitches to dig at in turn: down at the feet and back up, so that a wall two blocks high is opened."""
+        # a jump that does not come up to the next block knocks against something
+        knocks = self.manner.clears and self._risen < 1.0
+        return (_OVERHEAD, *self.manner.digs) if knocks else self.manner.digs
 
     def _turn(self, bearing: float, elevation: float) -> tuple[float, float]:
         """Turn part of the way, as a hand on a mouse does."""
@@ -217,6 +234,10 @@ class SeeingPlayer(ScriptedPlayer):
             centre = self._pitch_to(info)
             pitch = float(np.clip(pitch, centre - 25, centre + 25))
         return super()._walk(info, bearing, pitch)
+
+    def _digs(self) -> tuple[float, ...]:
+        # who looks up loses sight of the target, and would begin to search
+        return self.manner.digs
 
     def _search(self, info: dict[str, Any]) -> dict[str, Any]:
         """Look about where it stands, or walk on, until that has lasted long enough and the other begins."""

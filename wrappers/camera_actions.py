@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -11,7 +11,10 @@ from gymnasium import spaces
 from foundation.arrays import Kind, checked_arrays
 from foundation.errors import UserError, nearest
 
-_SAVED = {"pitch": Kind(np.float64, (1,), -90, 90), "attack_left": Kind(np.int64, (1,), -(2**53), 2**53)}
+STEEPEST = 90.0
+"""Degrees up and down at which the game itself stops a turn."""
+# limits above STEEPEST were counted up to once, and their checkpoints go on
+_SAVED = {"pitch": Kind(np.float64, (1,), -180, 180), "attack_left": Kind(np.int64, (1,), -(2**53), 2**53)}
 
 # (pitch, yaw) in MineRL's signs: down and right are positive
 CAMERA_TURNS = {"camera_left": (0, -1), "camera_right": (0, 1), "camera_up": (-1, 0), "camera_down": (1, 0)}
@@ -90,7 +93,8 @@ class CameraActions(gymnasium.ActionWrapper):
 
     `actions` names a list of `ACTION_LISTS` or gives one: strings such as `"forward+jump"` or `"camera_left+attack"`. A camera turn
     is `camera_degrees` a step. An attack is held for `sticky_attack` further steps, as mining needs several ticks on one block. The
-    pitch, counted from the level view of a reset, stays within +-`pitch_limit` degrees.
+    pitch stays within +-`pitch_limit` degrees, or 90 where that is more. It is what the environment tells of its view in
+    `info["pitch"]`, in degrees and positive downwards; where it tells none, the turns are counted from the level view of a reset.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class CameraActions(gymnasium.ActionWrapper):
         self.dictionary = dictionary_of(env)
         self.camera_degrees = camera_degrees
         self.sticky_attack = sticky_attack
-        self.pitch_limit = pitch_limit
+        self.pitch_limit = min(pitch_limit, STEEPEST)
         self._pitch = 0.0
         self._attack_left = 0
         self.action_space = self.take_list(named_list(actions))
@@ -119,7 +123,18 @@ class CameraActions(gymnasium.ActionWrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._pitch = 0.0
         self._attack_left = 0
-        return self.env.reset(seed=seed, options=options)
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._look(info)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        self._look(info)
+        return observation, reward, terminated, truncated, info
+
+    def _look(self, info: dict[str, Any]) -> None:
+        # a count of its own would go on across a jump of the view: a memory that no picture shows
+        self._pitch = float(info.get("pitch", self._pitch))
 
     def held_and_limited(self, chosen: dict[str, Any]) -> dict[str, Any]:
         """Return the dictionary to step with: the attack held, the turn up or down cut off at the limit."""
@@ -129,10 +144,14 @@ class CameraActions(gymnasium.ActionWrapper):
         if self._attack_left >= 0 and self.sticky_attack:
             chosen["attack"] = 1
         pitch, yaw = chosen["camera"]
-        limited = float(np.clip(self._pitch + pitch, -self.pitch_limit, self.pitch_limit))
+        limited = self.limited(pitch)
         chosen["camera"] = np.array([limited - self._pitch, yaw], np.float32)
         self._pitch = limited
         return chosen
+
+    def limited(self, pitch: float) -> float:
+        """Return the pitch that a turn by `pitch` degrees leads to, within the limit."""
+        return float(np.clip(self._pitch + pitch, -self.pitch_limit, self.pitch_limit))
 
     def save_state(self) -> dict[str, np.ndarray]:
         """Return what the wrapper remembers of the episode, beside the environment's own state."""
@@ -141,7 +160,8 @@ class CameraActions(gymnasium.ActionWrapper):
     def restore_state(self, state: dict[str, np.ndarray]) -> None:
         """Go on from what `save_state` returned."""
         arrays = checked_arrays(state, _SAVED, "the saved state of the actions is damaged")
-        self._pitch, self._attack_left = float(arrays["pitch"][0]), int(arrays["attack_left"][0])
+        self._pitch = float(np.clip(arrays["pitch"][0], -STEEPEST, STEEPEST))
+        self._attack_left = int(arrays["attack_left"][0])
 
 
 def dictionary_of(env: gymnasium.Env) -> spaces.Dict:

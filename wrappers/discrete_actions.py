@@ -7,6 +7,9 @@ from gymnasium import spaces
 
 from wrappers.camera_actions import CameraActions, idle_action, press
 
+_ROUNDING = 1e-3
+"""Degrees: a view at its limit is off by what float32 turns lost, and a step so small is none."""
+
 
 class DiscreteActions(CameraActions):
     """Replace MineRL's action dictionary by `Discrete(n)` over a list of combined actions. The options are `CameraActions`'."""
@@ -26,11 +29,7 @@ class DiscreteActions(CameraActions):
 
     def _does_something(self, index: int) -> bool:
         pitch, yaw = self._table[index]["camera"]
-        return not self._turns_only[index] or yaw != 0 or abs(np.clip(self._pitch + pitch, *self._limits) - self._pitch) > 0
-
-    @property
-    def _limits(self) -> tuple[float, float]:
-        return -self.pitch_limit, self.pitch_limit
+        return not self._turns_only[index] or yaw != 0 or abs(self.limited(pitch) - self._pitch) > _ROUNDING
 
 
 def _combined_action(name: str, space: spaces.Dict, camera_degrees: float) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class EnvironmentConfig:
     sticky_attack: int = 0
     """Further agent steps for which an attack is held."""
     pitch_limit: float = 60.0
-    """Degrees up and down within which the view stays."""
+    """Degrees up and down within which the view stays; above 90 it is the game's own limit, 90."""
     action_store: Path | None = None
     """Frame store with recorded action vectors, for VectorObf environments."""
     action_count: int = 32

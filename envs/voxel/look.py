@@ -3,6 +3,7 @@
 A look draws nothing from the world's random numbers: under any look the same seed gives the same ground, things and start.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +35,14 @@ _WEATHERS: dict[str, tuple[tuple[float, float], tuple[int, int, int] | None, flo
 
 @dataclass(frozen=True)
 class Light:
-    """What a picture takes of a look: the vector of the sky (`kernels.LOOK_SIZE`), the tint of what grows, clouds, and whether it rains."""
+    """What a picture takes of a look: the vector of the sky (`kernels.LOOK_SIZE`), the tint of what grows, clouds, whether it rains, and up
+    to how many blocks away things are seen."""
 
     sky: np.ndarray
     tint: np.ndarray
     clouds: np.ndarray
     rains: bool
+    sight: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class Look:
         sky[kernels.DAYLIGHT] *= left
         if grey is not None:
             sky[kernels.HORIZON : kernels.HORIZON + 3] = sky[kernels.ZENITH : kernels.ZENITH + 3] = grey
-        return Light(sky, tint, textures.clouds() if grey is None else textures.no_clouds(), weather == "rain")
+        clouds = textures.clouds() if grey is None else textures.no_clouds()
+        return Light(sky, tint, clouds, weather == "rain", _sight(sky, clear=grey is None))
 
     def _colour(self, sky: np.ndarray, tint: np.ndarray, shifts: np.ndarray) -> np.ndarray:
         """Colour a sky by the palette, and return the tint that it gives to what grows."""
@@ -92,6 +96,19 @@ class Look:
             times, colours = np.array(named[0]), (np.subtract(named[1], HORIZON), np.subtract(named[2], ZENITH))
         horizon[:], zenith[:] = np.clip(horizon + colours[0], 0, 255), np.clip(zenith + colours[1], 0, 255)
         return tint * times
+
+
+def _sight(sky: np.ndarray, clear: bool) -> float:
+    """Return the blocks up to which things are seen: where fog leaves less than one grey level of the brightest, no pixel shows one."""
+    brightest = 255 * float(sky[kernels.DAYLIGHT])
+    if brightest < 1:
+        return 0.0
+    if clear:
+        # what a clear picture's fog hides is a fraction of a pixel wide, and recordings of clear worlds count it as seen
+        return math.inf
+    start, end = sky[[kernels.FOG_FROM, kernels.FOG_TO]].tolist()
+    # the inverse of smoothstep, by which fog thickens
+    return start + (end - start) * (0.5 - math.sin(math.asin(2 / brightest - 1) / 3))
 
 
 def _check(option: str, value: Any, known: tuple[str, ...]) -> None:

@@ -11,9 +11,9 @@ from envs.voxel import blocks, kernels, terrain
 GROUND = 10
 
 
-def flat_world(task="VoxelTreechop-v0"):
+def flat_world(task="VoxelTreechop-v0", **look):
     """Return an environment whose world is a lawn at height 10, with the player in its middle, looking south."""
-    env = envs.make_env(task)
+    env = envs.make_env(task, **look)
     env.reset(seed=0)
     size = env.task.landscape.size
     flat = np.full((size, size), GROUND, np.uint8)

@@ -101,3 +101,26 @@ def test_who_only_sees_turns_to_what_it_sees():
             turned += 1
         observation, _, _, _, info = env.step(action)
     assert turned > 8
+
+
+def test_a_target_that_stays_where_it_is_is_no_new_one():
+    info = {"position": np.array([3.0, 9.0, 3.0]), "pitch": 0.0, "aimed_block": "air"}
+    info |= {"target_distance": 4.0, "target_bearing": 0.0}
+    player, detours = envs.scripted_player("VoxelForage-v0", noise=0.0), []
+    for tick in range(100):
+        # as it is told: by way of the eye, off the middle of its block by rounding
+        middle = np.array([3.5, 9.5, 7.5]) + (-1) ** tick * 1e-14
+        player({}, {**info, "target_position": middle})
+        detours.append(player._detour_left > 0)
+    assert any(detours)
+    player.reset(0)
+    for tick in range(100):
+        player({}, {**info, "target_position": np.array([3.5, 9.5, 7.5 + tick // 30])})
+        assert player._detour_left == 0
+
+
+def test_it_clears_the_leaves_over_its_head_where_it_cannot_jump():
+    # in this world a step in the ground lies under a tree's crown
+    total, pitches, _ = episode("VoxelForage-v0", 2**30 + 6, noise=0.0, ticks=1000)
+    assert total > 25
+    assert pitches.min() < -60

@@ -6,6 +6,7 @@ import pytest
 import envs
 from envs.voxel import blocks, kernels
 from foundation.errors import UserError
+from tests.envs.test_physics import GROUND, flat_world, put
 
 LOOKS = [{"palette": name} for name in ("autumn", "dry", "frost", "violet", "varied")]
 LOOKS += [{"daylight": value} for value in (0, 0.4, "varied")]
@@ -81,6 +82,49 @@ def test_fog_hides_what_is_far_and_it_does_not_rain_under_a_roof():
     env._player[:3] = env._world.places[1] + (0.5, 1, 0.5)
     dry = env.step({})[0]["pov"]
     assert np.array_equal(dry, env.step({})[0]["pov"])
+
+
+def walked(ticks=260, **look):
+    """Yield what is seen nearest, and a picture with it and one in which all logs are stone, on a walk through a wood."""
+    env = envs.make_env("VoxelTreechop-v0", **look)
+    _, info = env.reset(seed=3)
+    logs = env._world.logs
+    for tick in range(ticks):
+        observation, _, _, _, info = env.step({"forward": 1, "sprint": 1, "jump": 1, "camera": [0.0, 5.0]})
+        if tick % 5 == 0:
+            state, cells = env.save_state(), env._world.cells
+            cells[logs[:, 0], logs[:, 2], logs[:, 1]] = blocks.STONE
+            yield info["seen_distance"], observation["pov"], env._draw()
+            env.restore_state(state)
+
+
+def test_nothing_is_seen_without_light():
+    seen = [distance for distance, picture, _ in walked(daylight=0.0) if not picture.any()]
+    assert len(seen) > 40
+    assert np.isinf(seen).all()
+    assert np.isfinite([distance for distance, *_ in walked(daylight=0.05)]).any()
+
+
+@pytest.mark.parametrize(("ahead", "aside", "hidden"), [(10, 0, False), (20, 0, False), (26, 0, True), (26, 14, True)])
+def test_a_log_that_fog_leaves_no_trace_of_is_not_seen(ahead, aside, hidden):
+    without, env = flat_world(weather="fog"), flat_world(weather="fog")
+    put(env, 64 + aside, GROUND + 2, 64 + ahead, blocks.OAK_LOG)
+    picture, *_, info = env.step({})
+    assert (np.abs(picture["pov"].astype(int) - without.step({})[0]["pov"]).max() <= 1) == hidden
+    assert np.isinf(info["seen_distance"]) == hidden
+    # it is the fog: in clear weather the same log is seen
+    clear = flat_world()
+    put(clear, 64 + aside, GROUND + 2, 64 + ahead, blocks.OAK_LOG)
+    assert np.isfinite(clear.step({})[4]["seen_distance"])
+
+
+@pytest.mark.parametrize(("weather", "end"), [("fog", 26), ("rain", 48)])
+def test_what_weather_hides_is_not_seen(weather, end):
+    seen = [step for step in walked(weather=weather) if np.isfinite(step[0])]
+    assert max(distance for distance, *_ in seen) < end
+    # every time, some pixel shows it
+    assert all((picture != without).any() for _, picture, without in seen)
+    assert len(seen) > 10
 
 
 @pytest.mark.parametrize(
