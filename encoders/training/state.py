@@ -30,6 +30,7 @@ REMEDY = "remove the folder to start over"
 _WEIGHTS = dict[str, Tensor]
 _BEST = schema(step=int, metrics=dict[str, float], weights=_WEIGHTS)
 _RESUME = schema(
+    {"by_count": bool | None},
     step=int,
     session=int,
     skipped=int,
@@ -70,6 +71,8 @@ class TrainingState:
         self.skipped = 0
         self.seconds = 0.0
         self.best: Best | None = None
+        self.by_count = True
+        """Whether the best weights were measured as now: every mean over what is known, not over batches."""
         self.saved: int | None = None
         """The step of the checkpoint, if there is one."""
         self._buffers = list(self.model.buffers())
@@ -127,6 +130,7 @@ class TrainingState:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": None if self.best is None else vars(self.best),
+            "by_count": self.by_count,
         }
         # through memory: torch writes on into a full disk, and its own error hides the disk's
         file = io.BytesIO()
@@ -147,6 +151,7 @@ class TrainingState:
             if self.best is not None:
                 refuse_other_tensors(self.best.weights, self.averaged.state_dict(), f"{path}: best.weights.", REMEDY)
                 self.best.metrics[compared_term(self.best.metrics)]
+            self.by_count = bool(content.get("by_count"))
             return content["position"], content["batches"]
 
 
