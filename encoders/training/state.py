@@ -15,7 +15,7 @@ from encoders.content import refuse_not_finite, refuse_other_tensors
 from encoders.encoder import Encoder
 from encoders.training.config import TrainingConfig, ema_decay
 from encoders.training.optimizers import load_optimizer, make_optimizer
-from encoders.training.parallel import ALONE, Ranks, synchronised
+from encoders.training.parallel import ALONE, Ranks, share_batches, synchronised
 from encoders.training.validation import compared_term
 from foundation.documents import checked, fitting, schema
 from foundation.errors import UserError
@@ -63,6 +63,7 @@ class TrainingState:
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         if ranks.size > 1:
             synchronised(self.model, device)
+            share_batches(self.model, ranks)
         self.optimizer = make_optimizer(self.model, config)
         self.config = config
         self.device = device
