@@ -1,4 +1,4 @@
-"""The contract of every encoder. Needs nothing but torch.
+"""The contract of every encoder. Needs nothing but torch (and encoders/means.py, which needs no more).
 
 Shapes: B batch, T frames of a clip, C channels, H height, W width.
 """
@@ -10,6 +10,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from encoders.means import Mean as Mean
+from encoders.means import Means as Means
+from encoders.means import WholeBatch
 
 State = dict[str, Tensor]
 EVIDENCE_OFFSET = 5.0
@@ -67,6 +71,8 @@ class Encoder(nn.Module):
     """Hyperparameters that name a trained encoder it stands on: each is handed to the constructor as a module, kept under that name."""
     has_own_loss: bool = True
     """False for a model that learns from heads alone: its `loss` raises ValueError."""
+    batch_part: WholeBatch = WholeBatch()
+    """What this process has of a batch: a mean over known targets is multiplied by its `share`."""
     hyperparameters: Any
     heads: nn.Module | None
     """The heads that are trained on its latents (encoders/heads), part of its weights; None without."""
@@ -82,6 +88,10 @@ class Encoder(nn.Module):
         number of optimizer steps done before this one: schedules are functions of it.
         """
         raise NotImplementedError
+
+    def means_of(self, terms: dict[str, Tensor], batch: Batch) -> Means:
+        """Take the terms of `loss` in evaluation mode apart into means. Optional: by this default each is a mean over the frames."""
+        return {name: [Mean(value, len(batch.frames))] for name, value in terms.items()}
 
     def loss_and_latents(self, batch: Batch, step: int, readings: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of `loss`, and of the same frames these readings (B, T, *shape) by name, with their gradient.

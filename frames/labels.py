@@ -5,7 +5,7 @@ Shapes: N clips, T frames of a clip, F frames of an episode, A numbers of an act
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +19,7 @@ from frames.store import FrameStore
 
 STATE = "observation.state."
 SEGMENTATION = "observation.segmentation"
-_MOST_ACTIONS = 100_000
+_ACTIONS_AT_ONCE = 100_000
 
 Reader = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Gives the labels of the frames int64 (N, T), by name."""
@@ -234,7 +234,7 @@ SIDED = ("next_actions", "state")
 
 
 class ActionColumn(NamedTuple):
-    """A number of the store's action vector: a "key" (0 or 1) or a "number", whose `scale` is its deviation (1 for keys)."""
+    """A number of the store's action vector: a "key" (always 0 or 1) or a "number", whose `scale` is its deviation (1 for keys)."""
 
     name: str
     kind: Literal["key", "number"]
@@ -242,17 +242,21 @@ class ActionColumn(NamedTuple):
 
 
 def action_columns_described(store: FrameStore, players: str = "all") -> list[ActionColumn]:
-    """Describe each of the A numbers of an action, from at most 100,000 evenly spread steps; [] for a store without actions."""
+    """Describe each of the A numbers of an action of some players; [] for a store without actions.
+
+    The kind is that of every recorded value, held-out ones too: of a third one, however rare, a cross-entropy has no lower bound. Scales
+    are of the training recordings, or of all where none of those acts.
+    """
     episodes = [episode for episode in store.episodes if _acts(episode) and plays(episode, players)]
     if store.action_names is None or not episodes:
         return []
-    led = np.concatenate([np.arange(episode.first + 1, episode.first + episode.length) for episode in episodes])
-    spread = led[np.linspace(0, len(led) - 1, min(len(led), _MOST_ACTIONS)).round().astype(np.int64)]
-    actions = store.action_windows(spread, 1, Strides(store.frames_per_second, np.ones(len(store.episodes), np.int64)))
-    assert actions is not None
+    trained = [episode for episode in episodes if episode.split == "train"] or episodes
+    keys = np.logical_and.reduce([np.isin(actions, (0.0, 1.0)).all(0) for actions in _led(store, episodes)])
+    scales = _deviations(_led(store, trained))
     widths = {name: store.action_width(name) for name in store.action_names}
     names = [name if width == 1 else f"{name}[{place}]" for name, width in widths.items() for place in range(width)]
-    return [_described(name, column) for name, column in zip(names, actions[:, 0].T.astype(np.float64), strict=True)]
+    described = zip(names, keys.tolist(), scales.tolist(), strict=True)
+    return [ActionColumn(name, "key", 1.0) if key else ActionColumn(name, "number", scale or 1.0) for name, key, scale in described]
 
 
 def state_names(store: FrameStore) -> list[str]:
@@ -325,10 +329,27 @@ def _check_players(store: FrameStore, players: str) -> None:
             raise UserError(f"{store.path}: no '{word}' acts in it; its players: {known}")
 
 
-def _described(name: str, values: np.ndarray) -> ActionColumn:
-    if np.isin(values, (0.0, 1.0)).all():
-        return ActionColumn(name, "key", 1.0)
-    return ActionColumn(name, "number", float(values.std()) or 1.0)
+def _led(store: FrameStore, episodes: Sequence[Episode]) -> Iterator[np.ndarray]:
+    """Yield all actions of some episodes, float64 (N, A), a part at a time."""
+    single = Strides(store.frames_per_second, np.ones(len(store.episodes), np.int64))
+    led = np.concatenate([np.arange(episode.first + 1, episode.first + episode.length) for episode in episodes])
+    for at in range(0, len(led), _ACTIONS_AT_ONCE):
+        actions = store.action_windows(led[at : at + _ACTIONS_AT_ONCE], 1, single)
+        assert actions is not None
+        yield actions[:, 0].astype(np.float64)
+
+
+def _deviations(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the standard deviations (A,) of the rows of all parts (N, A) together (Chan, Golub and LeVeque 1983)."""
+    count, mean, squares = 0, np.zeros(()), np.zeros(())
+    for part in parts:
+        size, apart = len(part), part.mean(0) - mean
+        count += size
+        squares = squares + ((part - part.mean(0)) ** 2).sum(0) + apart**2 * size * (count - size) / count
+        mean = mean + apart * size / count
+    deviations = np.sqrt(squares / count)
+    # what is left of a number that never changes is its rounding
+    return np.where(deviations > 1e-9 * np.abs(mean), deviations, 0.0)
 
 
 def _made(name: str, options: Mapping[str, Any]) -> Label:

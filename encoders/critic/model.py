@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from encoders.critic.hyperparameters import CriticHyperparameters
 from encoders.critic.networks import MaskDecoder, Size, Trunk, ValueHead, at_least_float32
 from encoders.critic.objects import COARSE, OBJECT_NUMBERS, coarse, objects
-from encoders.critic.swapping import draw_pairs, norm, shifted_sideways, swapped
-from encoders.encoder import Batch, Encoder, HasFeatureMaps, State
+from encoders.critic.swapping import can_pair, draw_pairs, norm, shifted_sideways, swapped
+from encoders.encoder import Batch, Encoder, HasFeatureMaps, Mean, Means, State
 
 LABEL = "reward_to_come"
 
@@ -95,6 +95,15 @@ class Critic(Encoder):
         total = self.weighted(terms)
         return {"loss": total, "objective": total.detach(), **{name: term.detach() for name, term in terms.items()}}
 
+    def means_of(self, terms: dict[str, Tensor], batch: Batch) -> Means:
+        """Take the terms of evaluation apart: the value's error is over the frames whose reward to come is known, the others over pairs."""
+        h, to_come_N = self.hyperparameters, self._to_come(batch)
+        pairs = h.swapped_frames if can_pair(to_come_N, h.low_below, h.high_above) else 0
+        known = to_come_N.isfinite().sum()
+        means = {name: Mean(terms[name], known if name == "value_loss" else pairs) for name in terms if name in self._weights}
+        total = [mean.times(self._weights[name]) for name, mean in means.items()]
+        return {"loss": total, "objective": total, **{name: [mean] for name, mean in means.items()}}
+
     def value_loss(self, logits_N: Tensor, to_come_N: Tensor) -> Tensor:
         """Return the value's error, averaged over the frames whose reward to come is known; 0 where none is."""
         known = to_come_N.isfinite()
@@ -103,7 +112,8 @@ class Critic(Encoder):
             errors_N = F.binary_cross_entropy_with_logits(logits_N, wanted_N, reduction="none")
         else:
             errors_N = (logits_N.sigmoid() - wanted_N).square()
-        return (errors_N * known).sum() / known.sum().clamp(min=1)
+        count = known.sum()
+        return (errors_N * known).sum() / count.clamp(min=1) * self.batch_part.share(count)
 
     def swap_terms(self, a_NCHW: Tensor, b_NCHW: Tensor, values: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
         """Swap masked pixels of frames A and B; return the errors `replace` and `inject`, and the mask's `l1` and `l2`.
@@ -123,9 +133,12 @@ class Critic(Encoder):
 
     def weighted(self, terms: dict[str, Tensor]) -> Tensor:
         """Return the loss of the second phase from its terms."""
+        return torch.stack([self._weights[name] * term for name, term in terms.items() if name in self._weights]).sum()
+
+    @property
+    def _weights(self) -> dict[str, float]:
         h = self.hyperparameters
-        weights = {"value_loss": h.critic_weight, "l1": h.l1, "l2": h.l2, "replace": 1.0, "inject": 1.0}
-        return torch.stack([weights[name] * term for name, term in terms.items() if name in weights]).sum()
+        return {"value_loss": h.critic_weight, "l1": h.l1, "l2": h.l2, "replace": 1.0, "inject": 1.0}
 
     def encode(self, frames: Tensor, state: State, action: Tensor | None = None, latents: str | None = None) -> tuple[Tensor, State]:
         name = self.reading(latents)
@@ -171,7 +184,9 @@ class Critic(Encoder):
             terms["value_loss"] = self.value_loss(self._logits(x_NCHW[learned_from], noisy=True), to_come_N[learned_from])
         self.trunk.requires_grad_(live)
         self.value_head.requires_grad_(live)
-        terms |= self.swap_terms(x_NCHW[a], x_NCHW[b], (scores_N[a], scores_N[b])) if len(a) else self._no_swap(x_NCHW)
+        swaps = self.swap_terms(x_NCHW[a], x_NCHW[b], (scores_N[a], scores_N[b])) if len(a) else self._no_swap(x_NCHW)
+        share = self.batch_part.share(scores_N.new_tensor(len(a)))
+        terms |= {name: term * share for name, term in swaps.items()}
         counts = {"highs": (scores_N > h.high_above).sum(), "lows": (scores_N < h.low_below).sum()}
         return terms | {name: count.float() for name, count in counts.items()}
 

@@ -20,6 +20,11 @@ def draw_pairs(scores_N: Tensor, low_below: float, high_above: float, count: int
     return torch.cat([_drawn(highs, half), _drawn(lows, count - half)]), _drawn(lows, count)
 
 
+def can_pair(scores_N: Tensor, low_below: float, high_above: float) -> bool:
+    """Tell whether there are frames of high and of low score."""
+    return bool((scores_N > high_above).any() & (scores_N < low_below).any())
+
+
 def _drawn(indices: Tensor, count: int) -> Tensor:
     if len(indices) >= count:
         return indices[torch.randperm(len(indices), device=indices.device)[:count]]

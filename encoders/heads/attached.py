@@ -15,6 +15,7 @@ from encoders.encoder import Batch, Encoder, GivesValue
 from encoders.heads.config import Column, HeadConfig, HeadsConfig, Labels, Recorded, joined_labels
 from encoders.heads.networks import Actions, Compared, Future, Head, Inverse, StateOf, Value
 from encoders.heads.scores import summarised
+from encoders.means import Mean, Means
 from encoders.sizes import bounded_size
 from foundation.documents import fitting
 from foundation.errors import UserError
@@ -64,6 +65,17 @@ class Heads(nn.Module):
             objective = objective + self.config.own_weight * own["objective" if "objective" in own else "negative_elbo"]
         named = {f"heads_{name}": one.detach() for name, one in losses.items()}
         return {**own, **named, "heads_square": square.detach(), "objective": objective, "loss": loss}
+
+    def means(self, own: Means, terms: Mapping[str, Tensor], predictions: Mapping[str, Tensor], batch: Batch) -> Means:
+        """Take the terms of evaluation apart into means: every head's are over what is known of the batch; `own` are the model's."""
+        named = {f"heads_{name}": head.means(predictions[name], batch) for name, head in self.by_name.items()}
+        objective = [mean.times(head.weight) for name, head in self.by_name.items() for mean in named[f"heads_{name}"]]
+        square = Mean(terms["heads_square"], len(batch.frames))
+        loss = [*objective, square.times(self.config.square)]
+        if own:
+            loss += [mean.times(self.config.own_weight) for mean in own["loss"]]
+            objective += [mean.times(self.config.own_weight) for mean in own["objective" if "objective" in own else "negative_elbo"]]
+        return {**own, **named, "heads_square": [square], "objective": objective, "loss": loss}
 
     def compared(self, predictions: Mapping[str, Tensor], batch: Batch) -> Compared:
         """Return predictions and truths of all heads (N, columns), by the name of a score."""
@@ -124,23 +136,26 @@ def preferred_reading(model: Encoder, kl_per_unit: dict[str, Tensor]) -> str:
 
 def training_terms(model: Encoder, batch: Batch, step: int) -> dict[str, Tensor]:
     """Return the terms that a model is trained on, with its heads or without: "loss" is the one to minimise."""
-    return terms_and_scores(model, batch, step)[0]
+    heads = heads_of(model)
+    if heads is None:
+        return model.loss(batch, step)
+    own, latents = _own_and_latents(model, heads, batch, step)
+    return heads.terms(own, latents, heads.predictions(model, latents, batch), batch)
 
 
-def terms_and_scores(model: Encoder, batch: Batch, step: int) -> tuple[dict[str, Tensor], Compared]:
-    """Return the terms of training, and what of the heads' predictions is compared with the truth.
+def means_and_scores(model: Encoder, batch: Batch, step: int) -> tuple[Means, Compared]:
+    """Return the same terms in evaluation mode as means, and what of the heads' predictions is compared with the truth.
 
-    Outside of training, a batch without the heads' labels has the terms of the model's own loss only.
+    A batch without the heads' labels has the terms of the model's own loss only.
     """
     heads = heads_of(model)
-    if heads is None or not (model.training or heads.config.labels(model.clip_length).keys() <= batch.targets.keys()):
-        return model.loss(batch, step), {}
-    if own_is_trained(model):
-        own, latents = model.loss_and_latents(batch, step, heads.readings)
-    else:
-        own, latents = {}, model.some_readings(batch.frames, batch.actions, heads.readings)
+    if heads is None or not heads.config.labels(model.clip_length).keys() <= batch.targets.keys():
+        return model.means_of(model.loss(batch, step), batch), {}
+    own, latents = _own_and_latents(model, heads, batch, step)
     predictions = heads.predictions(model, latents, batch)
-    return heads.terms(own, latents, predictions, batch), {} if model.training else heads.compared(predictions, batch)
+    terms = heads.terms(own, latents, predictions, batch)
+    own_means = model.means_of(own, batch) if own else {}
+    return heads.means(own_means, terms, predictions, batch), heads.compared(predictions, batch)
 
 
 def held_out_scores(found: list[Compared]) -> dict[str, float]:
@@ -167,6 +182,13 @@ def value_giver(model: Encoder) -> GivesValue | None:
     heads = heads_of(model)
     head = dict(heads.by_name.items()).get("value") if heads else None
     return HeadValue(model, head) if isinstance(head, Value) else None
+
+
+def _own_and_latents(model: Encoder, heads: Heads, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the terms of the model's own loss, none where it has no part in the training, and the readings that heads are trained on."""
+    if own_is_trained(model):
+        return model.loss_and_latents(batch, step, heads.readings)
+    return {}, model.some_readings(batch.frames, batch.actions, heads.readings)
 
 
 def _placed(model: Encoder, name: str, head: HeadConfig) -> HeadConfig:

@@ -1,7 +1,7 @@
 """What each head computes from latents, its loss, and what of it is compared on held-out recordings.
 
 Shapes: B batch, T frames of a clip, D latents, K actions, A numbers of an action, S numbers of a state, N frames of a batch.
-Every loss is a mean over the frames whose target is known (not NaN); with none, it is 0.
+Every loss is a mean over the frames whose target is known (not NaN), or the sum of two; with none, it is 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,16 +12,19 @@ from torch.nn import functional as F
 
 from encoders.encoder import EVIDENCE_OFFSET, Batch
 from encoders.heads.config import ActionsConfig, Column, FutureConfig, HeadConfig, InverseConfig, StateConfig, ValueConfig
+from encoders.means import Mean, WholeBatch
 
 Compared = dict[str, tuple[Tensor, Tensor]]
 """Predictions and truths (N, columns) by the name of a score, NaN where a truth is not known; the name's end says which score."""
 
 
 class Head(nn.Module):
-    """A prediction from the reading `reading` (B, T, *shape): `forward` makes it, `loss` and `compared` judge it."""
+    """A prediction from the reading `reading` (B, T, *shape): `forward` makes it, `means` and `compared` judge it."""
 
     ahead: int = 0
     """It also takes the latents of so many frames later."""
+    batch_part: WholeBatch = WholeBatch()
+    """What this process has of a batch."""
 
     def __init__(self, config: HeadConfig, reading: str) -> None:
         super().__init__()
@@ -31,6 +34,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+        """Return the sum of `means`, each by this process's share of what is known of the batch."""
+        means = self.means(prediction, batch)
+        return torch.stack([mean.value * self.batch_part.share(torch.as_tensor(mean.count)) for mean in means]).sum()
+
+    def means(self, prediction: Tensor, batch: Batch) -> list[Mean]:
+        """Return the means that the loss is the sum of."""
         raise NotImplementedError
 
     def compared(self, prediction: Tensor, batch: Batch) -> Compared:
@@ -48,8 +57,8 @@ class Actions(Head):
     def forward(self, latent: Tensor, later: Tensor | None = None) -> Tensor:
         return self.network(latent.flatten(2)).float().unflatten(2, (self.count, len(self.columns)))
 
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        return action_loss(prediction, batch.targets["next_actions"], self.columns)
+    def means(self, prediction: Tensor, batch: Batch) -> list[Mean]:
+        return action_means(prediction, batch.targets["next_actions"], self.columns)
 
     def compared(self, prediction: Tensor, batch: Batch) -> Compared:
         return compared_actions("actions", prediction, batch.targets["next_actions"], self.columns)
@@ -69,9 +78,9 @@ class Value(Head):
             return flat.float().logsumexp(2) - EVIDENCE_OFFSET
         return self.network(flat).float().squeeze(2)
 
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+    def means(self, prediction: Tensor, batch: Batch) -> list[Mean]:
         # of a number in [0, 1] too, cross-entropy is least at its mean
-        return masked_mean(F.binary_cross_entropy_with_logits, prediction, self._wanted(batch))
+        return [masked_mean(F.binary_cross_entropy_with_logits, prediction, self._wanted(batch))]
 
     def compared(self, prediction: Tensor, batch: Batch) -> Compared:
         probability, truth = (x.flatten()[:, None] for x in (prediction.sigmoid(), self._wanted(batch)))
@@ -96,8 +105,8 @@ class Inverse(Head):
         assert later is not None
         return self.network(torch.cat([latent.flatten(2), later.flatten(2)], 2)).float().unsqueeze(2)
 
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        return action_loss(prediction, self._wanted(prediction, batch), self.columns)
+    def means(self, prediction: Tensor, batch: Batch) -> list[Mean]:
+        return action_means(prediction, self._wanted(prediction, batch), self.columns)
 
     def compared(self, prediction: Tensor, batch: Batch) -> Compared:
         return compared_actions("inverse", prediction, self._wanted(prediction, batch), self.columns)
@@ -107,9 +116,10 @@ class Inverse(Head):
 
 
 class Future(Head):
-    """Which frame of the batch comes `ahead` frames later: scores (N, N), a row for each frame, a column for each later one.
+    """Which frame of the batch comes `ahead` frames later: scores (N, M), a row for each frame, a column for each later one.
 
-    The scores are the cosines of two projections over a temperature (van den Oord, Li and Vinyals 2018; Chen et al. 2020).
+    The scores are the cosines of two projections over a temperature (van den Oord, Li and Vinyals 2018; Chen et al. 2020). Where several
+    processes share a batch, rows are of this one's part and columns of the whole; else M is N.
     """
 
     def __init__(self, config: FutureConfig, reading: str, size: int, hidden: int) -> None:
@@ -121,15 +131,17 @@ class Future(Head):
     def forward(self, latent: Tensor, later: Tensor | None = None) -> Tensor:
         assert later is not None
         now, then = (F.normalize(one(x.flatten(2)).float().flatten(0, 1), dim=1) for one, x in ((self.now, latent), (self.then, later)))
-        return now @ then.T / self.temperature
+        return now @ self.batch_part.gathered(then)[0].T / self.temperature
 
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
+    def means(self, prediction: Tensor, batch: Batch) -> list[Mean]:
         known = self._known(batch)
+        everywhere, first = self.batch_part.gathered(known)
         if not bool(known.any()):
-            return prediction.sum() * 0
+            return [Mean(prediction.sum() * 0, known.sum())]
         # a frame whose later one is not known is no wrong answer either
-        scores = prediction[known][:, known]
-        return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+        scores = prediction[known][:, everywhere]
+        right = (everywhere.cumsum(0) - 1)[first : first + len(known)][known]
+        return [Mean(F.cross_entropy(scores, right), known.sum())]
 
     def compared(self, prediction: Tensor, batch: Batch) -> Compared:
         known = self._known(batch)
@@ -153,8 +165,8 @@ class StateOf(Head):
     def forward(self, latent: Tensor, later: Tensor | None = None) -> Tensor:
         return self.network(latent.flatten(2)).float()
 
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        return masked_mean(F.mse_loss, prediction, self._wanted(batch))
+    def means(self, prediction: Tensor, batch: Batch) -> list[Mean]:
+        return [masked_mean(F.mse_loss, prediction, self._wanted(batch))]
 
     def compared(self, prediction: Tensor, batch: Batch) -> Compared:
         return {"state_r2": (prediction.flatten(0, 1), self._wanted(batch).flatten(0, 1))}
@@ -168,24 +180,25 @@ def network(size: int, hidden: int, out: int) -> nn.Module:
     return nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, out)) if hidden else nn.Linear(size, out)
 
 
-def masked_mean(loss: Callable[..., Tensor], prediction: Tensor, target: Tensor) -> Tensor:
+def masked_mean(loss: Callable[..., Tensor], prediction: Tensor, target: Tensor) -> Mean:
     """Return the mean of an elementwise loss over the targets that are not NaN; 0 where none is known."""
     known = ~target.isnan()
     each = loss(prediction, torch.where(known, target, 0), reduction="none")
     # a product, not a choice, so that there is a gradient even of nothing
-    return (each * known).sum() / known.sum().clamp_min(1)
+    count = known.sum()
+    return Mean((each * known).sum() / count.clamp_min(1), count)
 
 
-def action_loss(prediction: Tensor, actions: Tensor, columns: Sequence[Column]) -> Tensor:
-    """Return the cross-entropy of keys plus the smooth L1 of numbers over their scale, each a mean, for actions (B, T, K, A)."""
+def action_means(prediction: Tensor, actions: Tensor, columns: Sequence[Column]) -> list[Mean]:
+    """Return the cross-entropy of keys and the smooth L1 of numbers over their scale, as far as there are any, for actions (B, T, K, A)."""
     keys, numbers = places(columns)
-    total = prediction.sum() * 0
+    means = []
     if keys:
-        total = total + masked_mean(F.binary_cross_entropy_with_logits, prediction[..., keys], actions[..., keys])
+        means.append(masked_mean(F.binary_cross_entropy_with_logits, prediction[..., keys], actions[..., keys]))
     if numbers:
         wanted = (actions / scales(columns, actions))[..., numbers]
-        total = total + masked_mean(F.smooth_l1_loss, prediction[..., numbers], wanted)
-    return total
+        means.append(masked_mean(F.smooth_l1_loss, prediction[..., numbers], wanted))
+    return means
 
 
 def compared_actions(head: str, prediction: Tensor, actions: Tensor, columns: Sequence[Column]) -> Compared:

@@ -1,5 +1,6 @@
 """The training loop of all encoders: rerunning it resumes, bit for bit on the CPU."""
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from encoders.artifact import (
     save_encoder,
 )
 from encoders.encoder import Batch, Encoder, Generates, batch_norms
-from encoders.heads.attached import heads_of, own_is_trained, preferred_reading, training_terms
+from encoders.heads.attached import heads_of, own_is_trained, preferred_reading, training_terms, wanted_labels
 from encoders.heads.config import HeadsConfig
 from encoders.registry import registered_name
 from encoders.training.checks import check_batch, check_request
@@ -158,6 +159,7 @@ class _Run:
             return load_encoder(self.folder)
         if state.step:
             say(f"{self.folder}: resumed at step {state.step}")
+            self._measure_best_as_now()
         self.log = MetricsLog(self.folder, state.step, self.position)
         try:
             with stop_requests() as stop, progress_bar("training", steps, done=state.step) as advance:
@@ -308,6 +310,16 @@ class _Run:
         scores = [f"{name.removeprefix('heads_').replace('_', ' ')} {score:.3f}" for name, score in found.scores.items()]
         say(f"step {state.step}: {_said_of(found.terms)}{''.join(f', {part}' for part in units + scores)}")
         return found
+
+    def _measure_best_as_now(self) -> None:
+        """Validate the best weights of a checkpoint of before means were over what is known, with whose number no new one compares."""
+        state, best = self.state, self.state.best
+        if best is not None and not state.by_count and wanted_labels(state.model):
+            model = copy.deepcopy(state.averaged)
+            model.load_state_dict(best.weights)
+            best.metrics = validate(model, self.data.validation(), best.step, self.device).metrics()
+            say(f"{self.folder}: the best weights so far, of step {best.step}, were validated again: {_said_of(best.metrics)}")
+        state.by_count = True
 
     def _match_statistics(self) -> None:
         """Give averaged weights with batch normalisation the statistics of a fixed sample of training frames."""

@@ -6,10 +6,13 @@ Shapes: N frames, C channels, H height, W width.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from encoders.means import WholeBatch
 
 # the others wait while the first one validates, writes and draws pictures
 _PATIENCE = timedelta(hours=2)
@@ -86,6 +89,52 @@ def leave() -> None:
     """Leave the group of processes, if this one is in any."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+class PartOfBatch(WholeBatch):
+    """What one of several processes has of a batch: as many frames as each other, in the order of their ranks."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def share(self, count: Tensor) -> Tensor:
+        total = count.detach().float()
+        dist.all_reduce(total)
+        return count * self.ranks.size / total.clamp_min(1)
+
+    def gathered(self, x_N: Tensor) -> tuple[Tensor, int]:
+        rows = _Gathered.apply(x_N, self.ranks) if x_N.requires_grad else _gathered(x_N, self.ranks.size)
+        return rows, self.ranks.rank * len(x_N)
+
+
+def share_batches(model: nn.Module, ranks: Ranks) -> None:
+    """Have all that is a mean over known targets, in a model and its heads, be one over those that all processes know."""
+    for module in model.modules():
+        if isinstance(getattr(module, "batch_part", None), WholeBatch):
+            module.batch_part = PartOfBatch(ranks)  # type: ignore[assignment]
+
+
+def _gathered(x_N: Tensor, size: int) -> Tensor:
+    """Return the rows of all processes; bits travel as bytes."""
+    sent = (x_N.byte() if x_N.dtype == torch.bool else x_N).contiguous()
+    parts = [torch.empty_like(sent) for _ in range(size)]
+    dist.all_gather(parts, sent)
+    return torch.cat(parts).to(x_N.dtype)
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes; a row's gradient is the sum of what it has in every process's loss."""
+
+    @staticmethod
+    def forward(ctx: Any, x_N: Tensor, ranks: Ranks) -> Tensor:
+        ctx.own = slice(ranks.rank * len(x_N), (ranks.rank + 1) * len(x_N))
+        return _gathered(x_N, ranks.size)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[ctx.own], None
 
 
 def synchronised(model: nn.Module, device: torch.device) -> nn.Module:

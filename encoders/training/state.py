@@ -15,7 +15,7 @@ from encoders.content import refuse_not_finite, refuse_other_tensors
 from encoders.encoder import Encoder
 from encoders.training.config import TrainingConfig, ema_decay
 from encoders.training.optimizers import load_optimizer, make_optimizer
-from encoders.training.parallel import ALONE, Ranks, synchronised
+from encoders.training.parallel import ALONE, Ranks, share_batches, synchronised
 from encoders.training.validation import compared_term
 from foundation.documents import checked, fitting, schema
 from foundation.errors import UserError
@@ -30,6 +30,7 @@ REMEDY = "remove the folder to start over"
 _WEIGHTS = dict[str, Tensor]
 _BEST = schema(step=int, metrics=dict[str, float], weights=_WEIGHTS)
 _RESUME = schema(
+    {"by_count": bool | None},
     step=int,
     session=int,
     skipped=int,
@@ -62,6 +63,7 @@ class TrainingState:
         self.averaged = copy.deepcopy(self.model).eval().requires_grad_(False)
         if ranks.size > 1:
             synchronised(self.model, device)
+            share_batches(self.model, ranks)
         self.optimizer = make_optimizer(self.model, config)
         self.config = config
         self.device = device
@@ -70,6 +72,8 @@ class TrainingState:
         self.skipped = 0
         self.seconds = 0.0
         self.best: Best | None = None
+        self.by_count = True
+        """Whether the best weights were measured as now: every mean over what is known, not over batches."""
         self.saved: int | None = None
         """The step of the checkpoint, if there is one."""
         self._buffers = list(self.model.buffers())
@@ -127,6 +131,7 @@ class TrainingState:
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": None if self.best is None else vars(self.best),
+            "by_count": self.by_count,
         }
         # through memory: torch writes on into a full disk, and its own error hides the disk's
         file = io.BytesIO()
@@ -147,6 +152,7 @@ class TrainingState:
             if self.best is not None:
                 refuse_other_tensors(self.best.weights, self.averaged.state_dict(), f"{path}: best.weights.", REMEDY)
                 self.best.metrics[compared_term(self.best.metrics)]
+            self.by_count = bool(content.get("by_count"))
             return content["position"], content["batches"]
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from encoders.encoder import Batch, Encoder, Generates, estimated_anew, to_float
-from encoders.heads.attached import held_out_scores, terms_and_scores
+from encoders.heads.attached import held_out_scores, means_and_scores
 from encoders.heads.networks import Compared
+from encoders.means import Mean
 
 COLLAPSED_SHARE = 0.1
 """A reading has collapsed where fewer than this share of its units are active."""
@@ -35,7 +36,10 @@ class Activity:
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean terms of the loss over all frames; the KL of every unit in nats, and how many are active, by reading; the heads' scores."""
+    """Mean terms of the loss; the KL of every unit in nats, and how many are active, by reading; the heads' scores.
+
+    A term is a mean over all frames, or over those whose label is known, or over pairs of frames: whatever batches they come in.
+    """
 
     terms: dict[str, float]
     kl_per_unit: dict[str, np.ndarray]
@@ -79,25 +83,31 @@ def _target(target: Any, device: torch.device) -> torch.Tensor:
 def validate(model: Encoder, batches: Iterable[Any], step: int, device: torch.device, seed: int = 0) -> Validation:
     """Run `model` over finite batches with the same noise every time; `step` is where its schedules stand."""
     torch.manual_seed(seed)
-    terms: dict[str, float] = {}
+    sums: dict[str, list[tuple[float, float]]] = {}
     kls: dict[str, np.ndarray] = {}
     scored: list[Compared] = []
     count = 0
     for raw in batches:
         batch = to_batch(raw, device)
         size = len(batch.frames)
-        found, compared = terms_and_scores(model, batch, step)
+        found, compared = means_and_scores(model, batch, step)
         scored.append(compared)
-        for name, value in found.items():
-            terms[name] = terms.get(name, 0.0) + float(value) * size
+        for name, means in found.items():
+            sums[name] = _added(sums.get(name, [(0.0, 0.0)] * len(means)), means)
         # a model whose own loss has no part in its training has latents without a KL to speak of
         units = model.kl_per_unit(batch.frames, batch.actions) if isinstance(model, Generates) and "negative_elbo" in found else {}
         for name, kl in units.items():
             kls[name] = kls.get(name, 0.0) + kl.double().cpu().numpy() * size
         count += size
     kls = {name: total / count for name, total in kls.items()}
-    means = {name: total / count for name, total in terms.items()}
-    return Validation(means, kls, activity(model, kls), held_out_scores(scored))
+    terms = {name: sum(total / max(known, 1.0) for total, known in parts) for name, parts in sums.items()}
+    return Validation(terms, kls, activity(model, kls), held_out_scores(scored))
+
+
+def _added(sums: list[tuple[float, float]], means: list[Mean]) -> list[tuple[float, float]]:
+    """Return the sums and counts of a term with those of another batch."""
+    counted = [(total, known, float(mean.count), mean) for (total, known), mean in zip(sums, means, strict=True)]
+    return [(total + float(mean.value) * count, known + count) for total, known, count, mean in counted]
 
 
 @torch.no_grad()

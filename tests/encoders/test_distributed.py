@@ -1,5 +1,6 @@
 """Two processes with half of every batch each are one with the whole; run as a script, this file is the second of the two."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,10 +15,14 @@ import pytest
 import torch
 from torch import nn
 
-from encoders import Encoder, Placement, StoreReference, TrainingData, make_encoder, train
+from encoders import Batch, Encoder, Placement, StoreReference, TrainingData, make_encoder, train
+from encoders.critic.model import LABEL
+from encoders.heads import HeadsConfig, Recorded, attach_heads
+from encoders.heads.attached import training_terms
+from encoders.heads.config import ActionsConfig, Column, FutureConfig, InverseConfig, StateConfig, ValueConfig
 from encoders.training.config import TrainingConfig
 from encoders.training.parallel import Ranks, join, leave, synchronised
-from encoders.training.state import read_resume
+from encoders.training.state import TrainingState, read_resume
 from foundation.errors import UserError
 from tests.fixtures import encoders as fakes
 from tests.fixtures.listening import reachable
@@ -85,6 +90,65 @@ def inputs() -> torch.Tensor:
     return torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) + torch.arange(8.0).view(8, 1, 1, 1)
 
 
+HEADS = HeadsConfig(
+    actions=ActionsConfig(weight=1, count=2),
+    value=ValueConfig(weight=0.5),
+    inverse=InverseConfig(weight=2),
+    future=FutureConfig(weight=1, ahead=1),
+    state=StateConfig(weight=1),
+    hidden=5,
+)
+RECORDED = Recorded((Column("action.attack", "key"), Column("action.camera", "number", 2.0)), (Column("distance"),))
+LEARNERS = ("heads", "heads in clips", "critic")
+
+
+def learner(name: str) -> Encoder:
+    """A model that learns from labels."""
+    torch.manual_seed(0)
+    if name == "critic":
+        return make_encoder("critic", frame_shape=[32, 32, 3], dropout=0.0, shift=0)
+    if name == "heads":
+        model, config = make_encoder("points_tiny", frame_shape=[16, 16, 3]), HEADS
+    else:
+        # its own loss draws noise
+        model, config = make_encoder("cwvae_debug"), dataclasses.replace(HEADS, own_weight=0.0)
+    attach_heads(model, config, RECORDED)
+    return model
+
+
+def labelled(model: Encoder) -> Batch:
+    """Eight clips, of whose first half next to nothing is known."""
+    source = torch.Generator().manual_seed(1)
+    height, width, channels = model.frame_shape
+    clips, length = 8, model.clip_length
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.rand(clips, length, *shape, generator=source)
+
+    targets = {"next_actions": drawn(2, 2).round(), LABEL: drawn(), "state": drawn(1)}
+    for name, known in (("next_actions", 1), (LABEL, 0), ("state", 2)):
+        targets[name][known:4] = torch.nan
+    frames = drawn(channels, height, width)
+    if length == 1:
+        targets |= {"frames_ahead": drawn(channels, height, width), "frames_ahead_known": torch.ones(clips, 1)}
+        targets["frames_ahead_known"][[0, 2, 6]] = 0
+    return Batch(frames, None, targets)
+
+
+def learned(name: str, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Return the gradients, and the terms, of one training step on this process's part of the batch."""
+    model = learner(name)
+    batch = labelled(model)
+    half = slice(4 * ranks.rank, 4 * ranks.rank + 4) if ranks.size > 1 else slice(8)
+    part = Batch(batch.frames[half], None, {label: values[half] for label, values in batch.targets.items()})
+    state = TrainingState(model, CONFIG, torch.device("cpu"), ranks)
+    terms = training_terms(state.model.train(), part, 0)
+    terms["loss"].backward()
+    ranks.mean_gradients(state.model.parameters())
+    found = ranks.mean_terms({term: value.detach() for term, value in terms.items()}, torch.device("cpu"))
+    return found | {one: parameter.grad for one, parameter in state.model.named_parameters() if parameter.grad is not None}
+
+
 @pytest.fixture(scope="module")
 def undrawn() -> Iterator[None]:
     """Latents are their means, as two processes draw other noise than one."""
@@ -142,6 +206,16 @@ def test_a_run_of_two_processes_goes_on_with_one(two: Path, one: Path, frames: n
     assert read_resume(two / "run")["step"] == FURTHER
     for name, tensor in read_resume(one)["model"].items():
         torch.testing.assert_close(read_resume(two / "run")["model"][name], tensor, rtol=1e-3, atol=5e-4, msg=name)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_labels_that_are_known_to_one_process_more_than_to_the_other_teach_as_in_one_batch(two: Path, undrawn: None, name: str) -> None:
+    expected = learned(name, Ranks())
+    for rank in range(2):
+        found = torch.load(two / f"{name}{rank}.pt", weights_only=True)
+        assert found.keys() == expected.keys()
+        for one, tensor in expected.items():
+            torch.testing.assert_close(found[one], tensor, rtol=1e-4, atol=1e-5 * max(1.0, float(tensor.abs().max())), msg=one)
 
 
 def test_batch_normalisation_over_two_processes_is_that_of_the_whole_batch(two: Path) -> None:
@@ -211,6 +285,8 @@ def _be_one_of_two(rank: int, folder: Path) -> None:
         layer = synchronised(nn.Sequential(batch_norm(inputs())), torch.device("cpu"))[0]  # type: ignore[index]
         found = normalised(layer, inputs().chunk(2)[rank])
         torch.save({name: tensor.detach() for name, tensor in found.items()}, folder / f"normalised{rank}.pt")
+        for name in LEARNERS:
+            torch.save(learned(name, ranks), folder / f"{name}{rank}.pt")
         torch.save(trained(folder / "run", frames, fakes, ranks).state_dict(), folder / f"weights{rank}.pt")
         trained(folder / "blank", frames, fakes, ranks, steps=2, blank_at=2 if rank else 0)
     finally:

@@ -17,8 +17,8 @@ from encoders.heads.attached import (
     heads_of,
     held_out_scores,
     labels_with,
+    means_and_scores,
     preferred_reading,
-    terms_and_scores,
     training_terms,
     wanted_labels,
 )
@@ -240,7 +240,7 @@ def test_held_out_scores_are_of_all_batches_together() -> None:
     batches = [batch_of(model, 4), batch_of(model, 6)]
     batches[1].frames.mul_(0.5)
     with torch.no_grad():
-        found = held_out_scores([terms_and_scores(model.eval(), one, 0)[1] for one in batches])
+        found = held_out_scores([means_and_scores(model.eval(), one, 0)[1] for one in batches])
         value = value_giver(model)
         assert isinstance(value, GivesValue)
         said = torch.cat([value.value(one.frames)[:, 0] for one in batches]).numpy()

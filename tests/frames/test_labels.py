@@ -17,18 +17,20 @@ LENGTHS = (40, 9, 25)
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden" / "critic" / "critic_scalars.json"
 
 
-def write(path, rewards, sources=None, rates=None, **beside):
+def write(path, rewards, sources=None, rates=None, splits=None, pictures=None, **beside):
     """Write a store of episodes with these rewards (T,) and frames that are all different; `beside` has a list of arrays by name."""
     with store_writer(path, {"source": "a test"}, (8, 8, 3)) as writer:
         for number, given in enumerate(rewards):
             length = len(given) + 1
-            frames = np.random.default_rng(number).integers(0, 256, (length, 8, 8, 3), np.uint8)
+            drawn = np.random.default_rng(number).integers(0, 256, (length, 8, 8, 3), np.uint8)
+            frames = drawn if pictures is None else pictures
             arrays = {"reward": np.array(given, np.float64), **{name: values[number] for name, values in beside.items()}}
             source = sources[number] if sources else "a person"
             rate = rates[number] if rates else 20.0
             writer.add(f"{number}", frames, source=source, frames_per_second=rate, arrays=lambda arrays=arrays: arrays)
         names = [f"{number}" for number in range(len(rewards))]
-        writer.finish(lambda _: dict.fromkeys(names, "train"), {"resize": "squash", "left_out": []})
+        given = dict(zip(names, splits or ["train"] * len(names), strict=True))
+        writer.finish(lambda _: given, {"resize": "squash", "left_out": []})
     return FrameStore(path)
 
 
@@ -176,6 +178,40 @@ def test_columns_of_actions_are_keys_or_numbers(store):
     acting = np.concatenate([store.array(store.episodes[number], "action.camera") for number in (0, 2)])
     found = action_columns_described(store, "acting")[1:]
     np.testing.assert_allclose([column.scale for column in found], acting.std(0), rtol=1e-5)
+
+
+def test_the_kind_of_a_column_is_that_of_all_values_and_its_scale_that_of_training(tmp_path):
+    random = np.random.default_rng(0)
+    place, turns = random.integers(0, 2, 39), random.normal(0, 5, (39, 2))
+    steps = [slice(20), slice(20, 39)]
+    held_out_place, held_out_turns = np.where(np.arange(19) == 7, 3, place[20:]), turns[20:] * 40
+    store = write(
+        tmp_path / "store",
+        [np.zeros(20), np.zeros(19)],
+        splits=["train", "val"],
+        **{
+            "action.attack": [place[part] for part in steps],
+            "action.camera": [turns[:20], held_out_turns],
+            "action.place": [place[:20], held_out_place],
+            "action.still": [np.full(20, 0.1), np.full(19, 0.3)],
+        },
+    )
+    attack, *camera, placed, still = action_columns_described(store)
+    assert attack == ("action.attack", "key", 1.0)
+    np.testing.assert_allclose([column.scale for column in camera], turns[:20].std(0), rtol=1e-5)
+    # a 3 in held-out recordings only: cross-entropy of a target of 3 has no lower bound
+    assert (placed.kind, placed.scale) == ("number", pytest.approx(place[:20].std()))
+    assert still == ("action.still", "number", 1.0)
+
+
+def test_one_value_among_very_many_makes_a_column_no_key(tmp_path):
+    steps = 100_300
+    places = np.random.default_rng(0).integers(0, 2, steps)
+    unseen = np.setdiff1d(np.arange(steps), np.linspace(0, steps - 1, 100_000).round().astype(int))
+    places[unseen[len(unseen) // 2]] = 7
+    store = write(tmp_path / "store", [np.zeros(steps)], pictures=np.zeros((steps + 1, 8, 8, 3), np.uint8), **{"action.craft": [places]})
+    (found,) = action_columns_described(store)
+    assert (found.kind, found.scale) == ("number", pytest.approx(places.std(), rel=1e-6))
 
 
 @pytest.mark.parametrize("clip_length", [1, 4])

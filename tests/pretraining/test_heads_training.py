@@ -102,6 +102,26 @@ def test_a_run_with_heads_goes_on_bit_for_bit_wherever_its_frames_are(command: C
         assert all(torch.equal(tensor, held[part][name]) for name, tensor in straight[part].items())
 
 
+def test_the_best_of_a_run_from_before_unknown_labels_stopped_counting_is_measured_again(
+    command: Command, preset: Path, store: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert command(*short(preset, store, tmp_path / "straight")) == 0
+    assert command(*short(preset, store, tmp_path / "older"), "--steps", 4) == 0
+    content = torch.load(tmp_path / "older" / "resume.pt", weights_only=True)
+    measured = content["best"]["metrics"]["objective"]
+    del content["by_count"]
+    # batches without labels, at a loss of 0 each: no validation comes as low again
+    content["best"]["metrics"]["objective"] = measured / 10
+    torch.save(content, tmp_path / "older" / "resume.pt")
+    capsys.readouterr()
+    assert command(*short(preset, store, tmp_path / "older")) == 0
+    assert f"the best weights so far, of step {content['best']['step']}, were validated again" in capsys.readouterr().err
+    older, straight = (read_resume(tmp_path / name)["best"] for name in ("older", "straight"))
+    assert (older["step"], older["metrics"]) == (straight["step"], straight["metrics"])
+    assert command(*short(preset, store, tmp_path / "older"), "--steps", 7) == 0
+    assert "validated again" not in capsys.readouterr().err
+
+
 def test_other_heads_are_another_run(command: Command, preset: Path, store: Path, tmp_path: Path, capsys: Any) -> None:
     assert command(*short(preset, store, tmp_path)) == 0
     capsys.readouterr()
