@@ -3,12 +3,13 @@
 Shapes: N rows of a batch, a frame each.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-class Mean(NamedTuple):
+@dataclass(frozen=True)
+class Mean:
     """A mean over `count` frames, known targets or pairs; 0 where there are none."""
 
     value: Tensor
