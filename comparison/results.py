@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.run.config import CONTROLS, LEARNING, PIXEL_ROWS, plain
+from agents.run.config import CONTROLS, LEARNING, PIXEL_ROWS, Control, plain
 from agents.run.pictures import FILM, STRIP
 from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
@@ -92,16 +92,17 @@ class RowResults:
     """How they were found, in that preset's words."""
     pictures: str | None = None
     """Folder with the strip and the film of the first seed's first evaluation episode."""
+    control: Control | None = None
+    """Which control it is; None for other rows."""
+
+    def __post_init__(self) -> None:
+        # reports of before say it in the key alone
+        if self.kind == "control" and self.control is None:
+            object.__setattr__(self, "control", _control_in(self.key))
 
     @property
     def scores(self) -> list[float]:
         return [run.score for run in self.runs]
-
-    @property
-    def control(self) -> str | None:
-        """Which control it is, as its key says: runs/TASK/ALGORITHM/untrained-1a2b3c4d; None for other rows."""
-        name = re.split("[-@]", self.key.rpartition("/")[2])[0]
-        return name if self.kind == "control" and name in CONTROLS else None
 
     @property
     def told(self) -> str | None:
@@ -142,6 +143,13 @@ class RowResults:
     def run_restarts(self) -> int:
         """Times that a run of the row was started again."""
         return sum(run.attempts - 1 for run in self.runs)
+
+
+def _control_in(key: str) -> Control | None:
+    """Return the control that a row's key names, with what was said of a reading or a scale: .../untrained_scale_global-1a2b3c4d."""
+    name = key.rpartition("/")[2]
+    # pixels_same begins as pixels does
+    return max((one for one in CONTROLS if re.match(f"{one}([-_@]|$)", name)), key=len, default=None)
 
 
 @dataclass(frozen=True)
@@ -364,6 +372,7 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
         origin.preset if origin and not row.player else None,
         origin.tuning if origin and not row.player else None,
         next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
+        row.control,
     )
 
 
