@@ -129,17 +129,20 @@ def _part(description: str, task: str, agent: str, on_pixels: Sequence[str], res
     found, origins = dict[str, Learner](), {"": _origin(agent, "", own=True)}
     for row in PIXEL_ROWS:
         own = next((one for one in on_pixels if agent_settings(one, row).get("kind", "ppo") == shared.algorithm.kind), None)
-        found[row] = read_command(ComparisonConfig, description, [task, "--agent", own or agent, *rest], control=row).algorithm
+        words = [task, "--agent", own or agent, *rest]
+        found[row] = read_command(ComparisonConfig, description, words, control=row, layers_of=agent if own else None).algorithm
         origins[row] = _origin(own or agent, row, own is not None)
     return PartConfig(_preset_name(task), _preset_name(agent), shared, found.pop("pixels"), found, origins)
 
 
 def _origin(preset: str, row: str, own: bool) -> Origin:
-    """Say where a row's settings come from; what a preset says of all its settings holds for a row whose `own` preset it is."""
+    """Say where a row's settings come from; what a preset says of all its settings holds for the row whose `own` preset it is.
+
+    It does not for encoders that learn: nobody tuned those with the settings on pixels, unless their own section says so.
+    """
     values = read_preset("agent", preset)
-    tuning = {"tuning": values.get("tuning")} if own else {}
-    tuning |= values.get(row, {}) if row else {}
-    found = tuning.get("tuning")
+    of_all = values.get("tuning") if own and row not in LEARNING else None
+    found = values.get(row, {}).get("tuning", of_all) if row else of_all
     if not isinstance(found, str | None):
         raise UserError(f"agent preset '{preset}': 'tuning' must say in words how the settings were found, got {found!r}")
     return Origin(_preset_name(preset), found)

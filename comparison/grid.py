@@ -44,8 +44,8 @@ MADE_ONCE: tuple[Control, ...] = ("pca", "supervised")
 """Controls that see an encoder of the comparison's own, the same for every seed."""
 
 _STEPS, _FAILURE = schema(steps=int), schema(message=str)
-_FIXED = ("environment", "evaluation", "algorithm", "pixels_algorithm", "threads", "scale")
-"""What must be the same whenever runs are added to a part."""
+_FIXED = ("environment", "evaluation", "algorithm", "threads", "scale")
+"""What must be the same whenever runs are added to a part; settings of a control's own once it has a run."""
 _DIGITS = 8
 """Of a hash in a folder's name."""
 
@@ -146,9 +146,9 @@ class Part:
 
     def settings(self) -> dict[str, Any]:
         """Return what all runs of the part share."""
-        values = {**plain(self.config), "environment": shareable(plain(self.environment)), "pixels_algorithm": plain(self.asked.pixels)}
-        learning = {f"{control}_algorithm": plain(settings) for control, settings in self.asked.learning.items()}
-        return {key: values[key] for key in (*_FIXED, "steps")} | learning
+        values = {**plain(self.config), "environment": shareable(plain(self.environment))}
+        own = {"pixels": self.asked.pixels, **self.asked.learning}
+        return {key: values[key] for key in (*_FIXED, "steps")} | {f"{control}_algorithm": plain(one) for control, one in own.items()}
 
     def refuse_other_settings(self) -> None:
         """Raise `UserError` where the folder holds runs with other settings; rows, seeds and more steps may be added.

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.run.config import CONTROLS, LEARNING, PIXEL_ROWS, plain
+from agents.run.config import CONTROLS, LEARNING, PIXEL_ROWS, Control, EvaluationConfig, plain
+from agents.run.environment_config import EnvironmentConfig
 from agents.run.pictures import FILM, STRIP
 from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
@@ -31,7 +32,8 @@ ORDER = ("encoder", "control", "player")
 # Scores that a task's own description calls success, for tasks without a scripted player
 _DOCUMENTED_TARGETS = {"Treechop": (64.0, "64 logs, where MineRL ends the episode"), "Navigate": (100.0, "the reward of the goal")}
 _TOLD = {"oracle": "told the answers", "supervised": "trained on the answers"}
-_SAME_TASK = ("environment", "evaluation", "steps")
+_LATER = {"environment": plain(EnvironmentConfig(name="")), "evaluation": plain(EvaluationConfig())}
+"""What holds of a task where its report was made before one could say it."""
 
 _AS_THEY_ARE = ("pictures", "commands")
 
@@ -92,16 +94,17 @@ class RowResults:
     """How they were found, in that preset's words."""
     pictures: str | None = None
     """Folder with the strip and the film of the first seed's first evaluation episode."""
+    control: Control | None = None
+    """Which control it is; None for other rows."""
+
+    def __post_init__(self) -> None:
+        # reports of before say it in the key alone
+        if self.kind == "control" and self.control is None:
+            object.__setattr__(self, "control", _control_in(self.key))
 
     @property
     def scores(self) -> list[float]:
         return [run.score for run in self.runs]
-
-    @property
-    def control(self) -> str | None:
-        """Which control it is, as its key says: runs/TASK/ALGORITHM/untrained-1a2b3c4d; None for other rows."""
-        name = re.split("[-@]", self.key.rpartition("/")[2])[0]
-        return name if self.kind == "control" and name in CONTROLS else None
 
     @property
     def told(self) -> str | None:
@@ -142,6 +145,13 @@ class RowResults:
     def run_restarts(self) -> int:
         """Times that a run of the row was started again."""
         return sum(run.attempts - 1 for run in self.runs)
+
+
+def _control_in(key: str) -> Control | None:
+    """Return the control that a row's key names, with what was said of a reading or a scale: .../untrained_scale_global-1a2b3c4d."""
+    name = key.rpartition("/")[2]
+    # pixels_same begins as pixels does
+    return max((one for one in CONTROLS if re.match(f"{one}([-_@]|$)", name)), key=len, default=None)
 
 
 @dataclass(frozen=True)
@@ -300,7 +310,8 @@ def _resolved(task: TaskResults, folder: Path) -> TaskResults:
 
 
 def _same_task(one: TaskResults, other: TaskResults) -> bool:
-    return all(one.settings[key] == other.settings[key] for key in _SAME_TASK)
+    alike = ({**later, **one.settings[key]} == {**later, **other.settings[key]} for key, later in _LATER.items())
+    return one.steps == other.steps and all(alike)
 
 
 def _with_rows(task: TaskResults, part: TaskResults, rows: list[RowResults]) -> TaskResults:
@@ -364,6 +375,7 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
         origin.preset if origin and not row.player else None,
         origin.tuning if origin and not row.player else None,
         next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
+        row.control,
     )
 
 

@@ -1,5 +1,6 @@
 """What a search is asked for."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,12 +71,22 @@ class SearchConfig(AgentRun):
 
     @property
     def rungs(self) -> list[int]:
-        """Steps at which ASHA may stop trials."""
+        """Steps at which ASHA may stop trials: those after which an evaluation lies that is not the last."""
         if self.scheduler == "none":
             return []
         first = self.first_rung or max(self.evaluation.every, math.ceil(self.steps / self.reduction**2))
         counts = (first * self.reduction**power for power in range(64))
-        return [count for count in counts if count < self.steps]
+        return list(itertools.takewhile(lambda rung: self._evaluated_from(rung) < self.steps, counts))
+
+    def passed(self, step: int) -> int:
+        """Return how many rungs lie behind a trial that was evaluated at `step`."""
+        return sum(rung <= step for rung in self.rungs)
+
+    def _evaluated_from(self, rung: int) -> int:
+        """Return the step of the first evaluation at `rung` steps or later: the first look at a run after it is due."""
+        every, look = self.evaluation.every, self.algorithm.boundary_steps(self.evaluation.every)
+        steps = (-(-count * every // look) * look for count in (rung // every, rung // every + 1))
+        return next(step for step in steps if step >= rung)
 
 
 def read_search(argv: Sequence[str]) -> SearchConfig:

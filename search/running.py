@@ -45,9 +45,8 @@ def _pruning(search: Search) -> str:
         return f"ASHA may stop some after {', '.join(f'{rung:,}' for rung in search.config.rungs)} steps"
     if search.config.scheduler == "none":
         return "each does all steps"
-    return (
-        f"each does all steps, for the first evaluation (evaluation.every {search.config.evaluation.every:,}) is not before the last step"
-    )
+    every = search.config.evaluation.every
+    return f"each does all steps, for no evaluation (evaluation.every {every:,}) lies between the first rung and the last step"
 
 
 def _show_trial(trial: Trial) -> None:

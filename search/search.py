@@ -60,6 +60,8 @@ class Trial:
     values: dict[str, Any]
     settings: TrialSettings
     folder: Path
+    steps: int
+    """Of each of its agents."""
 
     @property
     def key(self) -> str:
@@ -68,7 +70,10 @@ class Trial:
     def record(self) -> Record:
         """Return what the trial came to so far."""
         path = self.folder / "trial.json"
-        return build(Record, read(path, "delete it and run the command again"), str(path)) if path.is_file() else Record()
+        record = build(Record, read(path, "delete it and run the command again"), str(path)) if path.is_file() else Record()
+        # as searches of before recorded one whose last evaluation was that of a rung
+        ran_out = record.ended == "stopped early" and record.scores and record.scores[-1].step >= self.steps
+        return dataclasses.replace(record, ended="finished") if ran_out else record
 
     def write(self, record: Record) -> None:
         """Replace the trial's record."""
@@ -146,7 +151,7 @@ class Search:
         except UserError as error:
             shown = ", ".join(f"{name} {value}" for name, value in values.items())
             raise UserError(f"{self.config.space}: trial {number} ({shown}) is not possible: {error}; change the space") from error
-        return Trial(number, settled(settings, self.space.names), settings, self.config.run / "trials" / f"{number:03d}")
+        return Trial(number, settled(settings, self.space.names), settings, self.config.run / "trials" / f"{number:03d}", self.config.steps)
 
     def _values(self) -> list[dict[str, Any]]:
         path = self.config.run / "trials.jsonl"

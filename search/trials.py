@@ -67,6 +67,10 @@ class Reached:
     step: int
     score: float
 
+    def ends(self, plan: TrialPlan) -> bool:
+        """Whether all agents of a trial have all their steps."""
+        return all(self.step >= run.steps for run in plan.runs)
+
 
 def encoder_plan(folder: Path, preset: dict[str, Any], store: Path, fingerprint: str, device: str, threads: int) -> EncoderPlan:
     """Return the plan of an encoder in a folder below `folder` that its preset and its store's fingerprint name."""
@@ -75,7 +79,7 @@ def encoder_plan(folder: Path, preset: dict[str, Any], store: Path, fingerprint:
 
 
 def advance(plan: TrialPlan, rung: int | None, report: Report) -> Reached:
-    """Take a trial's agents to their first evaluation at `rung` steps or later, or to their end (None).
+    """Take a trial's agents to their first evaluation at `rung` steps or later, which may be their last, or to their end (None).
 
     The agents train one after the other, each resumed from its checkpoint: running this again after a crash goes on. `report` gets
     the steps of all agents together. Raises `Stopped` when it asks to stop, and what `train_agent` raises.
@@ -138,7 +142,8 @@ def _train_to(run: AgentRun, rung: int | None, before: int, report: Report) -> R
         return asked_to_stop or (rung is not None and steps >= rung and evaluated(run.run, rung) is not None)
 
     point = None if rung is None else evaluated(run.run, rung)
-    if point is not None:
+    # at its end a run has a result, or is about to write it
+    if point is not None and point.step < run.steps:
         return point
     try:
         result = train_agent(run, boundary)

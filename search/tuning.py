@@ -140,7 +140,7 @@ def _tune(search: Search, trials: Sequence[Trial], needs: Needs, given: dict[str
 
     config = search.config
     plans = {trial.number: absolute(search.plan(trial)) for trial in trials}
-    passed = {trial.number: len(trial.record().scores) for trial in trials}
+    passed = {trial.number: config.passed(trial.record().scores[-1].step) if trial.record().scores else 0 for trial in trials}
     given |= {"plans": plans, "rungs": config.rungs, "passed": passed, "board": watch.board, "gpus": needs.gpus}
     # what a trial's actors ask for stands in its group: they may not use what lies outside
     bundles = [{"CPU": needs.cpus, **({"GPU": needs.gpus} if needs.gpus else {})}, *[{"CPU": ACTOR_CPUS}] * config.remote.actors]
@@ -217,7 +217,7 @@ def take_step(plan: TrialPlan, rung: int | None, report: Report, advance: Advanc
         write_atomically(plan.runs[0].run.parent / "error.txt", traceback.format_exc())
         return {"ended": "failed", "message": f"{type(error).__name__}: {error}", "done": True}
     score = {"steps": reached.step, "score": reached.score}
-    return {**score, "ended": "finished", "done": True} if rung is None else score
+    return {**score, "ended": "finished", "done": True} if rung is None or reached.ends(plan) else score
 
 
 def _queue(numbers: Sequence[int], received: list[int]) -> Any:

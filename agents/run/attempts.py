@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def attempt(folder: Path, steps: int) -> Iterator[None]:
 
 
 def attempts(folder: Path) -> int:
-    """Return how often the training in `folder` was started."""
-    return sum(line["event"] == "start" for line in _lines(folder))
+    """Return how often the training in `folder` was started; one that was finished and got more steps goes on, and is no new start."""
+    events = [line["event"] for line in _lines(folder)]
+    return sum(event == "start" and before != "finished" for before, event in pairwise(["none", *events]))
 
 
 def lock_patience(folder: Path) -> float:

@@ -17,15 +17,21 @@ from foundation.telling import tell
 _OURS = ("Voxel", "MineRL")
 """How the names of environments begin that share options, such as `episode_ticks`."""
 
+_LAYERS = ("net_arch", "set_policy", "set_width", "lstm_hidden_size")
+"""Settings of what stands behind an encoder."""
+
 Config = TypeVar("Config", bound=TrainingConfig)
 
 
-def read_command(schema: type[Config], description: str, argv: Sequence[str], *, control: str | None = None) -> Config:
+def read_command(
+    schema: type[Config], description: str, argv: Sequence[str], *, control: str | None = None, layers_of: str | None = None
+) -> Config:
     """Parse `ENVIRONMENT_PRESET --agent AGENT_PRESET [--env.option value ...] [--field value ...]`, and options of evaluation's worlds.
 
     An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:`, `pixels_same:` and `finetuned:` those that differ
     for these controls, and under `environment:` what it needs of the environment. `control` says whose hold ("": those on latents; None:
-    as `--control` on the command line says). What an environment preset says under `algorithm:` overrides them.
+    as `--control` on the command line says), `layers_of` as in `agent_settings`. What an environment preset says under `algorithm:`
+    overrides them.
     """
     argv, options = take_env_options(argv)
     argv, evaluated = take_env_options(argv, EVALUATION_PREFIX)
@@ -45,7 +51,7 @@ def read_command(schema: type[Config], description: str, argv: Sequence[str], *,
         add_options(values, evaluated, "evaluation", "environment")
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
-        settings = agent_settings(agents[0] if agents else named, seeing)
+        settings = agent_settings(agents[0] if agents else named, seeing, layers_of)
         needed = settings.pop("environment", {})
         if needed and isinstance(values.get("environment"), dict):
             values["environment"] = {**values["environment"], **needed}
@@ -87,10 +93,11 @@ def _settle_options(environment: EnvironmentConfig, own: dict[str, Scalar], befo
         tell(f"{environment.name} in place of {before}: the preset's options hold for it too ({listed}); --env.NAME VALUE sets others")
 
 
-def agent_settings(preset: str, control: str | None) -> dict[str, Any]:
+def agent_settings(preset: str, control: str | None, layers_of: str | None = None) -> dict[str, Any]:
     """Return the algorithm's settings of an agent preset, for a control or for latents; and `environment`, where the preset has it.
 
-    What learns an encoder end to end has the settings on pixels but for `net_arch`: the layers behind an encoder are those on latents.
+    What learns an encoder end to end has the settings on pixels but for the layers behind the encoder: those on latents, of the preset
+    `layers_of` where that is another, unless the control's own section names them.
     """
     values = read_preset("agent", preset)
     for part in (*PIXEL_ROWS, "environment"):
@@ -98,7 +105,9 @@ def agent_settings(preset: str, control: str | None) -> dict[str, Any]:
             raise UserError(f"agent preset '{preset}': '{part}' must hold a mapping of keys to values")
     special: dict[str, dict[str, Any]] = {row: values.pop(row, {}) for row in PIXEL_ROWS}
     if control in LEARNING:
-        values |= {key: value for key, value in special["pixels"].items() if key != "net_arch"}
+        behind = values if layers_of is None else agent_settings(layers_of, control)
+        on_pixels = {key: value for key, value in {**values, **special["pixels"]}.items() if key not in _LAYERS}
+        values = {**on_pixels, **{key: value for key, value in behind.items() if key in _LAYERS}}
     values |= special.get(control or "", {})
     values.pop("tuning", None)
     return values

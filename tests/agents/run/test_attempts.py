@@ -33,6 +33,17 @@ def test_a_result_says_how_often_training_was_started(small_run) -> None:
     assert attempts(config.run) == 2, "a refused command is no attempt"
 
 
+def test_more_steps_for_a_finished_run_are_no_restart(small_run) -> None:
+    config = small_run()
+    steps = config.steps
+    assert train_agent(config, lambda steps, note: False)["attempts"] == 1
+    assert train_agent(replace(config, steps=steps + 64), lambda steps, note: False)["attempts"] == 1
+    assert events(config.run) == ["start", "finished"] * 2
+    with pytest.raises(Stopped):
+        train_agent(replace(config, steps=steps + 192), lambda done, note: done >= steps + 128)
+    assert train_agent(replace(config, steps=steps + 192), lambda steps, note: False)["attempts"] == 2
+
+
 def test_an_attempt_that_was_killed_has_a_start_alone(tmp_path) -> None:
     with pytest.raises(ZeroDivisionError), attempt(tmp_path, 0):
         raise ZeroDivisionError

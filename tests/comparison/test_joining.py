@@ -1,0 +1,51 @@
+"""Reports of one task are joined into one, also where one of them was made before all of its settings could be said."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agents.run.config import EvaluationConfig, plain
+from agents.run.environment_config import EnvironmentConfig
+from comparison.report.files import join_reports, write_files
+from tests.comparison.rows import PLAYERS, row, task
+
+SETTINGS = {"environment": EnvironmentConfig(name="VoxelTreechop-v0"), "evaluation": EvaluationConfig(every=50)}
+
+
+def written(folder: Path, label: str, without: dict[str, tuple[str, ...]], **settings) -> Path:
+    """Write a report of one row, whose settings lack what could not be said when it was made."""
+    now = {key: plain(settings.get(key, own)) for key, own in SETTINGS.items()}
+    kept = {key: {name: one for name, one in values.items() if name not in without.get(key, ())} for key, values in now.items()}
+    write_files(folder, [task(row(label, 5), *PLAYERS, source=folder.name, **kept)], "the command")
+    return folder
+
+
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_a_setting_that_came_later_does_not_make_two_tasks_of_one(tmp_path: Path, no_figures, first: str) -> None:
+    later = {"environment": ("history", "episode_steps", "continuous", "evaluated_at_once"), "evaluation": ("environment",)}
+    reports = {"old": written(tmp_path / "old", "vae", later), "new": written(tmp_path / "new", "points", {})}
+    folders = (reports[first], *(folder for name, folder in reports.items() if name != first))
+    (summary,) = join_reports(folders, tmp_path / "both", "join")
+    assert {one.label for one in summary.rows} == {"vae", "points", "random", "scripted"}
+    # and once more
+    again = written(tmp_path / "again", "slots", {"environment": ("history",)})
+    (summary,) = join_reports((again, tmp_path / "both"), tmp_path / "all", "join")
+    assert {one.label for one in summary.rows} == {"vae", "points", "slots", "random", "scripted"}
+    assert len(json.loads((tmp_path / "all" / "comparison.json").read_text())["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"environment": replace(SETTINGS["environment"], history=2)},
+        {"environment": replace(SETTINGS["environment"], episode_steps=400)},
+        {"evaluation": replace(SETTINGS["evaluation"], environment={"weather": "rain"})},
+    ],
+)
+def test_another_value_than_the_one_that_held_before_is_another_task(tmp_path: Path, no_figures, other) -> None:
+    later = {"environment": ("history", "episode_steps"), "evaluation": ("environment",)}
+    folders = written(tmp_path / "old", "vae", later), written(tmp_path / "new", "points", {}, **other)
+    summaries = join_reports(folders, tmp_path / "both", "join")
+    assert [one.name for one in summaries] == ["VoxelTreechop-v0 (1)", "VoxelTreechop-v0 (2)"]
