@@ -189,7 +189,7 @@ def test_a_preset_for_the_rows_on_pixels(tmp_path) -> None:
     assert part.pixels.learning_rate == part.learning["pixels_same"].learning_rate == 2e-4
     assert part.learning["finetuned"].learning_rate == 3e-5
     assert part.origins["pixels"] == Origin("own", "12 trials of 50,000 steps")
-    assert part.origins[""] == Origin("ppo")
+    assert part.origins[""].preset == "ppo"
     assert part.algorithm_of(None) == part.algorithm_of("untrained") == part.shared.algorithm
     with pytest.raises(UserError, match=r"--pixel-agent dqn: is of an algorithm that no --agent is of"):
         read_grid("", [*words[:-2], "--pixel-agent", "dqn"])

@@ -17,7 +17,7 @@ from pretraining.controls import control_artifact
 class Store:
     """Stands in for a frame store: random pictures."""
 
-    fingerprint, frames_per_second, frame_shape, action_size = "f", 20.0, (64, 64, 3), 0
+    fingerprint, identity, frames_per_second, frame_shape, action_size = "f", "i", 20.0, (64, 64, 3), 0
     meta: ClassVar = {"resize": "squash"}
     episodes: ClassVar = []
 
