@@ -3,6 +3,8 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,6 +20,9 @@ from foundation.errors import figure_label
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7a5cc0", "#B2A000")
 _PLAYER_COLOURS = {"random": "#8a8a8a", "scripted": "#6d6d6d"}
 _DASHES = {"random": (0, (2, 2)), "scripted": (0, (6, 3))}
+# of the first eight learners, the next eight, and the next: tones of one colour alone are hard to tell apart in a line
+_STROKES: tuple[Any, ...] = ("-", (0, (5, 1.2)), (0, (1, 1)))
+_MARKERS = ("o", "s", "^")
 _INK, _GRID, _PAPER, _BAD = "#1c2430", "#dddddd", "#fefefe", "#b00020"
 # what these are on a page: its own colours, which follow its theme
 _ON_PAGE = {_INK: "currentColor", _GRID: "var(--line)", _PAPER: "var(--paper)", _BAD: "var(--bad)"}
@@ -38,6 +43,16 @@ def _colour(index: int) -> str:
     other, share = ((0.0, 0.0), (0.0, 0.45), (1.0, 0.5))[turn % 3]
     red, green, blue = ((1 - share) * part + share * other for part in to_rgb(_COLOURS[place]))
     return to_hex((red, green, blue))
+
+
+def _turn(one: RowSummary, colours: dict[str, str]) -> int:
+    """Return how often the colours had been through when a learner got its own: what its strokes and markers follow from."""
+    return list(colours).index(one.label) // len(_COLOURS) % len(_STROKES)
+
+
+def _from_the_top(summary: Summary) -> list[RowSummary]:
+    """Return the rows as their curves end, the highest first: a legend that is read beside them."""
+    return sorted(summary.rows, key=lambda one: -one.iqm.value if one.iqm else inf)
 
 
 def figures(summary: Summary, colours: dict[str, str]) -> dict[str, Figure]:
@@ -80,7 +95,7 @@ def curves_figure(summary: Summary, colours: dict[str, str], against_seconds: bo
     task = summary.tasks[0]
     with _axes(summary, 4.4 + _legend_height(summary)) as (figure, axes):
         limit = _limit(summary)
-        for one in summary.rows:
+        for one in _from_the_top(summary):
             colour = colours[one.label]
             if one.row.player and one.iqm:
                 where = f"{one.iqm.value:.1f}, above the axis" if limit is not None and one.iqm.value > limit else "does not learn"
@@ -92,8 +107,9 @@ def curves_figure(summary: Summary, colours: dict[str, str], against_seconds: bo
                 axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
                 label = f"{figure_label(one.label)} ({_seeds(one)})"
                 # at times in between evaluations a curve was not measured
-                marker = "" if against_seconds else "o"
-                axes.plot(places, [p.value for p in points], color=colour, marker=marker, markersize=3.5, linewidth=1.8, label=label)
+                marker, stroke = "" if against_seconds else _MARKERS[_turn(one, colours)], _STROKES[_turn(one, colours)]
+                (line,) = axes.plot(places, [p.value for p in points], color=colour, linestyle=stroke, linewidth=1.8, label=label)
+                line.set(marker=marker, markersize=3.5)
         steps = f"agent steps of training (each {task.step_length})"
         axes.set_xlabel("seconds of training, without evaluation" if against_seconds else steps)
         axes.set_ylabel(_score_axis(summary))
@@ -116,7 +132,7 @@ def profiles_figure(summary: Summary, colours: dict[str, str]) -> Figure:
                 profile, low, high = summary.profiles[one.row.key]
                 colour = colours[one.label]
                 axes.fill_between(summary.thresholds, low, high, color=colour, alpha=0.13, linewidth=0, step="post")
-                dashes = _DASHES[one.row.player] if one.row.player else "-"
+                dashes = _DASHES[one.row.player] if one.row.player else _STROKES[_turn(one, colours)]
                 label = figure_label(one.label)
                 axes.step(summary.thresholds, profile, where="post", color=colour, linestyle=dashes, linewidth=1.7, label=label)
         axes.set_xlabel(_score_axis(summary) + ", threshold")
@@ -210,7 +226,7 @@ def _legend_height(summary: Summary) -> float:
 
 def _legend(axes: Axes) -> None:
     # below the axes: beside them it would take half of a phone's width
-    axes.legend(fontsize=8.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes.legend(fontsize=8.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, handlelength=3)
 
 
 def _plain(axes: Axes, grid: str) -> None:
