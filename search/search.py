@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -27,6 +27,9 @@ from search.config import FIRST_SEED, SearchConfig
 from search.settings import TrialSettings, agent_run, known_names, settled, trial_settings
 from search.space import Space, read_space
 from search.trials import Reached, TrialPlan, encoder_plan
+
+if TYPE_CHECKING:
+    from frames import FrameStore
 
 _DRAWN = schema(values=dict[str, Any])
 
@@ -132,7 +135,7 @@ class Search:
             assert config.store is not None
             folder = (config.run / "encoders").absolute()
             store = config.store.absolute()
-            encoder = encoder_plan(folder, trial.settings.encoder, store, self._store_fingerprint, config.device, config.threads)
+            encoder = encoder_plan(folder, trial.settings.encoder, store, self._store.fingerprint, config.device, config.threads)
         return TrialPlan(trial.number, tuple(self._runs(trial, encoder.encoder if encoder else config.encoder)), encoder)
 
     def results(self, trial: Trial) -> list[dict[str, Any]]:
@@ -174,9 +177,10 @@ class Search:
         path = self.config.run / "config.yaml"
         if not path.is_file():
             return
-        # a search of before could choose neither its seeds nor a history
-        settled = {"first_seed": FIRST_SEED, "environment.history": 1}
-        before, now = {**settled, **dict(_flat(read_yaml(path)))}, dict(_flat(self._identity()))
+        now = dict(_flat(self._identity()))
+        # a search of before could choose neither its seeds nor a history, and did not write down what its store held beside frames
+        settled = {"first_seed": FIRST_SEED, "environment.history": 1, "store_identity": now["store_identity"]}
+        before = {**settled, **dict(_flat(read_yaml(path)))}
         for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):
                 raise UserError(
@@ -195,15 +199,16 @@ class Search:
             "space": self.space.plain(),
             "encoder_sha256": None if config.encoder is None else fingerprint(config.encoder),
             "encoder_preset": encoders,
-            "store_fingerprint": self._store_fingerprint if encoders else None,
+            "store_fingerprint": self._store.fingerprint if encoders else None,
+            "store_identity": self._store.identity if encoders else None,
         }
 
     @cached_property
-    def _store_fingerprint(self) -> str:
+    def _store(self) -> "FrameStore":
         from frames import FrameStore
 
         assert self.config.store is not None
-        return FrameStore(self.config.store).fingerprint
+        return FrameStore(self.config.store)
 
 
 def _refuse_folder_of_others(folder: Path) -> None:

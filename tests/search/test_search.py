@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,6 +62,24 @@ def test_another_search_in_the_same_folder_is_refused_by_name(searching) -> None
         searching(steps=256)
     with pytest.raises(UserError, match="holds 5 trials, but you asked for 3"):
         searching(trials=3)
+
+
+def test_a_store_built_again_from_the_same_frames_is_of_another_search(tmp_path, monkeypatch) -> None:
+    words = ["debug", "--space", "conv_vae", "--encoder-preset", "conv_vae_tiny", "--store", "s", "--trials", "2", "--run", f"{tmp_path}/r"]
+
+    def of(identity: str) -> Search:
+        monkeypatch.setattr(Search, "_store", SimpleNamespace(fingerprint="f", identity=identity))
+        return Search(read_search(words))
+
+    with of("rewards too").remembered():
+        pass
+    of("rewards too")
+    with pytest.raises(UserError, match="store_identity = rewards too, but frames alone was asked for"):
+        of("frames alone")
+    # a search of before wrote down its frames only
+    settings = tmp_path / "r" / "config.yaml"
+    settings.write_text("".join(line for line in settings.read_text().splitlines(True) if not line.startswith("store_identity")))
+    of("frames alone")
 
 
 @pytest.mark.parametrize("name", ["grid.yaml", "comparison.json", "agent.json"])

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_every_draw_of_the_shipped_agent_spaces_can_be_run(name: str, tmp_path) 
 
 
 def test_every_draw_of_the_shipped_encoder_space_is_an_encoder(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Search, "_store_fingerprint", "f")
+    monkeypatch.setattr(Search, "_store", SimpleNamespace(fingerprint="f", identity="i"))
     words = ["debug", "--space", "conv_vae", "--encoder-preset", "conv_vae_tiny", "--store", "s", "--run", str(tmp_path), "--trials", "30"]
     search = Search(read_search(words))
     for trial in search.trials:
