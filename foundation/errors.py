@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_TEXT = 300
 """Letters that are shown of a text from outside."""
@@ -63,6 +63,11 @@ def shown_line(line: str) -> str:
     words = without_controls(line[: 8 * _LONGEST_LINE]).split(" ")
     text = " ".join(word if len(word) <= LONGEST_TEXT else f"{word[: LONGEST_TEXT - 3]}..." for word in words)
     return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 4]} ..."
+
+
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names in words, "a, b, c, ..." where there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def figure_label(value: object) -> str:

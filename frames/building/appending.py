@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import UserError
+from foundation.errors import UserError, first_names
 from frames.action_columns import common_action_names
 from frames.building.fitting import Fitting
 from frames.labels import SEGMENTATION
@@ -18,8 +18,6 @@ from frames.store import FrameStore
 
 _KEPT = ("factors", "made_of", "dropped")
 """What the record of scenes that were drawn, or of a merge, says of episodes that stay."""
-_NAMED = 3
-
 WHOLE = {SEGMENTATION: "a segmentation", MASKS: "masks", FACTORS: "factors"}
 """What is read as one array of all frames, in words: it is of use where every episode has it, in one type and shape."""
 
@@ -92,7 +90,7 @@ def _kind(episode: Episode, array: str) -> tuple[str, tuple[int, ...], bool] | N
 
 
 def _who(episodes: Sequence[Episode]) -> str:
-    names = ", ".join(episode.name for episode in episodes[:_NAMED]) + (", ..." if len(episodes) > _NAMED else "")
+    names = first_names([episode.name for episode in episodes])
     return f"{len(episodes):,} recordings ({names})" if len(episodes) > 1 else names
 
 

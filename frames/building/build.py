@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from foundation.errors import UserError
+from foundation.errors import UserError, first_names
 from foundation.progress import say
 from frames.building.appending import appended_meta, check_alike, check_fits, check_unchanged, left_out_of, new_recordings
 from frames.building.fitting import Fitting, Window
@@ -151,8 +151,7 @@ def _cleaned(recordings: list[Recording], cleaning: Cleaning, source: Path) -> t
         if unnamed := len(recordings) - len(entries):
             say(f"{unnamed:,} of {len(recordings):,} recordings are not in {cleaning.manifest}; they are taken without its word")
         if missing := manifest.missing(rows, source):
-            names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-            say(f"{len(missing):,} of {len(rows):,} lines of {cleaning.manifest} name what is not there: {names}")
+            say(f"{len(missing):,} of {len(rows):,} lines of {cleaning.manifest} name what is not there: {first_names(missing)}")
     everywhere = cleaning.drop_lead or cleaning.drop_tail or cleaning.thin_frozen is not None
     read = [
         cleaned(recording, entries.get(recording.name), cleaning) if everywhere or recording.name in entries else recording

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from foundation.errors import UserError
+from foundation.errors import UserError, first_names
 from foundation.progress import progress_bar, say
 from frames.action_columns import array_width
 from frames.building.appending import WHOLE, left_out_of
@@ -23,9 +23,6 @@ from frames.storage.writer import StoreWriter, finished_store, store_writer
 from frames.store import FrameStore
 
 _READ_AT_ONCE = 256
-_NAMED = 3
-"""So many episodes are named where there are more."""
-
 
 @dataclass(frozen=True)
 class MergeSummary:
@@ -218,8 +215,8 @@ def _joined(names: Iterable[str], given: Mapping[str, Split], groups: Sequence[s
     splits = joined_splits(names, given, groups)
     moved = [f"{name} ({given[name]}, now {split})" for name, split in sorted(splits.items()) if split != given[name]]
     if moved:
-        shown = ", ".join(moved[:_NAMED]) + (", ..." if len(moved) > _NAMED else "")
-        say(f"{len(moved):,} episodes take the split of others that show the same or were played in the same world: {shown}")
+        why = "that show the same or were played in the same world"
+        say(f"{len(moved):,} episodes take the split of others {why}: {first_names(moved)}")
     return splits
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from foundation.errors import first_names
 from frames.readers.decoding import count_frames, read_rate, read_video
 from frames.readers.recording import SPLIT_FOLDERS, BadRecording, Folder, Layout, Recording
 from frames.readers.reported import Reported
@@ -74,8 +75,7 @@ def find(folder: Folder) -> list[Recording]:
     ]
     missing = sorted(known.keys() - videos.keys())
     if found and missing:
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        reason = f"there is no video for {len(missing)} of its {len(known)} entries ({names})"
+        reason = f"there is no video for {len(missing)} of its {len(known)} entries ({first_names(missing)})"
         found.append(Reported(folder.name(METADATA), metadata, [metadata], reason=reason))
     return found
 
