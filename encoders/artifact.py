@@ -242,7 +242,7 @@ def prepare(
     of more than 16,384 frames a sample drawn with `seed` is used.
     """
     check_frames(model, frames)
-    model.eval()
+    model.eval().requires_grad_(False)
     length = frames.shape[1] if frames.ndim == 5 else 1
     chosen = drawn_rows(len(frames), max(1, STATISTICS_FRAMES // length), seed)
     frames, actions = frames[chosen], None if actions is None else actions[chosen]
@@ -334,7 +334,9 @@ def _affordable_rows(model: Encoder, clips: np.ndarray, actions: np.ndarray | No
     counts: list[int] = []
     # torch's own counter would first import its compiler, for many seconds
     hooks = [part.register_forward_hook(_counting(counts)) for part in model.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
-    next(_read_in_chunks(model, clips[:1], None if actions is None else actions[:1]))
+    # with gradients, as a model that encodes with a faster copy of itself would count nothing
+    with torch.inference_mode(False), torch.enable_grad():
+        next(_read_in_chunks(model, clips[:1], None if actions is None else actions[:1]))
     for hook in hooks:
         hook.remove()
     count = max(int(STATISTICS_MACS // max(1, sum(counts))), -(-STATISTICS_LEAST_FRAMES // clips.shape[1]))

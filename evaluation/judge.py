@@ -29,6 +29,13 @@ class NoOptions:
     """Of a judge that has nothing to choose."""
 
 
+def untrained_decoder(model: Encoder) -> str | None:
+    """Return None, or in words that what a model draws was no part of its training: it learned from its heads alone."""
+    from encoders.heads.attached import own_is_trained
+
+    return None if own_is_trained(model) or not model.has_own_loss else "its decoder had no part in its training"
+
+
 class Judge:
     """Measures one thing of an encoder. It never changes the model, and gives the same numbers whatever else was judged before it."""
 

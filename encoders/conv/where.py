@@ -31,7 +31,9 @@ class Where(nn.Module):
         """Return some of the readings by name, float32 under autocast too."""
         found = {}
         if self.point_maps is not None and {"points", "both"} & set(names):
-            found["points"] = points_of(self.point_maps(features_NCHW).float())
+            maps = self.point_maps(features_NCHW).float()
+            with torch.autocast(maps.device.type, enabled=False):
+                found["points"] = points_of(maps)
         if self.evidence_map is not None and {"evidence", "both"} & set(names):
             found["evidence"] = self.evidence_map(features_NCHW).float().flatten(1)
         if "both" in names:

@@ -155,8 +155,14 @@ def ms_ssim(x_NCHW: Tensor, y_NCHW: Tensor) -> Tensor:
     """Return the multi-scale structural similarity of pictures in [0, 1], averaged over them (Wang et al. 2003, equation 7).
 
     Five scales, a Gaussian window of 11 taps and deviation 1.5 with zeros beyond the border, and the means over all pictures raised to the
-    scales' weights; those below 0 count as 0.
+    scales' weights, so that it depends a little on how many are given at once; means below 0 count as 0. Never in 16 bits, in which
+    variances, which are differences of squares, are lost.
     """
+    with torch.autocast(x_NCHW.device.type, enabled=False):
+        return _ms_ssim(at_least_float32(x_NCHW), at_least_float32(y_NCHW))
+
+
+def _ms_ssim(x_NCHW: Tensor, y_NCHW: Tensor) -> Tensor:
     similarity, contrast = _ssim(x_NCHW, y_NCHW)
     product = x_NCHW.new_ones(())
     for weight in LEVEL_WEIGHTS[:-1]:

@@ -280,8 +280,9 @@ class NVAE(Encoder):
 
     def _encoder(self) -> "NVAE":
         """Return what to encode with: itself, or where it is frozen a copy with its normalisations folded, made once."""
-        # a model made in inference mode does not know when it changes
-        if self.training or torch.is_grad_enabled() or self.stem.weight.is_inference():
+        # neither a model made in inference mode knows when it changes, nor one that learns, whose target network follows it by `.data`
+        weight = self.stem.weight
+        if self.training or torch.is_grad_enabled() or weight.requires_grad or weight.is_inference():
             return self
         if self._folded is None or not self._folded.is_current():
             self._folded = None

@@ -10,6 +10,7 @@ from foundation.errors import UserError
 from foundation.limits import refuse_more
 
 MOST_BATCH = 65_536
+MOST_SEED = 2**63 - 1
 Precision = Literal["auto", "float32", "bfloat16", "bfloat16-anyway"]
 
 
@@ -62,6 +63,8 @@ class TrainingConfig:
         for name in ("seed", "warmup_steps", "final_learning_rate", "adam_epsilon", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"training.{name} must be 0 or more")
+        if self.seed > MOST_SEED:
+            raise UserError(f"training.seed must be {MOST_SEED} or less")
         if not 0 < self.learning_rate < math.inf:
             raise UserError("training.learning_rate must be greater than 0")
         if self.gradient_clip is not None and not self.gradient_clip > 0:

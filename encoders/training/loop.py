@@ -213,7 +213,7 @@ class _Run:
     def _step(self) -> dict[str, Tensor]:
         state, config = self.state, self.config
         # noise is a function of seed and step, so that neither validation nor a resumption changes it
-        torch.manual_seed(config.seed * _SEED_STRIDE + state.step + self.ranks.rank * _RANK_STRIDE)
+        torch.manual_seed((config.seed * _SEED_STRIDE + state.step + self.ranks.rank * _RANK_STRIDE) % 2**64)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step)
         batch = to_batch(next(self.data.batches), self.device)

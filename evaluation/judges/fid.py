@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import encoders
-from evaluation.judge import Judge, Numbers, at_least
+from evaluation.judge import Judge, Numbers, at_least, untrained_decoder
 from foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FID(Judge):
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
         if not isinstance(model, encoders.Generates):
             return "it draws no samples"
-        return None if model.clip_length == 1 else "its samples are clips, not frames"
+        return untrained_decoder(model) if model.clip_length == 1 else "its samples are clips, not frames"
 
     def check(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: FIDOptions, out: Evaluation) -> None:
         from evaluation.perceptual import has_weights

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import encoders
-from evaluation.judge import Judge, Numbers
+from evaluation.judge import Judge, Numbers, untrained_decoder
 from foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Hierarchy(Judge):
 
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
         is_one = isinstance(model, encoders.HasGroups) and isinstance(model, encoders.Generates)
-        return None if is_one else "its latents have no groups"
+        return untrained_decoder(model) if is_one else "its latents have no groups"
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: HierarchyOptions, out: Evaluation) -> Numbers:
         from encoders.encoder import SamplesAtTemperature

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import encoders
-from evaluation.judge import Judge, Numbers, at_least
+from evaluation.judge import Judge, Numbers, at_least, untrained_decoder
 
 if TYPE_CHECKING:
     from evaluation.evaluation import Evaluation
@@ -31,7 +31,7 @@ class Likelihood(Judge):
     Options = LikelihoodOptions
 
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
-        return None if isinstance(model, encoders.BoundsLikelihood) else "it gives no bound tighter than its ELBO"
+        return untrained_decoder(model) if isinstance(model, encoders.BoundsLikelihood) else "it gives no bound tighter than its ELBO"
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: LikelihoodOptions, out: Evaluation) -> Numbers:
         from evaluation.importance import bound_likelihood

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import encoders
-from evaluation.judge import Judge, Numbers
+from evaluation.judge import Judge, Numbers, untrained_decoder
 
 if TYPE_CHECKING:
     from evaluation.evaluation import Evaluation
@@ -23,7 +23,7 @@ class Memorisation(Judge):
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
         if not isinstance(model, encoders.Generates):
             return "it draws no samples"
-        return None if model.clip_length == 1 else "its samples are clips, not frames"
+        return untrained_decoder(model) if model.clip_length == 1 else "its samples are clips, not frames"
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: Any, out: Evaluation) -> Numbers:
         import numpy as np

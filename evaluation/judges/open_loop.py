@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import encoders
-from evaluation.judge import Judge, Numbers, at_least
+from evaluation.judge import Judge, Numbers, at_least, untrained_decoder
 from foundation.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class OpenLoop(Judge):
     Options = OpenLoopOptions
 
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
-        return None if isinstance(model, encoders.Predicts) else "it does not predict frames"
+        return untrained_decoder(model) if isinstance(model, encoders.Predicts) else "it does not predict frames"
 
     def check(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: OpenLoopOptions, out: Evaluation) -> None:
         from evaluation.open_loop import Settings, check_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import encoders
-from evaluation.judge import Judge, Numbers
+from evaluation.judge import Judge, Numbers, untrained_decoder
 
 if TYPE_CHECKING:
     from evaluation.evaluation import Evaluation
@@ -19,7 +19,7 @@ class Reconstruction(Judge):
     name = "reconstruction"
 
     def applies(self, model: encoders.Encoder, store: FrameStore) -> str | None:
-        return None if isinstance(model, encoders.Generates) else "it does not reconstruct frames"
+        return untrained_decoder(model) if isinstance(model, encoders.Generates) else "it does not reconstruct frames"
 
     def judge(self, artifact: encoders.EncoderArtifact, store: FrameStore, options: Any, out: Evaluation) -> Numbers:
         from encoders.training.validation import collapse_verdict, is_collapsed

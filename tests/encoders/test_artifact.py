@@ -194,7 +194,18 @@ def test_statistics_of_a_heavy_model_come_from_fewer_frames_spread_over_all(
     mean = reading_statistics(model, frames)["mean"].mean
     expected, _ = model.encode(to_float(torch.from_numpy(frames[spread])), {})
     torch.testing.assert_close(mean, expected.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_what_a_reading_costs_is_counted_also_of_a_model_that_encodes_with_a_copy_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     layer = torch.nn.Conv2d(4, 6, (3, 5), groups=2)
     encoders.artifact._counting(counts)(layer, None, layer(torch.zeros(2, 4, 10, 10)))
     assert counts == [2 * 6 * 8 * 6 * (2 * 3 * 5)]
+    sizes = {"encoder_channels": 4, "decoder_channels": 4, "latent_channels": 2, "scales": 1, "groups": 1, "blocks": 1}
+    model = make_encoder("nvae", frame_shape=[16, 16, 3], **sizes).eval()
+    monkeypatch.setattr("encoders.artifact.STATISTICS_MACS", 2 * 16 * 16 * (3 * 4 * 9))  # the first convolution of two frames
+    monkeypatch.setattr("encoders.artifact.STATISTICS_LEAST_FRAMES", 1)
+    for learns in (True, False):
+        with torch.inference_mode():
+            rows = encoders.artifact._affordable_rows(model.requires_grad_(learns), np.zeros((8, 1, 16, 16, 3), np.uint8), None)
+        assert list(rows) == [0]

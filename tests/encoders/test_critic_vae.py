@@ -148,3 +148,15 @@ def test_a_critic_of_other_frames_or_without_values_is_refused() -> None:
         CriticVAE(CriticVAEHyperparameters(), Critic(CriticHyperparameters(frame_shape=(32, 32, 3))))
     with pytest.raises(ValueError, match="gives no value"):
         CriticVAE(CriticVAEHyperparameters(), make_encoder("pca"))
+
+
+def test_similarity_is_never_taken_in_16_bits() -> None:
+    torch.manual_seed(0)
+    x = 0.8 + 0.02 * torch.rand(4, 3, 96, 96)
+    y = (x + 0.004 * torch.randn_like(x)).requires_grad_(True)
+    (wanted,) = torch.autograd.grad(ms_ssim(x, y), y)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = ms_ssim(x, y)
+    (found,) = torch.autograd.grad(low, y)
+    assert torch.equal(low, ms_ssim(x, y))
+    assert torch.equal(found, wanted)

@@ -97,10 +97,18 @@ def trained(model: NVAE) -> NVAE:
     model.train().requires_grad_(True)
     with torch.no_grad():
         model._features(2 * FRAMES)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("change", [averaged, other_statistics, loaded, assigned, trained])
+def followed(model: NVAE) -> NVAE:
+    """Change a model that learns as target networks follow: past what counts versions."""
+    latents(model.requires_grad_(True))
+    for parameter in model.parameters():
+        parameter.data.mul_(1.1)
+    return model
+
+
+@pytest.mark.parametrize("change", [averaged, other_statistics, loaded, assigned, trained, followed])
 def test_latents_are_those_of_the_weights_of_now(change: Callable[[NVAE], NVAE]) -> None:
     model = frozen()
     before = latents(model)

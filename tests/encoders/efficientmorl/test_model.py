@@ -208,7 +208,7 @@ def test_validation_s_loss_is_the_training_loss_of_the_same_noise() -> None:
 
 
 def test_the_negative_elbo_is_the_last_step_s_with_the_constant_and_at_beta_1() -> None:
-    model = loud(beta=3.0, geco_warmup_steps=0)
+    model = loud(beta=3.0, geco_warmup_steps=0).train()
     terms = model.loss(Batch(torch.rand(2, 1, 3, 32, 32)), 0)
     expected = terms["nll_2"] + terms["kl_2"] + 32 * 32 * 3 * math.log(2 * math.pi) / 2
     assert terms["negative_elbo"] == pytest.approx(float(expected), rel=1e-6)
