@@ -37,7 +37,8 @@ class Latents:
     """An encoder of a service, with the memory of one batch of episodes.
 
     `reading` names other latents than the encoder's own; `token` is the service's, by default that of the environment variable
-    MINERL_PERCEPTION_TOKEN. A service that is away is waited for, at most `patience` seconds. Use one object a thread.
+    MINERL_PERCEPTION_TOKEN, or the first line of the file that MINERL_PERCEPTION_TOKEN_FILE names. A service that is away is waited for, at
+    most `patience` seconds. Use one object a thread.
     """
 
     def __init__(self, address, reading=None, token=None, patience=300.0):
@@ -47,7 +48,7 @@ class Latents:
             raise LatentsError(f"an encoder's address is http://HOST:PORT/NAME, got {address!r}")
         self.address, self.patience = address, patience
         self._secure, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
-        self._token = token or os.environ.get("MINERL_PERCEPTION_TOKEN")
+        self._token = token or _token_of_environment()
         self._connection = None
         about = json.loads(self._asked("GET", "")[0].decode())["properties"]
         readings = json.loads(about["readings"])
@@ -79,7 +80,7 @@ class Latents:
         before = self._state or bytes(rows * self._state_size)
         if len(before) != rows * self._state_size:
             raise LatentsError(f"{rows} frames, and the memory is of {len(before) // self._state_size} episodes")
-        begins = [bool(first)] * rows if first is None or isinstance(first, (bool, int)) else [bool(one) for one in first]
+        begins = [bool(first)] * rows if first is None or not hasattr(first, "__len__") else [bool(one) for one in first]
         inputs = [("frames", "UINT8", [rows, *list(shape[-3:])], content), ("reset", "BOOL", [rows], bytes(bytearray(begins)))]
         if self._state_size:
             inputs.append(("state", "UINT8", [rows, self._state_size], before))
@@ -166,6 +167,17 @@ class Latents:
                 raise LatentsError(f"{self.address}: no answer for {self.patience:g} s ({trouble})")
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+
+def _token_of_environment():
+    token, path = os.environ.get("MINERL_PERCEPTION_TOKEN"), os.environ.get("MINERL_PERCEPTION_TOKEN_FILE")
+    if token or not path:
+        return token
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.readline(4096).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LatentsError(f"{path}, which MINERL_PERCEPTION_TOKEN_FILE names, cannot be read: {error}") from error
 
 
 def _bytes_of(frames):

@@ -113,6 +113,15 @@ def test_a_token_is_sent(latents, serve, told, monkeypatch) -> None:
     assert latents.Latents(address)(frames(1)[0])
 
 
+def test_a_token_is_read_from_the_file_that_the_environment_names(latents, serve, told, monkeypatch, tmp_path) -> None:
+    address = serve(told, tokens=("a-token-of-some-length",)).address()
+    monkeypatch.setenv("MINERL_PERCEPTION_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(latents.LatentsError, match="token, which MINERL_PERCEPTION_TOKEN_FILE names, cannot be read"):
+        latents.Latents(address)
+    (tmp_path / "token").write_text("a-token-of-some-length\nanother\n")
+    assert latents.Latents(address)(frames(1)[0], first=np.bool_(True))
+
+
 @pytest.mark.parametrize("python", [sys.executable, "python3.6", "python3.7", "python3.8"], ids=lambda path: Path(path).name)
 def test_its_command_encodes_a_file_of_frames(python, latents, serve, told, tmp_path) -> None:
     # the stand-ins of version managers are found and do not run
