@@ -2,7 +2,7 @@
 // What the service says of itself, and what its encoders make of a picture or a film: the same routes as for any client.
 const at = (name) => document.getElementById(name);
 const SLOTS = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167], [128, 128, 128]];
-const MOST_SIDE = 512, TOGETHER = 8, EVERY = 2000;
+const MOST_SIDE = 512, MOST_WAIT = 500, TOGETHER = 8, EVERY = 2000;
 const models = new Map();
 let before = null, shown = 0, dropped = null;
 
@@ -123,6 +123,18 @@ const once = (target, name) => new Promise((done, failed) => {
   target.addEventListener("error", () => failed(unreadable()), { once: true });
 });
 
+// a film has been sought when its new frame is decoded, which on a busy machine is before it can be drawn: wait until it is shown. Where the
+// frame is the one shown before nothing new comes, nor where a browser does not tell.
+const shownAfter = (film, before) => new Promise((done) => {
+  const given = setTimeout(() => done(before), MOST_WAIT);
+  const tell = (now, { mediaTime }) => {
+    if (mediaTime <= before) { film.requestVideoFrameCallback(tell); return; }
+    clearTimeout(given);
+    done(mediaTime);
+  };
+  if (film.requestVideoFrameCallback) film.requestVideoFrameCallback(tell); else done(before);
+});
+
 async function* framesOf(file, rate, count) {
   if (file.type.startsWith("image/")) {
     const picture = await createImageBitmap(file).catch(() => { throw unreadable(); });
@@ -136,10 +148,12 @@ async function* framesOf(file, rate, count) {
   try {
     await ready;
     if (!film.videoWidth) throw unreadable();
+    let last = -1;
     for (let index = 0; index < count && index / rate < film.duration; index++) {
-      const sought = once(film, "seeked");
+      const sought = once(film, "seeked"), drawn = shownAfter(film, last);
       film.currentTime = Math.min((index + 0.5) / rate, film.duration);
       await sought;
+      last = await drawn;
       yield pixelsOf(film, film.videoWidth, film.videoHeight);
     }
   } finally { URL.revokeObjectURL(address); }
