@@ -95,13 +95,13 @@ class EfficientMORL(SlotEncoder):
         """Return nats a frame. `nll` (without its constant), `kl` and `mse` are the last step's; `nll_i` and `kl_i` those of step i.
 
         `delta_norm_i` tells how far step i moved a slot. With GECO, `geco_multiplier` is the likelihood's weight and `geco_distance` the
-        running average of target less negative log-likelihood: the target is met where it is above 0. In evaluation mode there are as many
-        refinements as judges see, whatever `step`.
+        running average of target less negative log-likelihood: the target is met where it is above 0. In evaluation mode slots are inferred
+        as they are after training, whatever `step`.
         """
         h, x_N3HW = self.hyperparameters, batch.frames.flatten(0, 1)
         # validations of all steps are of the same thing, and of what judges see
-        count = h.refinements(step) if self.training else h.judged_refinements
-        steps = self.trace(x_N3HW, noise, count, step).steps
+        count, stage = (h.refinements(step), step) if self.training else (h.judged_refinements, None)
+        steps = self.trace(x_N3HW, noise, count, stage).steps
         weights = loss_weights(len(steps) - 1, h.loss_weights)
         total = torch.stack([weight * one.loss for weight, one in zip(weights, steps, strict=True)]).sum()
         nlls, kls = (torch.stack([of(one) for one in steps]) for of in (lambda one: one.nll_N.mean(), _kl))

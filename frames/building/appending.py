@@ -18,6 +18,7 @@ from frames.store import FrameStore
 
 _KEPT = ("factors", "made_of", "dropped")
 """What the record of scenes that were drawn, or of a merge, says of episodes that stay."""
+
 WHOLE = {SEGMENTATION: "a segmentation", MASKS: "masks", FACTORS: "factors"}
 """What is read as one array of all frames, in words: it is of use where every episode has it, in one type and shape."""
 

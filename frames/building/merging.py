@@ -24,6 +24,7 @@ from frames.store import FrameStore
 
 _READ_AT_ONCE = 256
 
+
 @dataclass(frozen=True)
 class MergeSummary:
     """What a merge did; `dropped` says of arrays that not all episodes share, by name, why they are left out."""

@@ -125,14 +125,14 @@ const once = (target, name) => new Promise((done, failed) => {
 
 // a film has been sought when its new frame is decoded, which on a busy machine is before it can be drawn: wait until it is shown. Where the
 // frame is the one shown before nothing new comes, nor where a browser does not tell.
-const shownAfter = (film, before) => new Promise((done) => {
-  const given = setTimeout(() => done(before), MOST_WAIT);
+const shownAfter = (film, last) => new Promise((done) => {
+  const given = setTimeout(() => done(last), MOST_WAIT);
   const tell = (now, { mediaTime }) => {
-    if (mediaTime <= before) { film.requestVideoFrameCallback(tell); return; }
+    if (mediaTime <= last) { film.requestVideoFrameCallback(tell); return; }
     clearTimeout(given);
     done(mediaTime);
   };
-  if (film.requestVideoFrameCallback) film.requestVideoFrameCallback(tell); else done(before);
+  if (film.requestVideoFrameCallback) film.requestVideoFrameCallback(tell); else done(last);
 });
 
 async function* framesOf(file, rate, count) {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from encoders import Encoder, GivesMasks, HasFeatureMaps, check_encoder, make_encoder
-from encoders.conv.where import points_of
+from encoders.conv.where import Where, points_of
 from foundation.errors import UserError
 
 
@@ -127,3 +127,15 @@ def test_agents_pay_at_most_six_million_multiplications_a_frame(preset: str) -> 
     with torch.no_grad():
         model.encode(frames(1, 64), {})
     assert 3.9e6 < count[0] < 6e6
+
+
+def test_points_are_taken_in_float32_under_autocast_too() -> None:
+    torch.manual_seed(0)
+    where = Where(4, (16, 16), points=3, evidence=False)
+    where.point_maps.requires_grad_(False).weight.mul_(20)
+    maps: list[torch.Tensor] = []
+    where.point_maps.register_forward_hook(lambda layer, given, output: maps.append(output))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = where(torch.rand(2, 4, 16, 16), ["points"])["points"]
+    assert maps[0].dtype == torch.bfloat16
+    assert torch.equal(found, points_of(maps[0].float()))

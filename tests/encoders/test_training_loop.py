@@ -222,6 +222,11 @@ def test_a_run_that_is_never_finite_ends_with_advice(train_small: Train, tmp_pat
         train_small(tmp_path, 200, batches=Blank(fake_batches(frames[:192], 8), every=1))
 
 
+def test_a_seed_may_be_as_large_as_the_time_in_nanoseconds(train_small: Train, small_config: TrainingConfig, tmp_path: Path) -> None:
+    train_small(tmp_path / "run", 2, dataclasses.replace(small_config, seed=1_760_000_000_000_000_000))
+    assert load_encoder(tmp_path / "run")
+
+
 def test_cuda_without_cuda_is_refused_before_anything_is_written(train_small: Train, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
@@ -239,7 +244,14 @@ def test_a_number_or_device_that_is_none_is_refused_before_anything_is_written(t
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"seed": -1}, {"gradient_clip": -1.0}, {"learning_rate": float("nan")}, {"adam_betas": (0.9, 1.0)}, {"weight_decay": -0.1}],
+    [
+        {"seed": -1},
+        {"seed": 2**63},
+        {"gradient_clip": -1.0},
+        {"learning_rate": float("nan")},
+        {"adam_betas": (0.9, 1.0)},
+        {"weight_decay": -0.1},
+    ],
 )
 def test_a_setting_that_cannot_train_is_named(wrong: dict) -> None:
     with pytest.raises(UserError, match=rf"training\.{next(iter(wrong))} must be"):

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from encoders import Encoder, EncoderArtifact, StoreReference, load_encoder, make_encoder, prepare
+from encoders.heads import HeadsConfig, Recorded, attach_heads
+from encoders.heads.config import FutureConfig
 from evaluation import Judge, check_judge
 from evaluation.judges.clusters import ClustersOptions
 from evaluation.judges.fid import FIDOptions
@@ -86,6 +88,16 @@ def test_every_shipped_judge_keeps_the_contract(made: tuple[str, EncoderArtifact
     judges = registered_judges()
     found = {name: check_judge(judge, artifact, opened, options.get(name)) for name, judge in judges.items()}
     assert {name for name, numbers in found.items() if numbers is not None} == APPLYING[preset]
+
+
+@pytest.mark.parametrize("preset", ["conv_vae", "cwvae_debug", "nvae_debug"])
+def test_a_decoder_that_had_no_part_in_the_training_is_not_judged(preset: str, opened: FrameStore) -> None:
+    model = make_encoder(preset, frame_shape=[16, 16, 3], **SMALL[preset])
+    drawing = {"reconstruction", "memorisation", "fid", "open_loop", "hierarchy", "likelihood"} & APPLYING[preset]
+    judges = {name: judge for name, judge in registered_judges().items() if name in drawing}
+    for own_weight, reason in ((1.0, None), (0.0, "its decoder had no part in its training")):
+        attach_heads(model, HeadsConfig(own_weight=own_weight, future=FutureConfig(weight=1.0, ahead=2)), Recorded())
+        assert {name: judge.applies(model, opened) for name, judge in judges.items()} == dict.fromkeys(drawing, reason)
 
 
 class Good(Judge):

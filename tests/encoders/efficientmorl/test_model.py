@@ -207,6 +207,20 @@ def test_validation_s_loss_is_the_training_loss_of_the_same_noise() -> None:
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+def test_validation_refines_as_often_as_judges_do_at_any_step() -> None:
+    model, batch = loud(refinement_curriculum=[[-1, 3], [10, 1]]), Batch(torch.rand(2, 1, 3, 32, 32))
+    steps = {step: sum(name.startswith("delta_norm_") for name in model.train().loss(batch, step)) for step in (0, 10)}
+    assert steps[0] == steps[10] + 2
+    found = []
+    for step in (0, 10):
+        torch.manual_seed(3)
+        with torch.no_grad():
+            found.append(model.eval().loss(batch, step))
+    assert found[0].keys() == found[1].keys()
+    assert float(found[0]["negative_elbo"]) == float(found[1]["negative_elbo"])
+    assert sum(name.startswith("delta_norm_") for name in found[0]) == steps[10]
+
+
 def test_the_negative_elbo_is_the_last_step_s_with_the_constant_and_at_beta_1() -> None:
     model = loud(beta=3.0, geco_warmup_steps=0).train()
     terms = model.loss(Batch(torch.rand(2, 1, 3, 32, 32)), 0)
