@@ -177,7 +177,8 @@ def _token_of_environment():
         with open(path, encoding="utf-8") as file:
             return file.readline(4096).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise LatentsError(f"{path}, which MINERL_PERCEPTION_TOKEN_FILE names, cannot be read: {error}") from error
+        why = getattr(error, "strerror", "no text")
+        raise LatentsError(f"{path}, which MINERL_PERCEPTION_TOKEN_FILE names, cannot be read ({why})") from error
 
 
 def _bytes_of(frames):
