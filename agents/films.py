@@ -19,7 +19,6 @@ from agents.run.environment import MakeEnv, bare_environments, evaluation_enviro
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, refuse_unasked
 from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
-from agents.run.pictures import TICKS_A_SECOND
 from envs.episode_limit import tell_of_no_limit
 from envs.registry import refuse_unasked_import
 from foundation.env_options import Scalar, refuse_shared_options
@@ -27,6 +26,7 @@ from foundation.errors import UserError
 from foundation.places import AnyPlace, missing_folder, recorded_place
 from foundation.presets import build, preset_names
 from foundation.progress import progress_bar, tell_result
+from foundation.ticks import TICKS_A_SECOND
 from foundation.videos import write_video
 from wrappers import PictureEncoder, open_encoder
 from wrappers.opening import info_of, recorded_views
@@ -165,7 +165,7 @@ def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
                 observation, _, dones, infos = venv.step(act(observation, dones))
                 done = bool(dones[0])
             ended = infos[0]["episode"]
-            films.append(Film(pictures, float(world.metadata.get("render_fps") or TICKS_A_SECOND), ended["r"], ended["l"]))
+            films.append(Film(pictures, float(world.metadata["render_fps"]), ended["r"], ended["l"]))
             advance()
     venv.close()
     return films

@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+TICKS_A_SECOND = 20.0
+"""Of Minecraft, a second; also taken for those of environments that name no rate."""
+
 Joining = Literal["sum", "max", "mean", "last"]
 
 # held or not, whatever type a recorder writes them in

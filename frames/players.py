@@ -7,6 +7,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from foundation.minerl import acts_like_minerl, words_of
+
 _LEG_TICKS = 30
 _FASTEST = 8.0
 """Degrees a tick that the view turns up or down at most."""
@@ -60,12 +62,12 @@ class WanderingPlayer:
 
 def wanders_in(space: gymnasium.Space) -> TypeGuard[spaces.Dict]:
     """Say whether an environment's actions are a dictionary that a `WanderingPlayer` can fill in."""
-    return isinstance(space, spaces.Dict) and {"camera", "forward", "attack"} <= set(space.spaces)
+    return acts_like_minerl(space, "forward", "attack")
 
 
 def _nothing(space: spaces.Space) -> Any:
     """Return the number or numbers that do nothing; where numbers stand for words, the one for 'none'."""
     if isinstance(space, spaces.Discrete):
-        values, default = getattr(space, "values", ()), getattr(space, "default", None)
-        return tuple(values).index(default) if default in values else 0
+        words, default = words_of(space), getattr(space, "default", None)
+        return words.index(default) if default in words else 0
     return np.zeros(space.shape, np.float32)

@@ -15,8 +15,10 @@ import gymnasium
 import numpy as np
 
 from foundation.errors import UserError
+from foundation.minerl import acts_like_minerl
 from foundation.progress import Advance, progress_bar, say
 from foundation.seeds import FIRST_EVALUATION_SEED
+from foundation.ticks import TICKS_A_SECOND
 from frames.building.appending import appended_meta, check_alike, check_fits
 from frames.building.build import BuildSummary, close_summary, finished_summary
 from frames.building.fitting import Fitting
@@ -29,8 +31,6 @@ from frames.store import FrameStore
 from frames.watching import Beside, WatchedEnvironment
 
 _CAMERA_DEGREES = 5.0
-_USUAL_RATE = 20.0
-"""Frames a second of Minecraft, for environments that name none."""
 # MineRL 1.0: one ends the episode, the other opens a screen over the world
 _NEVER_PRESSED = ("ESC", "inventory")
 
@@ -58,14 +58,15 @@ Anyone = Player | Driver | None
 class RandomPlayer:
     """Random actions that stick for some ticks, as a key that is held: 8 on average.
 
-    An action called `camera` turns by a few degrees a tick instead of anywhere within its bounds; `ESC` and `inventory`, which end an
-    episode and cover the world, are never pressed.
+    In MineRL's dictionary `camera` turns by a few degrees a tick instead of anywhere within its bounds; `ESC` and `inventory`, which end
+    an episode and cover the world, are never pressed.
     """
 
     def __init__(self, action_space: gymnasium.Space) -> None:
         self._space = deepcopy(action_space)
         self._random = np.random.default_rng()
-        self._left, self._action = 0, None
+        self._left = 0
+        self._action: Any = None
 
     def reset(self, seed: int) -> None:
         self._space.seed(seed)
@@ -75,7 +76,7 @@ class RandomPlayer:
         if self._left == 0:
             self._left = int(self._random.geometric(1 / 8))
             self._action = self._space.sample()
-            if isinstance(self._action, dict) and "camera" in self._action:
+            if acts_like_minerl(self._space):
                 self._action["camera"] = self._random.normal(0, _CAMERA_DEGREES, 2).astype(np.float32)
                 self._action.update({key: 0 for key in _NEVER_PRESSED if key in self._action})
         self._left -= 1
@@ -109,9 +110,9 @@ def record(
     their `shares` say. Episodes end with the environment's or after `episode_frames`. The worlds' seeds follow from `seed`, so that the
     same call gives the same fingerprint, and lie below those that agents are evaluated with. `name` says what is recorded, and an
     interrupted recording goes on only under the same; `task` is the environment's id if not given. Frames a second are those that the
-    environment's metadata names (`render_fps`), unless given. Where `info["error"]` tells that a game died, the episode is kept up to its
-    last true frame. `beside` records what some environments offer (docs/environments.md): "state", the numbers of `info["state"]`, and
-    "segmentation", what every pixel shows. With `append` the episodes join the finished store at `path`, whose own stay as they are.
+    environment's metadata names (`render_fps`), unless given. Where `info["minerl/error"]` tells that a game died, the episode is kept up
+    to its last true frame. `beside` records what some environments offer (docs/environments.md): "state", the numbers of `info["state"]`,
+    and "segmentation", what every pixel shows. With `append` the episodes join the finished store at `path`, whose own stay as they are.
     Raises `UserError` when the environment fails, the disk is full or something else is at `path`.
     """
     path, began = Path(path), time.monotonic()
@@ -226,8 +227,8 @@ def _named_rate(env: gymnasium.Env, name: str) -> float:
     rate = (env.metadata or {}).get("render_fps")
     if rate:
         return float(rate)
-    say(f"{name} names no frames a second (metadata['render_fps']): taking {_USUAL_RATE:g}")
-    return _USUAL_RATE
+    say(f"{name} names no frames a second (metadata['render_fps']): taking {TICKS_A_SECOND:g}")
+    return TICKS_A_SECOND
 
 
 def _counted(pictures: Iterable[np.ndarray], advance: Advance) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from foundation.errors import UserError, nearest
+from foundation.minerl import GAME_ERROR, words_of
 from foundation.progress import say
 from frames.resize import ResizeMode, resize_kinds
 
@@ -73,11 +74,11 @@ class WatchedEnvironment(gymnasium.Wrapper):
         self._actions.append(_numbers("action", _in_words(self.env.action_space, action)))
         with self._failures():
             observation, reward, terminated, truncated, info = self.env.step(action)
-        if "error" in info:
+        if GAME_ERROR in info:
             # what came is the last frame again, and nobody saw what the action did
             self._actions.pop()
             self.is_over = True
-            say(f"an episode was cut short at frame {len(self._rest)}: {info['error']}")
+            say(f"an episode was cut short at frame {len(self._rest)}: {info[GAME_ERROR]}")
             return observation, reward, terminated, True, info
         self._rewards.append(float(reward))
         self._see(observation, info)
@@ -163,7 +164,7 @@ def _in_words(space: gymnasium.Space, action: Any) -> Any:
     """Return an action with words for the numbers of MineRL's enumerations, as recordings have them: tasks number their words anew."""
     if isinstance(space, gymnasium.spaces.Dict) and isinstance(action, Mapping):
         return {key: _in_words(space[key], value) if key in space.spaces else value for key, value in action.items()}
-    words = getattr(space, "values", ()) if isinstance(space, gymnasium.spaces.Discrete) else ()
+    words = words_of(space)
     return str(words[int(action)]) if words and not isinstance(action, str) else action
 
 

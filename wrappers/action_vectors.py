@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from encoders.actions import ActionArray, Actions, difference, size_of, unrecorded
 from foundation.errors import UserError, in_one_line
+from foundation.minerl import words_of
 from foundation.progress import say
 from wrappers.picture_encoder import PictureEncoder
 
@@ -117,7 +118,7 @@ def action_vector(space: spaces.Space, action: Any, trained: Actions) -> np.ndar
 
 
 def _numbers(array: ActionArray, space: spaces.Space, value: Any) -> Any:
-    words = _words(space)
+    words = words_of(space)
     if array.texts:
         return array.texts.index(str(value) if isinstance(value, str) else words[int(value)])
     return np.asarray(value, np.float32).reshape(-1)
@@ -133,7 +134,7 @@ def _offered(space: spaces.Space, acted: Mapping[str, Collection[str]]) -> Itera
     for name, inner in sorted(_entries(space), key=lambda entry: entry[0]):
         shape = getattr(inner, "shape", None)
         size = 1 if isinstance(inner, spaces.Discrete) or shape is None else int(np.prod(shape, dtype=int))
-        words = acted.get(name.removeprefix("action."), _words(inner)) if _words(inner) else ()
+        words = acted.get(name.removeprefix("action."), words_of(inner)) if words_of(inner) else ()
         yield ActionArray(name, size, tuple(sorted(words)))
 
 
@@ -155,11 +156,6 @@ def _inner(space: spaces.Space) -> list[tuple[Any, spaces.Space]]:
     if isinstance(space, spaces.Dict):
         return list(space.spaces.items())
     return list(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else []
-
-
-def _words(space: spaces.Space) -> tuple[str, ...]:
-    """Return the words of MineRL's enumerations, by number."""
-    return tuple(getattr(space, "values", ())) if isinstance(space, spaces.Discrete) else ()
 
 
 def _vector_size(space: spaces.Space) -> int | None:

@@ -10,6 +10,7 @@ from gymnasium import spaces
 
 from foundation.arrays import Kind, checked_arrays
 from foundation.errors import UserError, nearest
+from foundation.minerl import acts_like_minerl, words_of
 
 STEEPEST = 90.0
 """Degrees up and down at which the game itself stops a turn."""
@@ -83,9 +84,6 @@ ACTION_LISTS: dict[str, tuple[str, ...]] = {
 
 WORD_KEYS = ("place", "equip", "craft", "nearbyCraft", "nearbySmelt")
 """Keys of MineRL's dictionary that take a word, of which one means nothing."""
-
-# the voxel world's `place` is a plain choice that takes these as well
-_VOXEL_WORDS = ("dirt", "none")
 
 
 class CameraActions(gymnasium.ActionWrapper):
@@ -166,7 +164,7 @@ class CameraActions(gymnasium.ActionWrapper):
 
 def dictionary_of(env: gymnasium.Env) -> spaces.Dict:
     """Return MineRL's action dictionary; raise `UserError` for an environment with other actions."""
-    if not isinstance(env.action_space, spaces.Dict) or "camera" not in env.action_space.spaces:
+    if not acts_like_minerl(env.action_space):
         raise UserError(f"lists of actions need MineRL's action dictionary; this environment's actions are {env.action_space}")
     return env.action_space
 
@@ -201,7 +199,7 @@ def press(chosen: dict[str, Any], name: str, space: spaces.Dict, camera_degrees:
 
 def available(name: str, space: spaces.Dict) -> str:
     """Return the first of a name's alternatives that the environment has; raise `UserError` for a name that it has in none."""
-    known = {*CAMERA_TURNS, *_worded(space), *space.spaces, "noop"} - {"camera", *WORD_KEYS}
+    known = {*CAMERA_TURNS, *_worded(space), *space.spaces, "noop"} - {"camera", *_word_keys(space)}
     alternatives = name.split("|")
     for alternative in alternatives:
         if known.issuperset(alternative.split("+")):
@@ -212,8 +210,11 @@ def available(name: str, space: spaces.Dict) -> str:
 
 def _worded(space: spaces.Dict) -> set[str]:
     """Return the names of the keys with their words: place_dirt, craft_planks."""
-    keys = [key for key in WORD_KEYS if key in space.spaces]
-    return {f"{key}_{word}" for key in keys for word in getattr(space[key], "values", _VOXEL_WORDS)}
+    return {f"{key}_{word}" for key in _word_keys(space) for word in words_of(space[key])}
+
+
+def _word_keys(space: spaces.Dict) -> list[str]:
+    return [key for key in WORD_KEYS if words_of(space.spaces.get(key))]
 
 
 def _acted_words(names: Sequence[str], space: spaces.Dict) -> dict[str, set[str]]:
@@ -229,4 +230,4 @@ def _idle(key: str, space: spaces.Space) -> Any:
     """MineRL's enumerations are sorted words, so that 'none' is not always 0: name it."""
     if isinstance(space, spaces.Box):
         return np.zeros(space.shape, np.float32)
-    return getattr(space, "default", "none") if key in WORD_KEYS else 0
+    return getattr(space, "default", "none") if key in WORD_KEYS and words_of(space) else 0

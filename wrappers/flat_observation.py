@@ -13,6 +13,8 @@ from foundation.errors import UserError, in_one_line
 from wrappers.bounds import scalable
 
 PICTURE = "pov"
+LATENT = "latent"
+"""What stands in the picture's place where an encoder has read it: no entry of an environment's own is called so."""
 _MOST_CHOICES = 4096
 _Path = tuple[str | int, ...]
 
@@ -87,9 +89,9 @@ def _leaves(space: spaces.Dict | spaces.Tuple, path: _Path = ()) -> Iterator[tup
 
 
 def _name(path: _Path) -> str:
-    """Return the name of an entry; torch's dictionaries of modules, which policies are made of, allow no dots and none of their own."""
+    """Return the name of an entry: not `latent`, and what torch's dictionaries of modules allow, no dots and no name of their own."""
     name = "/".join(map(str, path)).replace(".", "_")
-    return f"{name}_" if hasattr(torch.nn.ModuleDict, name) else name
+    return f"{name}_" if name == LATENT or hasattr(torch.nn.ModuleDict, name) else name
 
 
 def _is_angle(space: spaces.Box) -> bool:

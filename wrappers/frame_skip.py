@@ -7,7 +7,8 @@ import gymnasium
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.ticks import adds_up
+from foundation.minerl import turns_camera, words_of
+from foundation.ticks import TICKS_A_SECOND, adds_up
 
 # crafting four times in a row would use up four times what it takes
 _ONCE = ("craft", "nearbyCraft", "nearbySmelt")
@@ -16,9 +17,10 @@ _ONCE = ("craft", "nearbyCraft", "nearbySmelt")
 class FrameSkip(gymnasium.Wrapper):
     """Repeat each action for `ticks` ticks and sum the rewards; only the last tick is seen.
 
-    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip, and its ticks joined again
-    (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers `step_ticks`
-    renders the last tick only. Spaces do not change; `metadata["render_fps"]` does.
+    Camera turns of MineRL's dictionary are divided by `ticks`, so that an action turns by the same angle whatever the frame skip, and its
+    ticks joined again (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers
+    `step_ticks` renders the last tick only. Spaces do not change; `metadata["render_fps"]` does, and is there where the environment names
+    none: it is taken for Minecraft's, as recordings of such an environment take it.
     """
 
     def __init__(self, env: gymnasium.Env, ticks: int) -> None:
@@ -27,8 +29,10 @@ class FrameSkip(gymnasium.Wrapper):
         super().__init__(env)
         self.ticks = ticks
         self._step_ticks = getattr(env, "step_ticks", None)
-        rate = env.metadata.get("render_fps")
-        self.metadata = {**env.metadata, **({"render_fps": rate / ticks} if rate else {})}
+        self.metadata = {**env.metadata, "render_fps": (env.metadata.get("render_fps") or TICKS_A_SECOND) / ticks}
+        entries = env.action_space.spaces if isinstance(env.action_space, gymnasium.spaces.Dict) else {}
+        self._increments = [key for key, space in entries.items() if adds_up(key) and turns_camera(space)]
+        self._once = [key for key in _ONCE if words_of(entries.get(key))]
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         action = self._divide_increments(action)
@@ -41,16 +45,11 @@ class FrameSkip(gymnasium.Wrapper):
             total += float(reward)
             if terminated or truncated:
                 break
-            action = _without_crafting(action)
+            if self._once:
+                action = {**action, **{key: "none" for key in self._once if key in action}}
         return observation, total, terminated, truncated, info
 
     def _divide_increments(self, action: Any) -> Any:
-        if not isinstance(action, dict):
+        if not self._increments:
             return action
-        return {key: np.asarray(value) / self.ticks if adds_up(key) else value for key, value in action.items()}
-
-
-def _without_crafting(action: Any) -> Any:
-    if isinstance(action, dict) and any(key in action for key in _ONCE):
-        return {**action, **{key: "none" for key in _ONCE if key in action}}
-    return action
+        return {**action, **{key: np.asarray(action[key]) / self.ticks for key in self._increments if key in action}}

@@ -6,11 +6,9 @@ import numpy as np
 from gymnasium import spaces
 
 from foundation.errors import UserError
-from wrappers.flat_observation import PICTURE
+from wrappers.flat_observation import LATENT, PICTURE
 from wrappers.picture_encoder import PictureEncoder
 from wrappers.sets import SetSpace
-
-LATENT = "latent"
 
 
 def latent_space(space: spaces.Space, frozen: PictureEncoder) -> spaces.Space:
@@ -20,10 +18,18 @@ def latent_space(space: spaces.Space, frozen: PictureEncoder) -> spaces.Space:
     if isinstance(space, spaces.Dict):
         if PICTURE not in space.spaces:
             raise UserError(f"no picture '{PICTURE}' in the observation; it has: {', '.join(space.spaces)}")
-        return spaces.Dict({LATENT: latents, **{key: sub for key, sub in space.spaces.items() if key != PICTURE}})
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3:
+    elif not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
+        raise UserError(f"latents need an observation that is or holds an RGB picture, got {space}")
+    return in_place_of_picture(space, latents)
+
+
+def in_place_of_picture(space: spaces.Space, latents: spaces.Space) -> spaces.Space:
+    """Return an observation space with `latents` in place of the picture; raise `UserError` where an entry has their name already."""
+    if not isinstance(space, spaces.Dict):
         return latents
-    raise UserError(f"latents need an observation that is or holds an RGB picture, got {space}")
+    if LATENT in space.spaces:
+        raise UserError(f"the observation has an entry '{LATENT}' of its own: rename it, or flatten it by FlatObservation")
+    return spaces.Dict({LATENT: latents, **{key: sub for key, sub in space.spaces.items() if key != PICTURE}})
 
 
 def pictures_of(observation: Any) -> np.ndarray:

@@ -15,9 +15,9 @@ from encoders.used import used_parameters, without_unused
 from foundation.errors import UserError
 from foundation.places import Scale
 from wrappers.action_vectors import attribute
-from wrappers.flat_observation import PICTURE
+from wrappers.flat_observation import LATENT, PICTURE
 from wrappers.frozen_encoder import FrozenEncoder
-from wrappers.latents import LATENT, check_resize
+from wrappers.latents import check_resize, in_place_of_picture
 from wrappers.picture_encoder import PictureEncoder
 from wrappers.sets import SetExtractor, SetSpace
 
@@ -46,7 +46,8 @@ class LearningEncoder(SetExtractor):
         model = make_architecture(name, hyperparameters)
         shape = model.latents[reading]
         is_set = reading in model.set_readings and kind != "flat"
-        super().__init__(_with_latents(observation_space, shape, is_set), kind, width, **options)
+        latents = (SetSpace if is_set else spaces.Box)(-np.inf, np.inf, shape, np.float32)
+        super().__init__(in_place_of_picture(observation_space, latents), kind, width, **options)
         self.encoder = without_unused(model.eval(), reading)
         self.reading = reading
         self.scaled = Scaling.unknown(shape, scale, reading in model.set_readings)
@@ -102,10 +103,3 @@ def refuse_not_learning(encoder: PictureEncoder) -> None:
         raise UserError(f"{name} stands on another encoder, which stays as it is: pixels_same and finetuned need one that stands alone")
     if not used_parameters(encoder.model, encoder.reading):
         raise UserError(f"{name} is computed, not trained: there is nothing for pixels_same and finetuned to learn")
-
-
-def _with_latents(space: spaces.Space, shape: tuple[int, ...], is_set: bool) -> spaces.Space:
-    latents = (SetSpace if is_set else spaces.Box)(-np.inf, np.inf, shape, np.float32)
-    if not isinstance(space, spaces.Dict):
-        return latents
-    return spaces.Dict({LATENT: latents, **{key: sub for key, sub in space.spaces.items() if key != PICTURE}})

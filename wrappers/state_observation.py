@@ -7,8 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from foundation.errors import UserError
-from wrappers.flat_observation import PICTURE
-from wrappers.latents import LATENT, with_latents
+from wrappers.latents import in_place_of_picture, with_latents
 
 
 class StateObservation(gymnasium.Wrapper):
@@ -57,7 +56,4 @@ def state_space(env: gymnasium.Env, name: str) -> dict[str, spaces.Box]:
 
 def _with_numbers(space: spaces.Space, numbers: dict[str, spaces.Box]) -> spaces.Space:
     low, high = (np.array([getattr(box, end).item() for box in numbers.values()], np.float32) for end in ("low", "high"))
-    told = spaces.Box(low, high, dtype=np.float32)
-    if not isinstance(space, spaces.Dict):
-        return told
-    return spaces.Dict({LATENT: told, **{key: sub for key, sub in space.spaces.items() if key != PICTURE}})
+    return in_place_of_picture(space, spaces.Box(low, high, dtype=np.float32))

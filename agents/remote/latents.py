@@ -8,7 +8,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from agents.remote.vec_env import RayVecEnv
 from wrappers import PictureEncoder, VecLatent
-from wrappers.latents import LATENT, pictures_of, with_latents
+from wrappers.flat_observation import LATENT
+from wrappers.latents import pictures_of, with_latents
 
 
 class ArrivingLatent(VecLatent):

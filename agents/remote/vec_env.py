@@ -19,6 +19,7 @@ from agents.remote.host import Counts, EnvironmentHost, Factory
 from agents.remote.restarts import counts_after
 from encoders.encoder import State
 from foundation.errors import UserError
+from foundation.minerl import GAME_ERROR
 from wrappers import PictureEncoder
 
 _LONGEST_BACKOFF = 60.0
@@ -60,7 +61,7 @@ class RayVecEnv(VecEnv):
 
     Results are taken as they come (`arrivals`). With `frozen`, actors encode on their CPU and the observation is that of
     `VecLatent`; the encoder's memory is then theirs. A dead actor is replaced by a new one: the step that was under way gives
-    its last observations, reward 0 and done with `TimeLimit.truncated`, `actor_died` and `error` in the info, and new episodes
+    its last observations, reward 0 and done with `TimeLimit.truncated`, `actor_died` and `minerl/error` in the info, and new episodes
     begin. An actor that does not answer within `timeout_seconds` counts as dead. `info["counts"]` of an environment goes to the
     one that replaces it, one death more (one failed reset, where no episode was under way; see `counts_after`). The first
     replacement is made at once, later ones without an answer between them after `backoff_seconds`, doubled each time, at most a
@@ -300,7 +301,7 @@ class RayVecEnv(VecEnv):
                 "TimeLimit.truncated": True,
                 "terminal_observation": _row(last, row),
                 "actor_died": True,
-                "error": "the actor of this environment died",
+                GAME_ERROR: "the actor of this environment died",
                 "counts": self._counts[row],
                 "again": bool(self._counts[row].get("repeating")),
             }

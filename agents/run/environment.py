@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Literal
 
 import gymnasium
-from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from agents.learning.algorithms import refuse_misfit
@@ -17,6 +16,7 @@ from agents.run.episodes import Episodes, evaluation_seed, training_seed
 from encoders.actions import Actions
 from envs.episode_limit import episode_limit, tell_of_no_limit
 from foundation.errors import UserError
+from foundation.minerl import acts_like_minerl
 from foundation.telling import Tell, receiver, tell_through
 from frames.action_centres import ActionCentres, action_centres
 from wrappers import ContinuousActions, DiscreteActions, FlatObservation, FrameSkip, PictureEncoder, StateObservation, VecHistory, VecLatent
@@ -50,7 +50,7 @@ def _with_plain_actions(env: gymnasium.Env, config: EnvironmentConfig) -> gymnas
     """Return an environment whose actions algorithms can choose."""
     if takes_vectors(env.action_space):
         return ObfuscatedActions(env, recorded_actions(config).vectors)
-    if isinstance(env.action_space, spaces.Dict) and {"camera", "attack"} <= env.action_space.spaces.keys():
+    if acts_like_minerl(env.action_space, "attack"):
         acting = ContinuousActions if config.continuous else DiscreteActions
         return acting(env, config.actions, config.camera_degrees, config.sticky_attack, config.pitch_limit)
     return env if is_plain(env.action_space) else PlainActions(env)

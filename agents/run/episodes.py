@@ -12,6 +12,7 @@ from envs.episode_limit import EpisodeLimit
 from envs.failures import EnvironmentFailed
 from foundation.arrays import Kind, checked_arrays
 from foundation.errors import UserError
+from foundation.minerl import GAME_ERROR
 from foundation.seeds import FIRST_EVALUATION_SEED
 from wrappers.flat_observation import PICTURE
 
@@ -31,6 +32,7 @@ _SAVED = {
     "return": Kind(np.float64, (1,)),
     "length": Kind(np.int64, (1,), 0, 2**53),
 }
+_OWN = ("episode", "again")
 _MOST_REPEATS = 2
 """A world that its environment dies of each time is not played for ever."""
 
@@ -101,7 +103,7 @@ class Episodes(gymnasium.Wrapper):
             truncated = self.limit.reached(self._length)
         info = self._remember(observation, info)
         if terminated or truncated:
-            again = "error" in info and self._repeats_left > 0
+            again = GAME_ERROR in info and self._repeats_left > 0
             self._repeats_left = self._repeats_left - 1 if again else self._repeats
             self.episode -= again
             info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}, "again": again}
@@ -114,6 +116,8 @@ class Episodes(gymnasium.Wrapper):
         for cause, before in self._restarts_before.items():
             if f"minerl/{cause}" in info:
                 self.restarts[cause] = before + info[f"minerl/{cause}"]
+        # other packages' words that mean something else to what learns from it
+        info = {key: value for key, value in info.items() if key not in _OWN}
         return {**info, "counts": {"episodes": self.episode, "repeating": int(self._repeats > 0), **self.restarts}}
 
     def save_layers(self) -> list[dict[str, np.ndarray]]:

@@ -9,8 +9,6 @@ from foundation.files import write_atomically
 from foundation.pictures import in_rows, picture_grid, write_png
 from wrappers import PictureEncoder
 
-TICKS_A_SECOND = 20.0
-"""Of Minecraft; also where an environment names no rate."""
 STRIP, FILM = "episode.png", "episode.webp"
 
 _PICTURES_A_STRIP = 10

@@ -11,6 +11,7 @@ from envs.minerl.local import REPLY_TIMEOUT, START_TIMEOUT, LocalGame
 from envs.minerl.recovery import RecoveringGame
 from envs.minerl.remote import RemoteGame
 from foundation.errors import UserError, nearest
+from foundation.minerl import GAME_ERROR
 from foundation.seeds import FIRST_EVALUATION_SEED
 
 SERVERS = ("minecraft", "voxel")
@@ -63,7 +64,7 @@ class MineRLEnv(gymnasium.Env[Observation, Action]):
     """A `Game` with gymnasium's five-tuple step; dictionaries of observations and actions as MineRL has them, 20 ticks a second.
 
     The episode's length ends it as truncated, and so does the death of the game: that step repeats the last observation, pays
-    nothing, and says why in `info["error"]`; the next reset starts the game anew. Every episode has a seed, the one given to
+    nothing, and says why in `info["minerl/error"]`; the next reset starts the game anew. Every episode has a seed, the one given to
     `reset` or the next that follows from it, in `info["minerl/seed"]`. `episode_ticks` shortens the episode (default: MineRL's).
     """
 
@@ -103,10 +104,10 @@ class MineRLEnv(gymnasium.Env[Observation, Action]):
         try:
             observation, reward, done, info = self.game.step(action)
         except GameDied as error:
-            return self._last, 0.0, False, True, {"error": str(error)}
+            return self._last, 0.0, False, True, {GAME_ERROR: str(error)}
         self._last = observation
         self._ticks += 1
-        if "error" in info:
+        if GAME_ERROR in info:
             return observation, reward, False, True, info
         limit = self.game.max_episode_steps
         out_of_time = self._ticks >= limit - min(_CLOCK_SLACK, limit // 100)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from envs.minerl import processes
 from envs.minerl.game import Action, Game, GameDied, Observation
 from foundation.errors import UserError
+from foundation.minerl import GAME_ERROR
 
 DEATHS, FAILED_RESETS = "minerl/deaths", "minerl/failed_resets"
 """Keys of `info`, counted from the beginning: episodes that a death ended, and resets that had to be tried again."""
@@ -23,7 +24,7 @@ _LONGEST_PAUSE = 30.0
 class RecoveringGame:
     """A `Game` over the games that `make_game` makes: where one dies, the episode ends, and the next reset starts another.
 
-    The step that meets the death returns the last observation, no reward, done, and says why in `info["error"]`. A reset is tried
+    The step that meets the death returns the last observation, no reward, done, and says why in `info["minerl/error"]`. A reset is tried
     again up to `retries` times. With `spare`, a second game is started ahead and takes the place of one that has died, so that
     nobody waits for Minecraft to start (twice the memory). What runs of this user that were killed have left is ended first.
     Raises `GameDied` only where no try of a reset succeeds, or every game dies within its first second.
@@ -101,7 +102,7 @@ class RecoveringGame:
         self._why = why
         self._stillborn += self._ticks < _STILLBORN_TICKS
         self._replace()
-        return {"error": why, **self.counts()}
+        return {GAME_ERROR: why, **self.counts()}
 
     def _replace(self) -> None:
         """End what has died; go on with the spare game where there is one, else with the same one, which starts anew."""

@@ -266,7 +266,7 @@ class Mortal(Corridor):
         observation, reward, terminated, truncated, info = super().step(action)
         if self.episode % 3 == 2 and self.tick == 12:
             self.picture[:] = before
-            return observation, 0.0, False, True, {"error": "the socket was closed"}
+            return observation, 0.0, False, True, {"minerl/error": "the socket was closed"}
         return observation, reward, terminated, truncated, info
 
 
@@ -285,7 +285,7 @@ def test_the_episode_of_a_game_that_dies_is_kept_up_to_its_last_true_frame(tmp_p
 def test_a_game_that_dies_at_its_first_step_leaves_a_single_frame(tmp_path):
     class StillBorn(Corridor):
         def step(self, action):
-            return self.observe(0), 0.0, False, True, {"error": "it never ran"}
+            return self.observe(0), 0.0, False, True, {"minerl/error": "it never ran"}
 
     rollouts(tmp_path / "store", make_env=StillBorn, frames=4)
     assert [episode.length for episode in FrameStore(tmp_path / "store").episodes] == [1, 1, 1, 1]

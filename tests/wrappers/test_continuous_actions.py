@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from envs.minerl.spaces import Enum
 from foundation.errors import UserError
 from wrappers import ContinuousActions, DiscreteActions
 
@@ -14,7 +15,11 @@ class Recorder(gymnasium.Env):
 
     observation_space = spaces.Box(0, 1, (1,), np.float32)
     action_space = spaces.Dict(
-        {**{key: spaces.Discrete(2) for key in KEYS}, "camera": spaces.Box(-180, 180, (2,), np.float32), "place": spaces.Discrete(2)}
+        {
+            **{key: spaces.Discrete(2) for key in KEYS},
+            "camera": spaces.Box(-180, 180, (2,), np.float32),
+            "place": Enum(["dirt", "none"], "none"),
+        }
     )
 
     def reset(self, *, seed=None, options=None):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from envs.minerl.spaces import Enum
 from foundation.errors import UserError
 from wrappers import DiscreteActions
 
@@ -14,7 +15,11 @@ class Recorder(gymnasium.Env):
 
     observation_space = spaces.Box(0, 1, (1,), np.float32)
     action_space = spaces.Dict(
-        {**{key: spaces.Discrete(2) for key in KEYS}, "camera": spaces.Box(-180, 180, (2,), np.float32), "place": spaces.Discrete(2)}
+        {
+            **{key: spaces.Discrete(2) for key in KEYS},
+            "camera": spaces.Box(-180, 180, (2,), np.float32),
+            "place": Enum(["dirt", "none"], "none"),
+        }
     )
 
     def reset(self, *, seed=None, options=None):
@@ -69,14 +74,6 @@ def test_the_saved_state_goes_on_where_the_episode_was():
     np.testing.assert_allclose(again.env.last["camera"], [10, 0])
 
 
-class Words(spaces.Discrete):
-    """Stands in for the spaces of keys that take a word."""
-
-    def __init__(self, *values):
-        super().__init__(len(values))
-        self.values, self.default = values, "none"
-
-
 def with_keys(**keys):
     env = Recorder()
     env.action_space = spaces.Dict({**Recorder.action_space.spaces, **keys})
@@ -84,7 +81,7 @@ def with_keys(**keys):
 
 
 def test_a_key_that_takes_a_word_is_pressed_with_it_and_others_say_none():
-    env = with_keys(craft=Words("none", "planks", "stick"), nearbySmelt=Words("coal", "none"))
+    env = with_keys(craft=Enum(["none", "planks", "stick"], "none"), nearbySmelt=Enum(["coal", "none"], "none"))
     planks, coal = played(DiscreteActions(env, ["craft_planks", "nearbySmelt_coal+forward"]), 0, 1)
     assert (planks["craft"], planks["nearbySmelt"], planks["place"]) == ("planks", "none", "none")
     assert (coal["craft"], coal["nearbySmelt"], coal["forward"]) == ("none", "coal", 1)
@@ -92,14 +89,14 @@ def test_a_key_that_takes_a_word_is_pressed_with_it_and_others_say_none():
 
 def test_a_word_that_the_key_does_not_take_is_named():
     with pytest.raises(UserError, match=r"unknown action 'craft_plank'.*did you mean 'craft_planks'"):
-        DiscreteActions(with_keys(craft=Words("none", "planks")), ["craft_plank"])
+        DiscreteActions(with_keys(craft=Enum(["none", "planks"], "none")), ["craft_plank"])
 
 
 @pytest.mark.parametrize(
     ("keys", "ends"),
     [
         ({"ESC": spaces.Discrete(2)}, {"ESC": 1}),
-        ({"equip": Words("none", "snowball"), "use": spaces.Discrete(2)}, {"equip": "snowball", "use": 1}),
+        ({"equip": Enum(["none", "snowball"], "none"), "use": spaces.Discrete(2)}, {"equip": "snowball", "use": 1}),
     ],
 )
 def test_the_end_of_a_basalt_episode_is_the_key_that_the_version_has(keys, ends):
@@ -126,3 +123,10 @@ def test_another_action_space_is_refused():
     env.action_space = spaces.Discrete(3)
     with pytest.raises(UserError, match="need MineRL's action dictionary"):
         DiscreteActions(env)
+
+
+def test_a_plain_choice_that_is_called_like_a_key_of_words_is_pressed_like_any_key():
+    env = with_keys(craft=spaces.Discrete(3), place=spaces.Discrete(2))
+    placed, turned = played(DiscreteActions(env, ["place", "camera_left"]), 0, 1)
+    assert (placed["craft"], placed["place"], turned["place"]) == (0, 1, 0)
+    assert all(env.action_space.contains(action) for action in (placed, turned))

@@ -5,6 +5,7 @@ from gymnasium import spaces
 
 from foundation.errors import UserError
 from wrappers import FlatObservation
+from wrappers.latents import in_place_of_picture, with_latents
 
 POV = spaces.Box(0, 255, (4, 4, 3), np.uint8)
 
@@ -52,3 +53,15 @@ def test_what_is_no_number_is_refused_by_name():
         FlatObservation(Fixed(spaces.Dict({"pov": POV, "chat": spaces.Text(5)}), None))
     with pytest.raises(UserError, match="needs a dictionary"):
         FlatObservation(Fixed(POV, None))
+
+
+def test_a_number_that_is_called_as_latents_are_stands_beside_them():
+    space = spaces.Dict({"pov": POV, "latent": spaces.Box(0, 8, (2,), np.float32)})
+    env = FlatObservation(Fixed(space, {"pov": np.zeros((4, 4, 3), np.uint8), "latent": np.array([6.0, 2.0], np.float32)}))
+    flat, _ = env.reset()
+    np.testing.assert_allclose(flat["latent_"], [0.5, -0.5])
+    read = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+    assert set(in_place_of_picture(env.observation_space, read).spaces) == {"latent", "latent_"}
+    assert set(with_latents(flat, np.ones(5))) == {"latent", "latent_"}
+    with pytest.raises(UserError, match="an entry 'latent' of its own: rename it"):
+        in_place_of_picture(space, read)

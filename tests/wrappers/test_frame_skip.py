@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from envs.minerl.spaces import Enum
 from foundation.errors import UserError
 from wrappers import FrameSkip
 
@@ -64,6 +65,10 @@ def test_an_environment_that_can_skip_rendering_is_asked_to():
 
 def test_the_frame_rate_follows_the_skip():
     assert FrameSkip(Counter(), 4).metadata["render_fps"] == 5
+    nameless = Counter()
+    nameless.metadata = {}
+    # as a recording of it takes it for Minecraft's
+    assert FrameSkip(nameless, 4).metadata["render_fps"] == 5
     with pytest.raises(UserError, match="at least 1 tick"):
         FrameSkip(Counter(), 0)
 
@@ -71,6 +76,7 @@ def test_the_frame_rate_follows_the_skip():
 def test_what_is_crafted_is_crafted_once():
     class Crafting(Counter):
         crafted: tuple = ()
+        action_space = spaces.Dict({**Counter.action_space.spaces, "craft": Enum(["none", "planks"]), "place": Enum(["none", "dirt"])})
 
         def step(self, action):
             self.crafted += (action["craft"], action["place"])
@@ -80,3 +86,27 @@ def test_what_is_crafted_is_crafted_once():
     env.reset()
     env.step({"camera": np.zeros(2), "craft": "planks", "place": "dirt"})
     assert env.env.crafted == ("planks", "dirt", "none", "dirt", "none", "dirt")
+
+
+@pytest.mark.parametrize(
+    ("space", "action"),
+    [
+        (spaces.Dict({"camera": spaces.Discrete(4), "craft": spaces.Discrete(3)}), {"camera": 3, "craft": 2}),
+        (spaces.Dict({"camera": spaces.Box(0, 8, (2,), np.int64)}), {"camera": np.array([3, 8])}),
+        (spaces.Dict({"camera": spaces.Box(-1, 1, (3,), np.float32)}), {"camera": np.array([1.0, 0.5, -1.0], np.float32)}),
+    ],
+)
+def test_what_another_package_calls_by_the_same_name_is_repeated_as_it_is(space, action):
+    class Other(Counter):
+        action_space, given = space, ()
+
+        def step(self, action):
+            self.given += (action,)
+            return np.zeros(1, np.float32), 1.0, False, False, {}
+
+    env = FrameSkip(Other(), 3)
+    env.step(action)
+    assert len(env.env.given) == 3
+    for given in env.env.given:
+        assert space.contains(given)
+        assert all(np.array_equal(given[key], action[key]) for key in action)

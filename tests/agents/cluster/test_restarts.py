@@ -33,7 +33,7 @@ class Fragile(gymnasium.Wrapper):
         self.ticks += 1
         if self.ticks in self.fatal:
             self.deaths += 1
-            return observation, 0.0, False, True, {"error": "it died", **self.counts()}
+            return observation, 0.0, False, True, {"minerl/error": "it died", **self.counts()}
         return observation, reward, terminated, truncated, {**info, **self.counts()}
 
 

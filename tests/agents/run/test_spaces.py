@@ -1,5 +1,7 @@
 """Whatever spaces an environment has, agents and the random player act in them and see them, or one line says why not."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from agents.run.environment import agent_environment, check_environment, trainin
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.evaluation import play_random
 from foundation.errors import UserError
+from frames.rollouts import RandomPlayer
 
 POV = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 PPO = PPOSettings(n_envs=2, n_steps=16, batch_size=32, n_epochs=1, net_arch=(8,))
@@ -34,6 +37,7 @@ CHOICES = {
     "a table": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[0, 5], [-1, 0]]),
     "bits": spaces.MultiBinary(3),
     "a table of bits": spaces.MultiBinary((2, 2)),
+    "MineRL's words": spaces.Dict({name: spaces.Discrete(3) for name in ("attack", "camera", "craft", "place")}),
     "nested": spaces.Dict({"move": spaces.Discrete(3, start=-1), "hands": spaces.Tuple((spaces.Discrete(2), spaces.MultiBinary(2)))}),
 }
 NUMBERS = {
@@ -44,6 +48,7 @@ NUMBERS = {
     "of no axis": spaces.Box(0, 5, (), np.float32),
     "whole": spaces.Box(0, 4, (2,), np.int64),
     "bytes": spaces.Box(0, 255, (1,), np.uint8),
+    "a camera of another kind": spaces.Dict({"camera": spaces.Box(0, 1, (3,), np.float32), "attack": spaces.Discrete(2)}),
     "one that cannot move": spaces.Box(np.array([3, 0]), np.array([3, 1]), dtype=np.float32),
     "with choices": spaces.Dict({"steer": spaces.Box(-30, 30, (1,), np.float32), "gear": spaces.Discrete(3, start=1)}),
     "tuple": spaces.Tuple((spaces.Box(0, 1, (2,), np.float32), spaces.Box(-5, 5, (1,), np.float32))),
@@ -115,6 +120,18 @@ def test_agents_act_in_any_space(world, space, settings) -> None:
     given = world({**CHOICE, **CHOICES, **NUMBERS}[space])
     learn(settings)
     assert len(given) >= 64
+
+
+@pytest.mark.parametrize("name", ["MineRL's words", "a camera of another kind"])
+def test_names_of_minerls_keep_the_meaning_of_their_own_package(world, name) -> None:
+    space = {**CHOICES, **NUMBERS}[name]
+    given = world(space)
+    venv = training_environments(replace(CONFIG, frame_skip=3), PPO.n_envs, 0, None)
+    PPO.make(venv, 0, "cpu").learn(32)
+    assert len(given) > 64
+    player = RandomPlayer(space)
+    player.reset(0)
+    assert all(space.contains(player(None, {})) for _ in range(50))
 
 
 @pytest.mark.parametrize("name", [*CHOICE, *CHOICES])

@@ -43,7 +43,7 @@ class ScriptedGame:
         self.steps += 1
         if self.steps == self.dies:
             raise GameDied("it hung")
-        info = {"error": "lost"} if self.steps == self.errs else {}
+        info = {"minerl/error": "lost"} if self.steps == self.errs else {}
         return self._observation(), 1.0, self.steps in (self.ends, self.errs, self.max_episode_steps), info
 
     def close(self):
@@ -86,7 +86,7 @@ def test_success_in_the_last_tick_of_a_shorter_episode_terminates():
 
 def test_an_error_of_the_client_truncates():
     _, (_, _, terminated, truncated, info) = play(MineRLEnv(ScriptedGame(errs=3)))
-    assert (terminated, truncated, info["error"]) == (False, True, "lost")
+    assert (terminated, truncated, info["minerl/error"]) == (False, True, "lost")
 
 
 def test_the_death_of_a_game_truncates_with_the_last_observation_and_no_reward():
@@ -94,7 +94,7 @@ def test_the_death_of_a_game_truncates_with_the_last_observation_and_no_reward()
     count, (observation, reward, terminated, truncated, info) = play(env)
     assert (count, reward, terminated, truncated) == (4, 0.0, False, True)
     assert observation["pov"].max() == 3
-    assert "hung" in info["error"]
+    assert "hung" in info["minerl/error"]
     assert env.reset(seed=1)[0]["pov"].max() == 0
 
 

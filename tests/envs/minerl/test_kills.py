@@ -101,8 +101,8 @@ def test_a_killed_server_a_killed_and_a_stopped_interpreter_each_cost_one_episod
         observation, reward, done, info = game.step({"forward": 1})
         assert observation["pov"].shape == (64, 64, 3)
         assert (reward, done, info["minerl/deaths"], info["minerl/failed_resets"]) == (0.0, True, deaths, 0)
-        assert said in info["error"]
-        assert "\n" not in info["error"]
+        assert said in info["minerl/error"]
+        assert "\n" not in info["minerl/error"]
         assert not any(processes.lives(process) for process in before)
         game._game._timeout = 60
         if deaths < 3:

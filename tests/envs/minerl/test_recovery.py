@@ -74,7 +74,7 @@ def test_the_step_that_meets_a_death_repeats_the_last_picture_and_pays_nothing()
     observation, reward, done, info = game.step({})
     assert observation is last
     assert (reward, done) == (0.0, True)
-    assert info == {"error": "tick 3 died", "minerl/deaths": 1, "minerl/failed_resets": 0}
+    assert info == {"minerl/error": "tick 3 died", "minerl/deaths": 1, "minerl/failed_resets": 0}
 
 
 def test_an_episode_without_a_death_is_passed_on_unchanged():
