@@ -31,7 +31,8 @@ def run_agent(config: AgentRun) -> int:
     # what cannot work is said before Ray starts and before the run's folder is made
     if config.ray.address is None:
         available_device(config.device)
-    check_environment(config.environment, config.algorithm, config.control == "oracle")
+    for environment in config.evaluation.worlds_of(config.environment):
+        check_environment(environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:
         flat, learns = config.algorithm.set_policy == "flat", config.control in LEARNING
         say(reading_line(config.encoder, config.latents, config.scale, flat, learns, config.environment.history))

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from agents.learning.algorithms import refuse_misfit
 from agents.run.config import LEARNING
 from agents.run.environment import agent_environment, refuse_other_resize
+from agents.run.environment_config import EnvironmentConfig
 from comparison.grid import MADE_ONCE, Part
 from encoders.artifact import INFO_FILE
 from envs.episode_limit import tell_of_no_limit
@@ -35,21 +36,22 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
     encoders = {place: open_encoder(place, scale=scale, flat=flat) for place in named}
     for part in parts:
         try:
-            _refuse_misfits_of(part, encoders)
+            for environment in part.config.evaluation.worlds_of(part.config.environment):
+                _refuse_misfits_of(part, environment, encoders)
             _refuse_missing_store(part, encoders)
         except UserError as error:
             raise UserError(f"{part.name}: {error}") from error
 
 
-def _refuse_misfits_of(part: Part, encoders: Mapping[AnyPlace, PictureEncoder]) -> None:
-    env = agent_environment(part.config.environment)
+def _refuse_misfits_of(part: Part, environment: EnvironmentConfig, encoders: Mapping[AnyPlace, PictureEncoder]) -> None:
+    env = agent_environment(environment)
     try:
-        tell_of_no_limit(env, part.config.environment.name, part.config.environment.episode_steps)
+        tell_of_no_limit(env, environment.name, environment.episode_steps)
         refuse_misfit(part.config.algorithm, env.action_space, env.has_wrapper_attr("action_masks"))
         if "pixels" in part.config.controls:
-            history_space(env.observation_space, part.config.environment.history)
+            history_space(env.observation_space, environment.history)
         if "oracle" in part.config.controls:
-            state_space(env, part.config.environment.name)
+            state_space(env, environment.name)
         for place in part.config.encoders:
             _refuse_misfit(place, encoders[place], part, env)
         if set(LEARNING) & set(part.config.controls):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import frames
 from encoders import EncoderArtifact
-from encoders.encoder import to_float
+from encoders.encoder import EstimatesMemory, to_float
 from evaluation.held_out import HeldOut, TrainingFrames, mean_frame, measure
 from evaluation.histogram import Histogram
 from foundation.errors import UserError, shown
@@ -24,6 +24,7 @@ from foundation.pictures import write_png
 from foundation.progress import Advance, PlainConsole, cells, progress_bar, say, tell_result
 
 _BATCH_FRAMES = 400
+_CUDA_BYTES = 4 * 2**30
 _CHUNK = 2048
 _CHUNK_AS_FLOATS = 64
 
@@ -73,6 +74,9 @@ class Evaluation:
         """Return at most `clips` clips of the split, evenly spread, in batches: uint8 (B, T, H, W, C) as the model was trained on."""
         length = self.artifact.model.clip_length
         size = max(1, _BATCH_FRAMES // length)
+        if self.device.type == "cuda" and isinstance(self.artifact.model, EstimatesMemory):
+            # a GPU has no swap: what refines slots by gradients holds gigabytes a hundred frames
+            size = min(size, max(1, _CUDA_BYTES // self.artifact.model.training_bytes(1, "cuda")))
         return frames.in_order(self.store, self.split, size, length, clips, stride=self.stride(self.store))
 
     def spread(self, count: int) -> np.ndarray:

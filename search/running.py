@@ -20,7 +20,8 @@ def run_search(config: SearchConfig, argv: Sequence[str]) -> int:
     search = Search(config)
     # what cannot work is said before Ray starts and before the search's folder is made
     for settings in {repr(trial.settings.environment): trial.settings for trial in search.trials}.values():
-        check_environment(settings.environment, settings.algorithm, config.control == "oracle")
+        for environment in config.evaluation.worlds_of(settings.environment):
+            check_environment(environment, settings.algorithm, config.control == "oracle")
     if config.encoder is not None:
         flat, history = config.algorithm.set_policy == "flat", config.environment.history
         say(reading_line(config.encoder, config.latents, config.scale, flat, history=history))

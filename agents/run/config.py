@@ -53,6 +53,11 @@ class EvaluationConfig:
         """Say whether a point of the learning curve lies between the last one, at `evaluated_steps`, and `steps`."""
         return steps // self.every > evaluated_steps // self.every
 
+    def worlds_of(self, environment: EnvironmentConfig) -> list[EnvironmentConfig]:
+        """Return the environment that agents train in, and the one that they are evaluated in where it is another."""
+        evaluated = replace(environment, options={**environment.options, **self.environment})
+        return [environment, *([evaluated] if evaluated != environment else [])]
+
 
 @dataclass(kw_only=True)
 class TrainingConfig:
@@ -90,7 +95,7 @@ class TrainingConfig:
     @property
     def evaluated(self) -> EnvironmentConfig:
         """The environment as agents are evaluated in it."""
-        return replace(self.environment, options={**self.environment.options, **self.evaluation.environment})
+        return self.evaluation.worlds_of(self.environment)[-1]
 
     def check(self) -> None:
         """Raise `UserError` where options do not go together that a command line must give, and a preset cannot."""

@@ -1,6 +1,8 @@
 """Fixed evaluation episodes: what a policy, the random policy or the scripted player returns on worlds never trained on."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +18,8 @@ from agents.remote.config import RemoteConfig
 from agents.run.environment import Seen, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed
-from agents.run.pictures import TICKS_A_SECOND
+from foundation.ticks import TICKS_A_SECOND
 from wrappers.flat_observation import PICTURE
-
-_MOST_ENVIRONMENTS = 8
 
 Act = Callable[[Any, np.ndarray], np.ndarray]
 """Observations of all environments, and which of them begin an episode (bool (B,)) -> their actions."""
@@ -51,7 +51,7 @@ class Acting:
 
     def begin(self, seed: int) -> None:
         """Forget everything, and draw anew by `seed`."""
-        self.random = np.random.default_rng(seed)
+        self.drawing = np.random.default_rng(seed)
         self.memory: Any = None
 
     def __call__(self, observation: Any, starts: np.ndarray) -> np.ndarray:
@@ -59,8 +59,8 @@ class Acting:
         actions, self.memory = self.policy.predict(observation, self.memory, starts, self.deterministic, **masks)
         if self.epsilon:
             assert isinstance(self.venv.action_space, spaces.Discrete)
-            drawn = self.random.integers(self.venv.action_space.n, size=len(actions))
-            actions = np.where(self.random.random(len(actions)) < self.epsilon, drawn, actions)
+            drawn = self.drawing.integers(self.venv.action_space.n, size=len(actions))
+            actions = np.where(self.drawing.random(len(actions)) < self.epsilon, drawn, actions)
         return actions
 
 
@@ -68,7 +68,7 @@ class Evaluation:
     """Plays the same evaluation worlds as often as asked, in environments of its own: in Ray actors where `remote` says so."""
 
     def __init__(self, environment: EnvironmentConfig, seen: Seen, episodes: int, remote: RemoteConfig | None = None) -> None:
-        count = min(episodes, environment.evaluated_at_once, _MOST_ENVIRONMENTS)
+        count = min(episodes, environment.evaluated_at_once)
         self.venv = evaluation_environments(environment, count, seen, remote)
 
     def play(self, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
@@ -81,13 +81,27 @@ class Evaluation:
         self, policy: BasePolicy, episodes: int, deterministic: bool, seed: int, keep_pictures: bool = False, epsilon: float = 0.0
     ) -> Played:
         """Play with a policy; its sampled actions are seeded, and training's random numbers stay untouched."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with _random_numbers_of_its_own(seed):
             return self.play(Acting(policy, self.venv, deterministic, epsilon, seed), episodes, keep_pictures)
 
     def close(self) -> None:
         """Close the environments."""
         self.venv.close()
+
+
+@contextmanager
+def _random_numbers_of_its_own(seed: int) -> Iterator[None]:
+    """Seed every global generator, and put back what training has drawn so far: environments of others draw from Python's and NumPy's."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
 
 
 def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = False) -> Played:
@@ -114,7 +128,7 @@ def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = F
                 ended[number[index]] = infos[index]["episode"]
             number[index] += count
     in_order = [ended[one] for one in range(episodes)]
-    rate = venv.get_attr("metadata", 0)[0].get("render_fps") or TICKS_A_SECOND
+    rate = venv.get_attr("metadata", 0)[0]["render_fps"]
     return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures, float(rate))
 
 

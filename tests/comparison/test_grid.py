@@ -20,6 +20,7 @@ from encoders import StoreReference, make_encoder, prepare
 from encoders.artifact import read_info
 from foundation import progress
 from foundation.errors import UserError
+from tests.fixtures.agents import BrightWorld
 
 PLACE = "a node, 1 CPU"
 
@@ -298,6 +299,19 @@ def test_controls_mirror_the_reading_and_the_scale_that_are_said_with_the_first_
         **{one: (f"{one}_{name}-{digits}", f"{folder}{said}") for one in ("untrained", "finetuned")},
         "pca": (f"pca_{name}-{digits}", f"{made}_latents_mean-{digits},scale=whiten"),
     }
+
+
+def test_a_wrong_option_of_evaluations_worlds_is_refused_before_anything_runs(presets, monkeypatch) -> None:
+    def make(name, **options):
+        if options:
+            raise UserError(f"no option '{next(iter(options))}'")
+        return BrightWorld()
+
+    monkeypatch.setattr("envs.make_env", make, raising=False)
+    argv = [presets[0], "--agent", "ppo", "--controls", "pixels"]
+    refuse_misfits([Part(grid(*argv)[0])])
+    with pytest.raises(UserError, match="first with ppo: no option 'palette'"):
+        refuse_misfits([Part(grid(*argv, "--evaluation.environment.palette", "dry")[0])])
 
 
 def test_what_takes_one_picture_has_no_history(worlds, encoder, presets, tmp_path) -> None:

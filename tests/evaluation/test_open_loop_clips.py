@@ -85,3 +85,19 @@ def test_long_clips_are_read_fewer_at_a_time(tmp_path):
         planned = plan(out, context=10, predict=length - 10, clips=100)
         assert max(len(clips.frames) for clips in planned.held_out()) == together
         assert sum(len(clips.frames) for clips in planned.held_out()) == planned.count
+
+
+@pytest.mark.parametrize(
+    ("device", "bytes_a_clip", "size"),
+    # 100 clips of 4 frames are 400 frames; 4 GiB hold 8 clips of half a GiB each, and one clip is the least
+    [("cpu", 2**29, 100), ("cuda", 2**29, 8), ("cuda", 2**20, 100), ("cuda", 2**34, 1), ("cuda", None, 100)],
+)
+def test_a_batch_fits_a_gpu_where_the_model_knows_what_it_takes(tmp_path, device, bytes_a_clip, size):
+    with store_writer(tmp_path / "store", {"source": "a test"}, (1, 1, 3)) as writer:
+        writer.add("long", np.zeros((404, 1, 1, 3), np.uint8), source="long", frames_per_second=20.0)
+        writer.finish(lambda names: dict.fromkeys(names, "train"), {"resize": "squash", "left_out": []})
+    store = FrameStore(tmp_path / "store")
+    takes = {} if bytes_a_clip is None else {"training_bytes": lambda clips, device: clips * bytes_a_clip}
+    artifact = SimpleNamespace(info=SimpleNamespace(frames_per_second=20.0), model=SimpleNamespace(clip_length=4, **takes))
+    out = Evaluation(cast("object", artifact), store, "train", store, tmp_path, torch.device(device))
+    assert next(len(batch.frames) for batch in out.batches(101)) == size

@@ -14,11 +14,13 @@ import pytest
 
 from agents.cluster.config import RayConfig
 from agents.jobs import Stopped
+from agents.run.config import EvaluationConfig
 from agents.run.training import train_agent
 from foundation.errors import UserError
 from search import trials as trials_module
 from search.config import FIRST_SEED, read_search
 from search.findings import find, warning
+from search.running import run_search
 from search.search import Record, Search
 from search.trials import Reached, advance, encoder_plan, train_encoder
 from search.tuning import asha, require_tune, run_trials, take_step
@@ -281,3 +283,12 @@ def test_a_terminated_search_goes_on_and_then_has_nothing_left_to_do(tmp_path) -
     assert last.returncode == 0
     assert "2 of them done" in last.stderr
     assert {path: path.stat().st_mtime_ns for path in run.glob("trials/*/seed1000/result.json")} == results
+
+
+def test_a_wrong_option_of_evaluations_worlds_is_refused_before_ray_starts(searching, monkeypatch) -> None:
+    monkeypatch.setattr("search.running.run_trials", lambda *_: pytest.fail("Ray was started"))
+    evaluation = EvaluationConfig(every=32, episodes=2, final_episodes=3, environment={"palette": "dry"})
+    config = searching(evaluation=evaluation).config
+    with pytest.raises(TypeError, match="'palette'"):
+        run_search(config, [])
+    assert not config.run.exists()

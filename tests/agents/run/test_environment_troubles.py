@@ -1,7 +1,9 @@
 """Environments that never end, raise, warn, or import: said in one line that names what the user can change."""
 
+import json
 import pickle
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gymnasium
@@ -12,7 +14,7 @@ from gymnasium import spaces
 
 from agents.playing import play
 from agents.run.agent_files import read_agent
-from agents.run.config import AgentRun, completed, plain
+from agents.run.config import AgentRun, EvaluationConfig, completed, plain
 from agents.run.environment import check_environment, training_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed, training_seed
@@ -20,11 +22,13 @@ from agents.run.evaluation import Evaluation, play_random
 from agents.run.identity import refuse_differences
 from agents.run.options import read_command
 from agents.run.training import train_agent
+from agents.running import run_agent
 from comparison.players import PlayerRun, play_player
 from envs import episode_limit
 from envs.failures import EnvironmentFailed
 from foundation import telling
 from foundation.errors import UserError
+from frames.rollouts import record
 
 
 class Endless(gymnasium.Env):
@@ -204,3 +208,38 @@ def test_an_agent_of_an_environment_of_ours_is_played_as_before(endless, told, s
     train_agent(config, lambda steps, note: False)
     play([str(config.run)])
     assert "in 5 steps" in capsys.readouterr().out
+
+
+class Wordy(Endless):
+    """Ends after 4 ticks, and has words of its own in `info`, which a game of MineRL's and Stable-Baselines3 use for something else."""
+
+    def step(self, action):
+        observation, reward, *_ = super().step(action)
+        return observation, reward, self.ticks == 4, False, {"error": np.zeros(2), "episode": 7, "again": True}
+
+
+def test_another_packages_error_or_episode_is_neither_a_death_nor_a_return(endless, monkeypatch, small_run, tmp_path) -> None:
+    monkeypatch.setattr("envs.make_env", lambda name, **options: Wordy(), raising=False)
+    assert Evaluation(endless, None, 2).play(lambda *_: np.zeros(2, int), 6).returns == [4.0] * 6
+    config = small_run(environment=replace(endless, frame_skip=2))
+    train_agent(config, lambda steps, note: False)
+    written = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
+    # 128 agent steps, and 2 an episode
+    assert {line["rollout/return"] for line in written if "rollout/return" in line} == {4.0}
+    assert max(line.get("episodes", 0) for line in written) == 64
+    summary = record(Wordy, None, tmp_path / "store", frames=20, frame_size=(16, 16))
+    assert summary.frames == 20
+
+
+def test_a_wrong_option_of_evaluations_worlds_is_refused_before_ray_starts(endless, monkeypatch, small_run, tmp_path) -> None:
+    def make(name, **options):
+        if "palette" in options:
+            raise UserError("no option 'palette'")
+        return Endless()
+
+    monkeypatch.setattr("envs.make_env", make, raising=False)
+    monkeypatch.setattr("agents.running.ray_cluster", lambda *_: pytest.fail("Ray was started"))
+    evaluation = EvaluationConfig(every=64, episodes=2, final_episodes=3, environment={"palette": "dry"})
+    with pytest.raises(UserError, match="no option 'palette'"):
+        run_agent(small_run(environment=endless, evaluation=evaluation))
+    assert not (tmp_path / "run").exists()

@@ -1,8 +1,13 @@
 """Evaluation plays the same worlds for everyone, and changes nothing in training."""
 
+import random
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
+import pytest
 import torch
+from stable_baselines3.common.utils import set_random_seed
 
 from agents.learning.on_policy import PPOSettings
 from agents.run.environment import training_environments
@@ -30,15 +35,44 @@ def test_every_evaluation_plays_the_same_worlds_in_the_same_order(worlds) -> Non
     assert len(set(first.returns)) > 1
 
 
+def drawn(seed=None):
+    """Draw from every global generator, begun anew where there is a seed."""
+    if seed is not None:
+        set_random_seed(seed)
+    return torch.rand(3).tolist(), np.random.random(3).tolist(), random.random()  # noqa: NPY002
+
+
+def test_what_an_environment_draws_from_global_generators_is_the_same_each_time_and_not_trainings(worlds, monkeypatch) -> None:
+    class Careless(gymnasium.RewardWrapper):
+        def reward(self, reward):
+            return reward + random.random() + np.random.random()  # noqa: NPY002
+
+    monkeypatch.setattr("envs.make_env", lambda name, **options: Careless(worlds(name)), raising=False)
+    venv = training_environments(BRIGHT, 1, 0, None)
+    policy = PPOSettings(n_envs=1, n_steps=16, batch_size=16).make(venv, 0, "cpu").policy
+    evaluation, expected = Evaluation(BRIGHT, None, 2), drawn(5)
+    set_random_seed(5)
+    first = evaluation.play_policy(policy, 4, deterministic=False, seed=1).returns
+    assert drawn() == expected
+    assert evaluation.play_policy(policy, 4, deterministic=False, seed=1).returns == first
+    assert evaluation.play_policy(policy, 4, deterministic=False, seed=2).returns != first
+
+
+@pytest.mark.parametrize(("episodes", "at_once", "environments"), [(3, 8, 3), (24, 8, 8), (24, 12, 12), (24, 2, 2)])
+def test_as_many_environments_as_are_asked_for_play_at_once(worlds, episodes, at_once, environments) -> None:
+    evaluation = Evaluation(replace(BRIGHT, evaluated_at_once=at_once), None, episodes)
+    assert evaluation.venv.num_envs == environments
+    evaluation.close()
+
+
 def test_sampling_in_evaluation_leaves_trainings_random_numbers_alone(worlds) -> None:
     venv = training_environments(BRIGHT, 1, 0, None)
     policy = PPOSettings(n_envs=1, n_steps=16, batch_size=16).make(venv, 0, "cpu").policy
     evaluation = Evaluation(BRIGHT, None, 2)
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
+    expected = drawn(5)
+    set_random_seed(5)
     one = evaluation.play_policy(policy, 2, deterministic=False, seed=1)
-    assert torch.equal(torch.rand(3), expected)
+    assert drawn() == expected
     assert evaluation.play_policy(policy, 2, deterministic=False, seed=1).returns == one.returns
 
 
