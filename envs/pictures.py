@@ -18,8 +18,9 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
 
     The picture is the observation itself, or the one picture among its entries, or the entry named by `picture`; with
     `picture="render"` it is what the environment renders, which replaces an observation that is not a dictionary
-    (an agent that is to learn from pictures must not see the numbers). Other entries stay. Raises `UserError` when there
-    is no picture or more than one. Observations are the caller's: the environment does not write into them afterwards.
+    (an agent that is to learn from pictures must not see the numbers). Other entries stay. Where the environment offers `step_ticks`,
+    so does this. Raises `UserError` when there is no picture or more than one. Observations are the caller's: the environment does not
+    write into them afterwards.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], picture: str | None = None) -> None:
@@ -33,6 +34,8 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
             raise UserError(f"{self._name}: its observation has an entry '{POV}' that is not the chosen picture; choose picture='{POV}'")
         self._others = tuple(others)
         self.observation_space = spaces.Dict({POV: self._picture_space(), **others})
+        if hasattr(env, "step_ticks"):
+            self.step_ticks = self._step_ticks
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -41,6 +44,10 @@ class PictureObservation(gymnasium.Wrapper[dict[str, Any], Any, Any, Any]):
     def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._convert(observation), reward, terminated, truncated, info
+
+    def _step_ticks(self, action: Any, ticks: int) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
+        observation, *rest = self.env.step_ticks(action, ticks)  # type: ignore[attr-defined]
+        return self._convert(observation), *rest
 
     def _find(self, wanted: str | None) -> str | None:
         """Return the key of the picture, None when the observation itself is one."""

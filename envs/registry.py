@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 
+from envs.doom import DoomTicks, steps_ticks
 from envs.pictures import PictureObservation
 from foundation.errors import UserError, nearest
 
@@ -157,4 +158,4 @@ def _registered(name: str, options: dict[str, Any]) -> gymnasium.Env[dict[str, A
     except Exception as error:
         kind = "" if isinstance(error, (gymnasium.error.Error, ImportError, TypeError, ValueError)) else f"{type(error).__name__}: "
         raise UserError(f"{name} cannot be made: {kind}{' '.join(str(error).split())}") from error
-    return PictureObservation(env, picture)
+    return PictureObservation(DoomTicks(env) if steps_ticks(env) else env, picture)
