@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.learning.algorithms import build_algorithm
@@ -108,7 +109,7 @@ def seated(
     tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
     algorithm = settings.for_playing().make(venv, config.seed, device, **learned)
     load_policy(folder, algorithm)
-    torch.manual_seed(config.seed)
+    set_random_seed(config.seed)
     acting = Acting(algorithm.policy, venv, config.deterministic, settings.epsilon, config.seed)
     return venv, acting, None if learned else encoder
 
@@ -138,6 +139,7 @@ def _player_films(preset: str, config: PlayConfig, options: Mapping[str, Scalar]
         venv = evaluation_environments(environment, 1, None)
         tell_of_no_limit(bare_environments(venv)[0], environment.name, environment.episode_steps)
         venv.action_space.seed(config.seed)
+        set_random_seed(config.seed)
         return _film(venv, lambda *_: np.array([venv.action_space.sample()]), config)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:

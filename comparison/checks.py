@@ -10,10 +10,11 @@ from agents.run.config import LEARNING
 from agents.run.environment import agent_environment, refuse_other_resize
 from agents.run.environment_config import EnvironmentConfig
 from comparison.grid import MADE_ONCE, Part
-from encoders.artifact import INFO_FILE
+from encoders.artifact import INFO_FILE, read_info
 from envs.episode_limit import tell_of_no_limit
 from foundation.errors import UserError
 from foundation.places import AnyPlace
+from frames.store import FrameStore
 from pretraining.controls import opened_store
 from pretraining.supervised import supervised_options
 from wrappers import PictureEncoder, open_encoder
@@ -39,6 +40,7 @@ def refuse_misfits(parts: Sequence[Part]) -> None:
             for environment in part.config.evaluation.worlds_of(part.config.environment):
                 _refuse_misfits_of(part, environment, encoders)
             _refuse_missing_store(part, encoders)
+            _refuse_other_frames(part)
         except UserError as error:
             raise UserError(f"{part.name}: {error}") from error
 
@@ -88,3 +90,19 @@ def _refuse_missing_store(part: Part, encoders: Mapping[AnyPlace, PictureEncoder
     if "supervised" in to_make:
         folder = part.made_folder("supervised")
         supervised_options(original(part.config.encoders[0]), folder, 0, part.config.store, part.mirrored_reading)
+
+
+def _refuse_other_frames(part: Part) -> None:
+    """Raise `UserError` where what a control sees was made from other frames than those of the store that is named now."""
+    store = part.config.store
+    made = [control for control in MADE_ONCE if control in part.config.controls and (part.made_folder(control) / INFO_FILE).is_file()]
+    if store is None or not store.exists() or not made:
+        return
+    asked = FrameStore(store).fingerprint
+    for control in made:
+        source = read_info(part.made_folder(control)).store
+        if source.fingerprint != asked:
+            raise UserError(
+                f"control '{control}' of this comparison was made from other frames ({source.path}, {source.fingerprint[:12]}) than "
+                f"--store {store} has ({asked[:12]}): name the store of before, or give another --run"
+            )

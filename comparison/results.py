@@ -19,6 +19,7 @@ from comparison.comparison import Comparison
 from comparison.encoder_facts import EncoderFacts, SpeedCache, encoder_facts, read_probes
 from comparison.grid import Part, Row
 from foundation.documents import read
+from foundation.env_options import shareable
 from foundation.errors import UserError, shown
 from foundation.presets import build, to_dict
 from wrappers.opening import info_of
@@ -208,7 +209,7 @@ class TaskResults:
 
     @property
     def unit(self) -> str:
-        return "logs" if "Treechop" in self.name else ""
+        return "logs" if self.name.startswith(("MineRLTreechop", "VoxelTreechop")) else ""
 
     @property
     def target(self) -> Target | None:
@@ -218,7 +219,7 @@ class TaskResults:
             return None
         score, source = played.get("scripted"), "the scripted player's mean return"
         if score is None:
-            known = [entry for part, entry in _DOCUMENTED_TARGETS.items() if part in self.name]
+            known = [entry for part, entry in _DOCUMENTED_TARGETS.items() if self.name.startswith((f"MineRL{part}", f"Voxel{part}"))]
             score, source = known[0] if known else (None, "")
         return None if score is None or score <= played["random"] else Target(played["random"], score, source)
 
@@ -310,16 +311,23 @@ def _resolved(task: TaskResults, folder: Path) -> TaskResults:
 
 
 def _same_task(one: TaskResults, other: TaskResults) -> bool:
-    alike = ({**later, **one.settings[key]} == {**later, **other.settings[key]} for key, later in _LATER.items())
-    return one.steps == other.steps and all(alike)
+    return one.steps == other.steps and _where(one) == _where(other)
+
+
+def _where(task: TaskResults) -> list[dict[str, Any]]:
+    """Return in which worlds agents act and are judged: not how a game runs, nor where the recorded actions lie, whose hash is there."""
+    worlds = [{**later, **task.settings[key]} for key, later in _LATER.items()]
+    return [shareable({**world, "action_store": None}) if "options" in world else world for world in worlds]
 
 
 def _with_rows(task: TaskResults, part: TaskResults, rows: list[RowResults]) -> TaskResults:
-    taken = {row.label for row in task.rows}
-    # players of one task play the same episodes in every comparison
+    # players of one task play the same episodes in every comparison: one that has played stands for all
+    playing = {row.label for row in rows if row.player and row.runs}
+    kept = [row for row in task.rows if not row.player or row.runs or row.label not in playing]
+    taken = {row.label for row in kept}
     added = [row for row in rows if not (row.player and row.label in taken)]
     named = [replace(row, label=_free(row.label, f" ({part.source})", taken)) for row in added]
-    ordered = sorted([*task.rows, *_keys_of_their_own(task.rows, named, part)], key=lambda row: ORDER.index(row.kind))
+    ordered = sorted([*kept, *_keys_of_their_own(kept, named, part)], key=lambda row: ORDER.index(row.kind))
     seeds = {"seeds": max(task.seeds, part.seeds)}
     commands = list(dict.fromkeys([*task.commands, *part.commands]))
     algorithms = {**task.algorithms, **part.algorithms}
@@ -339,7 +347,7 @@ def _free(name: str, more: str, taken: set[str]) -> str:
 
 
 def _collect_part(part: Part, algorithm: str, command: str, versions: dict[str, str], speeds: SpeedCache) -> TaskResults:
-    settings = plain(part.config) | {"environment": plain(part.environment)}
+    settings = plain(part.config) | {"environment": shareable(plain(part.environment))}
     learning = {name: plain(own) for name, own in part.asked.learning.items() if name in part.config.controls}
     algorithms = {algorithm: {**settings.pop("algorithm"), "pixels": plain(part.asked.pixels), **learning}}
     rows = [_row(part, row, algorithm, speeds) for row in part.rows]

@@ -15,7 +15,10 @@ def acts_like_minerl(space: spaces.Space, *keys: str) -> TypeGuard[spaces.Dict]:
 
 def turns_camera(space: spaces.Space | None) -> bool:
     """Say whether an entry called `camera` is MineRL's: how many degrees the view turns, down and to the right, as real numbers (2,)."""
-    return isinstance(space, spaces.Box) and space.shape == (2,) and space.dtype.kind == "f"
+    if not isinstance(space, spaces.Box) or space.shape != (2,) or space.dtype.kind != "f":
+        return False
+    # a stick's way from -1 to 1 is no angle
+    return bool((space.low <= -90).all() and (space.high >= 90).all())
 
 
 def words_of(space: spaces.Space | None) -> tuple[str, ...]:

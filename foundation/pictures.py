@@ -14,6 +14,24 @@ _TEXT_HEIGHT = 18
 _BACKGROUND = 255
 
 
+class Thinned:
+    """Keeps the pictures of an episode; of a long one every second, fourth, ... as it grows, so that any fits in memory."""
+
+    def __init__(self, most: int = 512) -> None:
+        self.pictures: list[np.ndarray] = []
+        self.every = 1
+        """One picture of so many is kept."""
+        self._most, self._seen = 2 * (most // 2), 0
+
+    def add(self, picture: np.ndarray) -> None:
+        """Take the next picture, and keep a copy of it where it is its turn."""
+        if self._seen % self.every == 0:
+            if len(self.pictures) == self._most:
+                self.pictures, self.every = self.pictures[::2], 2 * self.every
+            self.pictures.append(np.array(picture))
+        self._seen += 1
+
+
 def picture_grid(rows: Sequence[np.ndarray], labels: Sequence[str] = (), scale: int = 1) -> np.ndarray:
     """Lay rows of frames, each uint8 (N, H, W, 3), under one another; return one uint8 (H, W, 3) picture.
 

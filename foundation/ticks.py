@@ -18,9 +18,13 @@ _KEYS = {
 _IDLE_TEXTS = ("none", "")
 
 
-def adds_up(name: str) -> bool:
-    """Say whether what an array or an action's key holds is an increment: rewards, and how far the camera turned."""
-    return name.split(".")[0] == "reward" or name.split(".")[-1].startswith("camera")
+def adds_up(name: str, dtype: np.dtype) -> bool:
+    """Say whether what an array or an action's key holds is an increment: rewards, and how far the camera turned.
+
+    Whole numbers called `camera` are another package's choice, such as which one looks.
+    """
+    what = name.split(".")[-1]
+    return name.split(".")[0] == "reward" or (what.startswith("camera") and (what != "camera" or dtype.kind == "f"))
 
 
 def joining(name: str, dtype: np.dtype) -> Joining:
@@ -31,7 +35,7 @@ def joining(name: str, dtype: np.dtype) -> Joining:
     vectors of obfuscated environments, are held over a tick and not added to the one before: they are averaged, so that one that is held
     stays what it is and none is lost.
     """
-    if adds_up(name):
+    if adds_up(name, dtype):
         return "sum"
     if dtype.kind == "f":
         return "max" if name.split(".")[-1] in _KEYS else "mean"

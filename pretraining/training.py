@@ -68,6 +68,7 @@ def _opened(options: TrainOptions) -> tuple[frames.FrameStore, Encoder]:
     if model.needed_values is not None and options.heads.trains_own:
         low, high, least = model.needed_values
         check_values(store, options=model.targets["reward_to_come"], low=low, high=high, least=least)
+        _check_validation(store)
         # weights are kept by what they reach there: without one of each they would be those of before
         check_values(store, "val", options=model.targets["reward_to_come"], low=low, high=high, least=1)
     _number_texts(model, store, options)

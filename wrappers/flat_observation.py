@@ -16,6 +16,7 @@ PICTURE = "pov"
 LATENT = "latent"
 """What stands in the picture's place where an encoder has read it: no entry of an environment's own is called so."""
 _MOST_CHOICES = 4096
+_MODULES = torch.nn.ModuleDict()
 _Path = tuple[str | int, ...]
 
 
@@ -91,7 +92,7 @@ def _leaves(space: spaces.Dict | spaces.Tuple, path: _Path = ()) -> Iterator[tup
 def _name(path: _Path) -> str:
     """Return the name of an entry: not `latent`, and what torch's dictionaries of modules allow, no dots and no name of their own."""
     name = "/".join(map(str, path)).replace(".", "_")
-    return f"{name}_" if name == LATENT or hasattr(torch.nn.ModuleDict, name) else name
+    return f"{name}_" if name == LATENT or hasattr(_MODULES, name) else name
 
 
 def _is_angle(space: spaces.Box) -> bool:

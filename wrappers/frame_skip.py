@@ -1,13 +1,13 @@
 """One agent step is several game ticks."""
 
 from copy import deepcopy
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, TypeGuard
 
 import gymnasium
 import numpy as np
 
 from foundation.errors import UserError
-from foundation.minerl import turns_camera, words_of
+from foundation.minerl import words_of
 from foundation.ticks import TICKS_A_SECOND, adds_up
 
 # crafting four times in a row would use up four times what it takes
@@ -17,8 +17,8 @@ _ONCE = ("craft", "nearbyCraft", "nearbySmelt")
 class FrameSkip(gymnasium.Wrapper):
     """Repeat each action for `ticks` ticks and sum the rewards; only the last tick is seen.
 
-    Camera turns of MineRL's dictionary are divided by `ticks`, so that an action turns by the same angle whatever the frame skip, and its
-    ticks joined again (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers
+    Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip, and its ticks joined again
+    (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers
     `step_ticks` renders the last tick only. Spaces do not change; `metadata["render_fps"]` does, and is there where the environment names
     none: it is taken for Minecraft's, as recordings of such an environment take it.
     """
@@ -31,7 +31,7 @@ class FrameSkip(gymnasium.Wrapper):
         self._step_ticks = getattr(env, "step_ticks", None)
         self.metadata = {**env.metadata, "render_fps": (env.metadata.get("render_fps") or TICKS_A_SECOND) / ticks}
         entries = env.action_space.spaces if isinstance(env.action_space, gymnasium.spaces.Dict) else {}
-        self._increments = [key for key, space in entries.items() if adds_up(key) and turns_camera(space)]
+        self._increments = [key for key, space in entries.items() if _is_real(space) and adds_up(key, space.dtype)]
         self._once = [key for key in _ONCE if words_of(entries.get(key))]
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -53,3 +53,7 @@ class FrameSkip(gymnasium.Wrapper):
         if not self._increments:
             return action
         return {**action, **{key: np.asarray(action[key]) / self.ticks for key in self._increments if key in action}}
+
+
+def _is_real(space: gymnasium.Space) -> TypeGuard[gymnasium.spaces.Box]:
+    return isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == "f"

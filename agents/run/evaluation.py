@@ -18,6 +18,7 @@ from agents.remote.config import RemoteConfig
 from agents.run.environment import Seen, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import evaluation_seed
+from foundation.pictures import Thinned
 from foundation.ticks import TICKS_A_SECOND
 from wrappers.flat_observation import PICTURE
 
@@ -32,7 +33,7 @@ class Played:
     returns: list[float]
     lengths: list[int]
     pictures: list[np.ndarray] = field(default_factory=list)
-    """The first episode's pictures, uint8 (H, W, 3)."""
+    """The first episode's pictures, uint8 (H, W, 3); of a long one every second, fourth, ..."""
     frames_per_second: float = TICKS_A_SECOND
     """Of those pictures, in game time."""
 
@@ -113,23 +114,23 @@ def play_episodes(venv: VecEnv, act: Act, episodes: int, keep_pictures: bool = F
     count = venv.num_envs
     ended: dict[int, dict[str, Any]] = {}
     number = list(range(count))
-    pictures: list[np.ndarray] = []
+    film = Thinned()
     observation, starts = venv.reset(), np.ones(count, dtype=bool)
     while len(ended) < episodes:
         if keep_pictures and number[0] == 0:
-            pictures.append(np.array(venv.get_attr("picture", 0)[0]))
+            film.add(venv.get_attr("picture", 0)[0])
         observation, _, starts, infos = venv.step(act(observation, starts))
         for index in np.flatnonzero(starts):
             if infos[index].get("again"):
                 if number[index] == 0:
-                    pictures.clear()
+                    film = Thinned()
                 continue
             if number[index] < episodes:
                 ended[number[index]] = infos[index]["episode"]
             number[index] += count
     in_order = [ended[one] for one in range(episodes)]
-    rate = venv.get_attr("metadata", 0)[0]["render_fps"]
-    return Played([one["r"] for one in in_order], [one["l"] for one in in_order], pictures, float(rate))
+    rate = venv.get_attr("metadata", 0)[0]["render_fps"] / film.every
+    return Played([one["r"] for one in in_order], [one["l"] for one in in_order], film.pictures, float(rate))
 
 
 def play_random(environment: EnvironmentConfig, episodes: int, seed: int, remote: RemoteConfig | None = None) -> Played:
@@ -138,7 +139,10 @@ def play_random(environment: EnvironmentConfig, episodes: int, seed: int, remote
     space = evaluation.venv.action_space
     space.seed(seed)
     try:
-        return evaluation.play(lambda *_: np.stack([space.sample() for _ in range(evaluation.venv.num_envs)]), episodes, keep_pictures=True)
+        with _random_numbers_of_its_own(seed):
+            return evaluation.play(
+                lambda *_: np.stack([space.sample() for _ in range(evaluation.venv.num_envs)]), episodes, keep_pictures=True
+            )
     finally:
         evaluation.close()
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from agents.learning.algorithms import settings_class
 from agents.learning.learner import Learner
 from agents.run.config import LEARNING, PIXEL_ROWS, TrainingConfig
-from agents.run.environment_config import EnvironmentConfig, add_options, lies_in_a_run, refuse_unasked
+from agents.run.environment_config import add_options, lies_in_a_run, refuse_unasked
 from foundation.env_options import EVALUATION_PREFIX, Scalar, take_env_options
 from foundation.errors import UserError, in_one_line
 from foundation.places import take_addresses
@@ -64,8 +64,8 @@ def read_command(
         refuse_unasked(preset, config.environment, _option(argv, "--environment.name"), "--environment.name", options)
     if argv and lies_in_a_run(argv[0]):
         _refuse_elsewhere(argv, config)
-    if (own := presets_own.get("options")) and config.environment.name != presets_own["name"]:
-        _settle_options(config.environment, own, presets_own["name"], options)
+    if config.environment.name != (before := presets_own.get("name", config.environment.name)):
+        _settle_options(config, presets_own.get("options", {}), before, options, evaluated)
     config.check()
     return config
 
@@ -78,16 +78,21 @@ def _refuse_elsewhere(argv: list[str], config: TrainingConfig) -> None:
             raise UserError(f"{argv[0]}: says {option} {in_one_line(value)}, and a file that may be shared does not: add {option} yourself")
 
 
-def _settle_options(environment: EnvironmentConfig, own: dict[str, Scalar], before: str, given: dict[str, Scalar]) -> None:
+def _settle_options(
+    config: TrainingConfig, own: dict[str, Scalar], before: str, given: dict[str, Scalar], evaluated: dict[str, Scalar]
+) -> None:
     """Say what becomes of a preset's `own` options where the command line names another environment than the one `before`.
 
-    Ours share theirs. Anybody else's knows none of them, and gets what the command line gives alone.
+    Ours share theirs. Anybody else's knows none of them, and gets what the command line gives alone: `given`, and `evaluated` to judge in.
     """
-    listed = ", ".join(f"{name} {value}" for name, value in own.items() if name not in given)
+    environment, judged = config.environment, config.evaluation.environment
+    left = {**{name: value for name, value in judged.items() if name not in evaluated}, **own}
+    listed = ", ".join(f"{name} {value}" for name, value in left.items() if name not in given)
     if not listed:
         return
     if before.startswith(_OURS) and not environment.name.startswith(_OURS):
         environment.options = {name: value for name, value in environment.options.items() if name in given or value != own.get(name)}
+        config.evaluation.environment = {name: value for name, value in judged.items() if name in evaluated}
         tell(f"{environment.name} in place of {before}: the preset's options for that are left out ({listed})")
     else:
         tell(f"{environment.name} in place of {before}: the preset's options hold for it too ({listed}); --env.NAME VALUE sets others")

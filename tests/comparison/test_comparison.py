@@ -262,6 +262,16 @@ def test_ceilings_are_added_to_a_comparison_and_made_once_for_all_seeds(compare,
     assert content["gaps"][0]["top"] == "oracle"
 
 
+def test_a_control_made_once_is_not_taken_for_one_of_other_frames(compare, mirrored, telling, no_figures, state_store, tmp_path) -> None:
+    rows = {"encoders": (mirrored,), "controls": ("pca", "supervised")}
+    compare(**rows, seeds=1, store=state_store)
+    other = write_states(tmp_path / "other", first=9)
+    with pytest.raises(UserError, match=rf"short with ppo: control 'pca' .* was made from other frames .*--store {other} has"):
+        compare(**rows, seeds=2, store=other)
+    _, done = compare(**rows, seeds=2, store=state_store)
+    assert [row.rpartition("/")[2] for row in rows_of(done)] == ["seed1"] * 4
+
+
 def test_rows_through_a_service_are_those_of_the_folder_and_a_folder_of_runs_connects_to_none(
     compare, mirrored, telling, no_figures, serve, state_store, tmp_path
 ) -> None:

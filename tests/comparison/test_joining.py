@@ -49,3 +49,31 @@ def test_another_value_than_the_one_that_held_before_is_another_task(tmp_path: P
     folders = written(tmp_path / "old", "vae", later), written(tmp_path / "new", "points", {}, **other)
     summaries = join_reports(folders, tmp_path / "both", "join")
     assert [one.name for one in summaries] == ["VoxelTreechop-v0 (1)", "VoxelTreechop-v0 (2)"]
+
+
+def test_how_a_game_runs_and_where_actions_lie_does_not_make_two_tasks_of_one(tmp_path: Path, no_figures) -> None:
+    def environment(python: str, store: str) -> EnvironmentConfig:
+        options = {"python": python, "timeout": 5.0}
+        return replace(SETTINGS["environment"], options=options, action_store=Path(store), action_sha256="1" * 64)
+
+    folders = [written(tmp_path / name, name, {}, environment=environment(f"/{name}/python", f"/{name}/store")) for name in ("one", "two")]
+    (summary,) = join_reports(folders, tmp_path / "both", "join")
+    assert {one.label for one in summary.rows} == {"one", "two", "random", "scripted"}
+    other = replace(environment("/one/python", "/one/store"), action_sha256="2" * 64)
+    summaries = join_reports((folders[0], written(tmp_path / "three", "three", {}, environment=other)), tmp_path / "apart", "join")
+    assert len(summaries) == 2
+
+
+@pytest.mark.parametrize("order", [("whole", "failed"), ("failed", "whole")])
+def test_a_player_that_played_stands_for_one_that_failed(tmp_path: Path, no_figures, order) -> None:
+    failed = replace(PLAYERS[0], runs=[], failures=["random/seed0: no memory"])
+    made = {
+        "whole": [task(row("vae", 5), *PLAYERS, source="whole")],
+        "failed": [task(row("points", 5), failed, PLAYERS[1], source="failed")],
+    }
+    for name in order:
+        write_files(tmp_path / name, made[name], "the command")
+    (summary,) = join_reports([tmp_path / name for name in order], tmp_path / "both", "join")
+    assert [len(one.scores[0]) for one in summary.rows if one.label == "random"] == [len(PLAYERS[0].scores)]
+    assert {one.label for one in summary.rows} == {"vae", "points", "random", "scripted"}
+    assert all(one.optimality_gap is not None for one in summary.rows if one.label in ("vae", "points"))

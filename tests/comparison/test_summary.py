@@ -172,6 +172,23 @@ def test_the_time_of_a_run_over_tasks_is_the_mean_of_the_tasks_times(tmp_path: P
     assert aggregates(tmp_path)[0]["full"]["seconds"] == pytest.approx((3 + 9) / 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "unit"),
+    [
+        ("MineRLTreechop-v0", 64.0, "logs"),
+        ("MineRLTreechopVectorObf-v0", 64.0, "logs"),
+        ("MineRLNavigateDense-v0", 100.0, ""),
+        ("VoxelNavigateDense-v0", 100.0, ""),
+        ("VoxelForage-v0", None, ""),
+        ("my_package:GridNavigate-v0", None, ""),
+        ("other:TreechopLite-v0", None, ""),
+    ],
+)
+def test_documented_goals_are_those_of_minerls_tasks_and_ours_alone(name, target, unit) -> None:
+    found = task(row("vae", 6), PLAYERS[0], name=name)
+    assert (found.target and found.target.score, found.unit) == (target, unit)
+
+
 def test_a_task_without_a_target_has_no_normalised_score() -> None:
     summaries = summarise([task(row("vae", 6), PLAYERS[0], name="CarRacing-v3")])
     assert summaries[0].rows[0].optimality_gap is None

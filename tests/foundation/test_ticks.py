@@ -63,6 +63,7 @@ def test_numbers_that_stand_for_texts_are_idle_where_the_text_is():
         ("reward.1", "f8", "sum"),
         ("action.camera", "f4", "sum"),
         ("action.camera_x", "i8", "sum"),
+        ("action.camera", "i8", "last"),
         ("action.attack", "u1", "last"),
         ("action.attack", "f4", "max"),
         ("action.hotbar.3", "u1", "last"),
@@ -76,4 +77,4 @@ def test_numbers_that_stand_for_texts_are_idle_where_the_text_is():
 )
 def test_arrays_are_joined_by_what_they_hold(name, dtype, how):
     assert joining(name, np.dtype(dtype)) == how
-    assert adds_up(name) == (how == "sum")
+    assert adds_up(name, np.dtype(dtype)) == (how == "sum")

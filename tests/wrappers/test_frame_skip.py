@@ -5,6 +5,7 @@ from gymnasium import spaces
 
 from envs.minerl.spaces import Enum
 from foundation.errors import UserError
+from foundation.ticks import join_ticks, joining
 from wrappers import FrameSkip
 
 
@@ -93,7 +94,6 @@ def test_what_is_crafted_is_crafted_once():
     [
         (spaces.Dict({"camera": spaces.Discrete(4), "craft": spaces.Discrete(3)}), {"camera": 3, "craft": 2}),
         (spaces.Dict({"camera": spaces.Box(0, 8, (2,), np.int64)}), {"camera": np.array([3, 8])}),
-        (spaces.Dict({"camera": spaces.Box(-1, 1, (3,), np.float32)}), {"camera": np.array([1.0, 0.5, -1.0], np.float32)}),
     ],
 )
 def test_what_another_package_calls_by_the_same_name_is_repeated_as_it_is(space, action):
@@ -110,3 +110,36 @@ def test_what_another_package_calls_by_the_same_name_is_repeated_as_it_is(space,
     for given in env.env.given:
         assert space.contains(given)
         assert all(np.array_equal(given[key], action[key]) for key in action)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-180, 180, (2,), np.float32),
+        spaces.Box(-1, 1, (2,), np.float32),
+        spaces.Box(-1, 1, (3,), np.float64),
+        spaces.Box(0, 8, (2,), np.int64),
+        spaces.Discrete(4, start=1),
+        spaces.MultiBinary(3),
+    ],
+)
+def test_an_actions_ticks_joined_again_are_the_action_whatever_a_camera_is(space):
+    """What an encoder with actions is told of a step is what it was trained on: the joined ticks of a recording of that step."""
+
+    class Recorded(Counter):
+        action_space = spaces.Dict({"camera": space})
+        given: tuple = ()
+
+        def step(self, action):
+            self.given += (np.asarray(action["camera"]),)
+            return np.zeros(1, np.float32), 1.0, False, False, {}
+
+    env = FrameSkip(Recorded(), 4)
+    env.action_space.seed(0)
+    for _ in range(5):
+        action = env.action_space.sample()
+        env.env.given = ()
+        env.step(action)
+        ticks = np.stack(env.env.given)
+        joined = join_ticks(ticks, np.array([0]), joining("action.camera", np.asarray(action["camera"]).dtype))
+        np.testing.assert_allclose(joined[0], action["camera"], rtol=1e-6)

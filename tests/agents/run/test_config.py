@@ -171,3 +171,17 @@ def test_options_from_the_command_line_go_with_the_name_beside_them(monkeypatch)
     words = ["debug", "--control", "pixels", "--environment.name", "ale_py:ALE/Pong-v5", "--env.frameskip", "2"]
     assert run_settings(*words).environment.options == {"frameskip": 2}
     assert run_settings(*words, "--env.episode_ticks", "80").environment.options == {"frameskip": 2, "episode_ticks": 80}
+
+
+def test_options_of_a_presets_evaluation_go_with_its_environment_too(monkeypatch, tmp_path) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("agents.run.options.tell", told.append)
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("environment: {name: VoxelTreechop-v0}\nevaluation: {environment: {palette: autumn}}\nagent: ppo\n")
+    words = [str(preset), "--control", "pixels", "--environment.name"]
+    assert run_settings(*words, "VoxelForage-v0").evaluation.environment == {"palette": "autumn"}
+    other = run_settings(*words, "ale_py:ALE/Pong-v5", "--evaluation.environment.mode", "1")
+    assert other.evaluation.environment == {"mode": 1}
+    assert "left out (palette autumn)" in told[-1]
+    assert run_settings(str(preset), "--control", "pixels").evaluation.environment == {"palette": "autumn"}
+    assert len(told) == 2

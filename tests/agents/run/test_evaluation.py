@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,7 @@ from agents.run.environment import training_environments
 from agents.run.environment_config import EnvironmentConfig
 from agents.run.episodes import can_restore, evaluation_seed, training_seed
 from agents.run.evaluation import Evaluation, play_random
+from foundation.pictures import Thinned
 
 BRIGHT = EnvironmentConfig(name="Bright", frame_skip=4)
 
@@ -56,6 +58,8 @@ def test_what_an_environment_draws_from_global_generators_is_the_same_each_time_
     assert drawn() == expected
     assert evaluation.play_policy(policy, 4, deterministic=False, seed=1).returns == first
     assert evaluation.play_policy(policy, 4, deterministic=False, seed=2).returns != first
+    # the 0 of normalised scores too
+    assert play_random(BRIGHT, 4, seed=1).returns == play_random(BRIGHT, 4, seed=1).returns
 
 
 @pytest.mark.parametrize(("episodes", "at_once", "environments"), [(3, 8, 3), (24, 8, 8), (24, 12, 12), (24, 2, 2)])
@@ -97,3 +101,22 @@ def test_returns_are_sums_over_all_ticks_of_an_episode(worlds) -> None:
     assert expected != 0
     assert played.lengths == [15]
     assert len(played.pictures) == 15
+
+
+def test_of_a_long_episode_every_nth_picture_is_kept_and_its_film_lasts_as_long() -> None:
+    for count, expected in ((7, range(7)), (8, range(8)), (9, range(0, 9, 2)), (40, range(0, 40, 8))):
+        film = Thinned(most=8)
+        picture = np.zeros((1, 1, 3), np.uint8)
+        for number in range(count):
+            # an environment draws the next picture into the same array
+            picture[:] = number
+            film.add(picture)
+        assert [int(one[0, 0, 0]) for one in film.pictures] == list(expected)
+        assert film.every == expected.step
+
+
+def test_the_pictures_of_a_long_episode_say_at_which_rate_they_are(worlds, monkeypatch) -> None:
+    monkeypatch.setattr("agents.run.evaluation.Thinned", partial(Thinned, most=4))
+    played = Evaluation(BRIGHT, None, 1).play(lambda *_: np.array([0]), 1, keep_pictures=True)
+    # 15 steps of 4 ticks at 20 ticks a second, of which every fourth is kept
+    assert (len(played.pictures), played.frames_per_second) == (4, 20 / 4 / 4)

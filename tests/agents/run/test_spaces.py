@@ -49,6 +49,7 @@ NUMBERS = {
     "whole": spaces.Box(0, 4, (2,), np.int64),
     "bytes": spaces.Box(0, 255, (1,), np.uint8),
     "a camera of another kind": spaces.Dict({"camera": spaces.Box(0, 1, (3,), np.float32), "attack": spaces.Discrete(2)}),
+    "a stick of that name": spaces.Dict({"camera": spaces.Box(-1, 1, (2,), np.float32), "attack": spaces.Discrete(2)}),
     "one that cannot move": spaces.Box(np.array([3, 0]), np.array([3, 1]), dtype=np.float32),
     "with choices": spaces.Dict({"steer": spaces.Box(-30, 30, (1,), np.float32), "gear": spaces.Discrete(3, start=1)}),
     "tuple": spaces.Tuple((spaces.Box(0, 1, (2,), np.float32), spaces.Box(-5, 5, (1,), np.float32))),
@@ -122,7 +123,7 @@ def test_agents_act_in_any_space(world, space, settings) -> None:
     assert len(given) >= 64
 
 
-@pytest.mark.parametrize("name", ["MineRL's words", "a camera of another kind"])
+@pytest.mark.parametrize("name", ["MineRL's words", "a camera of another kind", "a stick of that name"])
 def test_names_of_minerls_keep_the_meaning_of_their_own_package(world, name) -> None:
     space = {**CHOICES, **NUMBERS}[name]
     given = world(space)
@@ -301,5 +302,6 @@ def test_a_picture_of_narrower_bounds_is_still_one_to_the_policy(world) -> None:
 
 
 def test_names_that_torch_has_for_itself_go_with_a_policy(world) -> None:
-    world(spaces.Discrete(2), {"keys": spaces.Discrete(2), "arm.left": spaces.Discrete(2), "type": spaces.Box(0, 1, (2,), np.float32)})
+    choices = {name: spaces.Discrete(2) for name in ("keys", "arm.left", "training", "latent")}
+    world(spaces.Discrete(2), {**choices, "type": spaces.Box(0, 1, (2,), np.float32)})
     learn(PPO, 32)
