@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.processes import heeding_signals
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 HEAVY = ("cv2", "gymnasium", "lmdb", "matplotlib", "numba", "ray", "sb3_contrib", "scipy", "stable_baselines3", "torch")
@@ -92,13 +94,9 @@ def train(tmp_path: Path) -> list[str]:
 
 
 def started(*words: str) -> subprocess.Popen:
-    # tests that were started in the background ignore SIGINT, and so would their children
-    def heeding() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *words], **streams, text=True, cwd=ROOT, env=ENVIRONMENT, preexec_fn=heeding)
+    with heeding_signals():
+        return subprocess.Popen([sys.executable, *words], **streams, text=True, cwd=ROOT, env=ENVIRONMENT)
 
 
 def stopped(number: int, moment: str | int, *words: str) -> tuple[int, list[str]]:

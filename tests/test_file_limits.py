@@ -4,10 +4,11 @@ import os
 import resource
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests.fixtures.processes import limited_files
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ("make_frames.py", "build", "--source", "VoxelTreechop-v0", "--debug", "--store", "OUT")
@@ -19,10 +20,9 @@ COMPARISON = ("compare_encoders.py", "debug", "--controls", "pixels", "--run", "
 def under(limit: int, words: tuple[str, ...], store: Path, out: Path) -> subprocess.CompletedProcess:
     """Run a command whose files may have `limit` bytes."""
     named = {"STORE": str(store), "OUT": str(out)}
-    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    command = [sys.executable, *(named.get(word, word) for word in words)]
+    command = limited_files(limit, [sys.executable, *(named.get(word, word) for word in words)])
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600, preexec_fn=limited)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=600)
 
 
 def check_refused(ended: subprocess.CompletedProcess, out: Path) -> None:

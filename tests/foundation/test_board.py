@@ -1,10 +1,10 @@
 """TensorBoard's thread on a full disk: one line, and never its traceback."""
 
-import resource
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
+
+from tests.fixtures.processes import limited_files
 
 ROOT = Path(__file__).resolve().parents[2]
 _CODE = f"""
@@ -24,8 +24,7 @@ run(main)
 
 
 def test_a_full_disk_under_tensorboard_is_one_line(tmp_path: Path) -> None:
-    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-    command = [sys.executable, "-c", _CODE, str(tmp_path)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=limited)
+    command = limited_files(20_000, [sys.executable, "-c", _CODE, str(tmp_path)])
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     line = "error: TensorBoard's record: cannot be written (File too large); free some space and run the command again\n"
     assert (ended.returncode, ended.stderr) == (2, line)

@@ -1,9 +1,7 @@
 import errno
 import os
-import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from foundation import command
 from foundation.command import run
 from foundation.errors import UserError
+from tests.fixtures.processes import heeding_signals
 
 
 def test_a_users_mistake_is_one_line_and_status_2(capsys):
@@ -38,14 +37,11 @@ def script(code: str, *options: str, **keywords) -> subprocess.CompletedProcess:
     return subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=60, cwd=Path(__file__).resolve().parents[2], **keywords)
 
 
-HEEDED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-"""Tests that were started in the background ignore SIGINT, and so would their children."""
-
-
 def test_a_ctrl_c_that_an_import_swallows_ends_the_command(tmp_path):
     (tmp_path / "half.py").write_text("import signal\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException:\n    pass\n")
     code = f"def main():\n    sys.path.append({str(tmp_path)!r})\n    import half\n    print('went on', file=sys.stderr)"
-    ended = script(code, preexec_fn=HEEDED)
+    with heeding_signals():
+        ended = script(code)
     assert (ended.returncode, ended.stderr) == (130, "")
 
 
@@ -58,7 +54,8 @@ def main():
     finally:
         print('cleaned up', file=sys.stderr)
 """
-    ended = script(code, preexec_fn=HEEDED)
+    with heeding_signals():
+        ended = script(code)
     assert (ended.returncode, ended.stderr) == (130, "cleaned up\n")
 
 

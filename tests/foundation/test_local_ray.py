@@ -1,7 +1,6 @@
 """A Ray of ours listens on loopback only, obeys nobody without this command's token, and leaves nothing behind."""
 
 import os
-import resource
 import signal
 import socket
 import stat
@@ -9,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from foundation import local_ray as module
 from foundation.errors import UserError
 from foundation.local_ray import local_ray
 from tests.fixtures.listening import listeners, reachable
+from tests.fixtures.processes import limited_files
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS_OWN = {"RAY_AUTH_TOKEN": "of-a-cluster", "RAY_AUTH_TOKEN_PATH": "/nowhere", "RAY_AUTH_MODE": "disabled"}
@@ -196,7 +195,6 @@ def test_a_ray_that_does_not_start_says_what_its_node_ended_with(base: Path, mon
 def test_a_limit_on_files_too_small_for_a_ray_is_one_sentence_at_once() -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom foundation.command import run\n"
     code += "from foundation.local_ray import local_ray\ndef main():\n    with local_ray(1):\n        pass\nrun(main)"
-    limited = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, preexec_fn=limited)
+    ended = subprocess.run(limited_files(2**20, [sys.executable, "-c", code]), capture_output=True, text=True, timeout=120)
     assert ended.returncode == 2
     assert ended.stderr == "error: files may have 1,048,576 bytes here (ulimit -f), and Ray needs one of 135,266,304: ulimit -f unlimited\n"
