@@ -86,8 +86,8 @@ def _settle_options(
     Ours share theirs. Anybody else's knows none of them, and gets what the command line gives alone: `given`, and `evaluated` to judge in.
     """
     environment, judged = config.environment, config.evaluation.environment
-    left = {**{name: value for name, value in judged.items() if name not in evaluated}, **own}
-    listed = ", ".join(f"{name} {value}" for name, value in left.items() if name not in given)
+    sections = ((own, given), (judged, evaluated))
+    listed = ", ".join(f"{name} {value}" for options, asked in sections for name, value in options.items() if name not in asked)
     if not listed:
         return
     if before.startswith(_OURS) and not environment.name.startswith(_OURS):

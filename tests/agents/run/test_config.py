@@ -183,5 +183,7 @@ def test_options_of_a_presets_evaluation_go_with_its_environment_too(monkeypatch
     other = run_settings(*words, "ale_py:ALE/Pong-v5", "--evaluation.environment.mode", "1")
     assert other.evaluation.environment == {"mode": 1}
     assert "left out (palette autumn)" in told[-1]
+    # the same option given for training is another one
+    assert run_settings(*words, "ale_py:ALE/Pong-v5", "--env.palette", "grey").evaluation.environment == {}
     assert run_settings(str(preset), "--control", "pixels").evaluation.environment == {"palette": "autumn"}
-    assert len(told) == 2
+    assert len(told) == 3
