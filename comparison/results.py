@@ -316,8 +316,8 @@ def _same_task(one: TaskResults, other: TaskResults) -> bool:
 
 def _where(task: TaskResults) -> list[dict[str, Any]]:
     """Return in which worlds agents act and are judged: not how a game runs, nor where the recorded actions lie, whose hash is there."""
-    worlds = [{**later, **task.settings[key]} for key, later in _LATER.items()]
-    return [shareable({**world, "action_store": None}) if "options" in world else world for world in worlds]
+    environment, evaluation = ({**later, **task.settings[key]} for key, later in _LATER.items())
+    return [shareable({**environment, "action_store": None}), evaluation]
 
 
 def _with_rows(task: TaskResults, part: TaskResults, rows: list[RowResults]) -> TaskResults:

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-# Anand et al. 2019, Unsupervised State Representation Learning in Atari, table 10; held against the pictures by our tests
+# Anand et al. 2019, Unsupervised State Representation Learning in Atari; held against the pictures by our tests
 _ADDRESSES = {
     "breakout": {"paddle_x": 72, "ball_x": 99, "ball_y": 101},
     "pong": {"paddle_y": 51, "opponent_y": 50, "ball_x": 49, "ball_y": 54},

@@ -16,6 +16,7 @@ PICTURE = "pov"
 LATENT = "latent"
 """What stands in the picture's place where an encoder has read it: no entry of an environment's own is called so."""
 _MOST_CHOICES = 4096
+# an instance, since `training` is no attribute of the class
 _MODULES = torch.nn.ModuleDict()
 _Path = tuple[str | int, ...]
 

@@ -18,9 +18,9 @@ class FrameSkip(gymnasium.Wrapper):
     """Repeat each action for `ticks` ticks and sum the rewards; only the last tick is seen.
 
     Camera turns are divided by `ticks`, so that an action turns by the same angle whatever the frame skip, and its ticks joined again
-    (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers
-    `step_ticks` renders the last tick only. Spaces do not change; `metadata["render_fps"]` does, and is there where the environment names
-    none: it is taken for Minecraft's, as recordings of such an environment take it.
+    (`foundation.ticks`) are the action; what is crafted is crafted in the first tick alone. An environment that offers `step_ticks`
+    renders the last tick only. Spaces do not change; `metadata["render_fps"]` does. An environment that names no rate has Minecraft's, as
+    recordings of it have.
     """
 
     def __init__(self, env: gymnasium.Env, ticks: int) -> None:

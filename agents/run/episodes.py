@@ -32,7 +32,8 @@ _SAVED = {
     "return": Kind(np.float64, (1,)),
     "length": Kind(np.int64, (1,), 0, 2**53),
 }
-_OWN = ("episode", "again")
+_RESERVED = ("episode", "again")
+"""Words of `info` that tell who trains or judges of an ended episode: what another package says under them is left out."""
 _MOST_REPEATS = 2
 """A world that its environment dies of each time is not played for ever."""
 
@@ -116,8 +117,7 @@ class Episodes(gymnasium.Wrapper):
         for cause, before in self._restarts_before.items():
             if f"minerl/{cause}" in info:
                 self.restarts[cause] = before + info[f"minerl/{cause}"]
-        # other packages' words that mean something else to what learns from it
-        info = {key: value for key, value in info.items() if key not in _OWN}
+        info = {key: value for key, value in info.items() if key not in _RESERVED}
         return {**info, "counts": {"episodes": self.episode, "repeating": int(self._repeats > 0), **self.restarts}}
 
     def save_layers(self) -> list[dict[str, np.ndarray]]:

@@ -52,7 +52,7 @@ class Acting:
 
     def begin(self, seed: int) -> None:
         """Forget everything, and draw anew by `seed`."""
-        self.drawing = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed)
         self.memory: Any = None
 
     def __call__(self, observation: Any, starts: np.ndarray) -> np.ndarray:
@@ -60,8 +60,8 @@ class Acting:
         actions, self.memory = self.policy.predict(observation, self.memory, starts, self.deterministic, **masks)
         if self.epsilon:
             assert isinstance(self.venv.action_space, spaces.Discrete)
-            drawn = self.drawing.integers(self.venv.action_space.n, size=len(actions))
-            actions = np.where(self.drawing.random(len(actions)) < self.epsilon, drawn, actions)
+            drawn = self.random.integers(self.venv.action_space.n, size=len(actions))
+            actions = np.where(self.random.random(len(actions)) < self.epsilon, drawn, actions)
         return actions
 
 
