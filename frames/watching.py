@@ -117,7 +117,7 @@ class Beside:
         if unknown is not None:
             raise UserError(f"nothing called '{unknown}' can be recorded: {nearest(unknown, RECORDED)}")
         if _SEGMENTATION in beside and not env.has_wrapper_attr(_SEGMENTATION):
-            raise UserError("this environment has no segmentation to record; leave it out (voxel tasks have it)")
+            raise UserError("this environment has no segmentation to record; leave it out (voxel tasks, Breakout and Pong have it)")
         self._fit, self._state = partial(resize_kinds, size=size, mode=resize), _STATE in beside
         self._segmented = env.get_wrapper_attr(_SEGMENTATION) if _SEGMENTATION in beside else None
 
@@ -126,7 +126,7 @@ class Beside:
         found: dict[str, np.ndarray] = {}
         if self._state:
             if not isinstance(info.get(_STATE), Mapping):
-                raise UserError("this environment tells no info['state'] to record; leave it out (voxel tasks have it)")
+                raise UserError("this environment tells no info['state'] to record; leave it out (voxel tasks, Breakout and Pong have it)")
             found.update({f"observation.{_STATE}.{name}": np.array(value, np.float32) for name, value in info[_STATE].items()})
         if self._segmented is not None:
             found[f"observation.{_SEGMENTATION}"] = self._fit(self._segmented()[None])[0]
