@@ -1,11 +1,20 @@
-"""ViZDoom's environments can step several ticks at once: only the last one is drawn."""
+"""ViZDoom's environments: several ticks in one call, of which only the last is drawn, and the state of scenarios whose things are known."""
 
-from typing import Any
+import math
+from typing import Any, SupportsFloat
 
 import gymnasium
+import numpy as np
+from gymnasium import spaces
 
 # of as many ticks as the environment was made for
 _OF_A_STEP = ("audio", "notifications")
+# what there is to find in a scenario, by ViZDoom's name
+_THINGS = {"health_gathering.cfg": "Medikit"}
+_PLAYER = "DoomPlayer"
+_WIDTH, _FAR = 32.0, 1024.0
+"""Of the player, and of what counts as 1, in units of Doom's maps."""
+_IN_VIEW = math.cos(math.radians(45))
 
 
 class DoomTicks(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -22,11 +31,73 @@ class DoomTicks(gymnasium.Wrapper[Any, Any, Any, Any]):
             doom.frame_skip = own
 
 
+class DoomState(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Tell `info["state"]` at every reset and step: numbers in [-1, 1], where the nearest thing to find is, and the nearest in view.
+
+    Bearings are from where the player looks, positive to the right; a distance d is log(1 + d / 32) / log(33), at most 1. Where there is
+    no such thing it is at distance 1, and both parts of its bearing are 0. An episode's last step tells what the one before it told.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], thing: str) -> None:
+        super().__init__(env)
+        self._thing = thing
+        names = (f"{which}_{what}" for which in ("nearest", "seen") for what in ("bearing_cos", "bearing_sin", "distance"))
+        self.state_space = spaces.Dict({name: spaces.Box(-1.0, 1.0, (), np.float32) for name in names})
+        self._told: dict[str, float] = {}
+        # before the game starts, with the first reset
+        game: Any = self.unwrapped
+        game.game.set_objects_info_enabled(True)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, {**info, "state": self._tell()}
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, {**info, "state": self._tell()}
+
+    def _tell(self) -> dict[str, float]:
+        game: Any = self.unwrapped
+        if game.state is not None:
+            player = next(thing for thing in game.state.objects if thing.name == _PLAYER)
+            ways = [_way(player, thing) for thing in game.state.objects if thing.name == self._thing]
+            self._told = {
+                **_place("nearest", ways),
+                **_place("seen", [way for way in ways if way[1] > _IN_VIEW]),
+            }
+        return dict(self._told)
+
+
+def _way(player: Any, thing: Any) -> tuple[float, float, float]:
+    """Return the way from the player to a thing: its length in units of the map, and cosine and sine of its bearing."""
+    east, north = thing.position_x - player.position_x, thing.position_y - player.position_y
+    # Doom counts angles in degrees from east, to the left
+    right = math.radians(player.angle) - math.atan2(north, east)
+    return math.hypot(east, north), math.cos(right), math.sin(right)
+
+
+def _place(which: str, ways: list[tuple[float, float, float]]) -> dict[str, float]:
+    far, cos, sin = min(ways, default=(_FAR, 0.0, 0.0))
+    distance = min(math.log1p(far / _WIDTH) / math.log1p(_FAR / _WIDTH), 1.0)
+    return {f"{which}_bearing_cos": cos, f"{which}_bearing_sin": sin, f"{which}_distance": distance}
+
+
+def thing_to_find(env: gymnasium.Env[Any, Any]) -> str | None:
+    """Return what there is to find in the scenario that an environment of ViZDoom's plays, if that is known."""
+    if not _is_doom(env) or env.unwrapped.spec is None:
+        return None
+    return _THINGS.get(str(env.unwrapped.spec.kwargs.get("scenario_config_file")))
+
+
 def steps_ticks(env: gymnasium.Env[Any, Any]) -> bool:
     """Say whether an environment is one of ViZDoom's, in which several ticks at once are the same as one after the other."""
-    if not type(env.unwrapped).__module__.startswith("vizdoom.") or not isinstance(getattr(env.unwrapped, "frame_skip", None), int):
+    if not _is_doom(env) or not isinstance(getattr(env.unwrapped, "frame_skip", None), int):
         return False
     # a limit of gymnasium's would count calls
     limited = env.spec is not None and env.spec.max_episode_steps is not None
     entries = env.observation_space.spaces if isinstance(env.observation_space, gymnasium.spaces.Dict) else {}
     return not limited and not any(name in entries for name in _OF_A_STEP)
+
+
+def _is_doom(env: gymnasium.Env[Any, Any]) -> bool:
+    return type(env.unwrapped).__module__.startswith("vizdoom.")

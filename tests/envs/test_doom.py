@@ -1,4 +1,6 @@
-"""Several ticks of ViZDoom in one call are the same as one after the other."""
+"""Several ticks of ViZDoom in one call are the same as one after the other, and the state that is told is what its picture shows."""
+
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from gymnasium import spaces
 
 import envs
-from envs.doom import DoomTicks, steps_ticks
+from envs.doom import DoomState, DoomTicks, steps_ticks, thing_to_find
 from envs.pictures import PictureObservation
 from wrappers import FrameSkip
 
@@ -82,3 +84,83 @@ def test_health_gathering_is_the_same_either_way():
         seen.append([(step[0]["pov"].tobytes(), *step[1:4]) for step in steps])
     fast.close()
     assert seen[0] == seen[1]
+
+
+class Room(Doom):
+    """A player at (100, 100) that looks north, and the medkits that a test lays out; the state is gone at the end, as in ViZDoom."""
+
+    __module__ = Doom.__module__
+    spec = gymnasium.envs.registration.EnvSpec("Room-v0", kwargs={"scenario_config_file": "health_gathering.cfg"})
+
+    def __init__(self, *medkits):
+        super().__init__()
+        self.game, self.medkits = SimpleNamespace(set_objects_info_enabled=lambda _: None), medkits
+
+    def _see(self):
+        player = SimpleNamespace(name="DoomPlayer", position_x=100.0, position_y=100.0, angle=90.0)
+        things = [SimpleNamespace(name="Medikit", position_x=x, position_y=y) for x, y in self.medkits]
+        other = SimpleNamespace(name="TeleportFog", position_x=100.0, position_y=101.0)
+        self.state = SimpleNamespace(objects=[other, *things, player]) if self.ticks < 10 else None
+        return super()._see()
+
+
+def test_the_nearest_medkit_and_the_nearest_in_view_are_told():
+    # one behind to the left, and one ahead to the right, twice as far
+    behind, ahead = (100.0 - 30, 100.0 - 40), (100.0 + 60, 100.0 + 80)
+    room = Room(ahead, behind)
+    assert thing_to_find(room) == "Medikit"
+    env = DoomTicks(DoomState(room, "Medikit"))
+    told = env.reset(seed=0)[1]["state"]
+    assert told.keys() == env.get_wrapper_attr("state_space").spaces.keys()
+    expected = {
+        "nearest_bearing_cos": -0.8,
+        "nearest_bearing_sin": -0.6,
+        "nearest_distance": np.log(1 + 50 / 32) / np.log(33),
+        "seen_bearing_cos": 0.8,
+        "seen_bearing_sin": 0.6,
+        "seen_distance": np.log(1 + 100 / 32) / np.log(33),
+    }
+    assert told == pytest.approx(expected)
+    assert env.step_ticks(1, 4)[4]["state"] == told
+    # the last step's state is gone
+    assert env.step_ticks(1, 8)[4]["state"] == told
+
+    nothing = DoomState(Room(behind), "Medikit").reset(seed=0)[1]["state"]
+    assert [nothing[f"seen_{what}"] for what in ("bearing_cos", "bearing_sin", "distance")] == [0.0, 0.0, 1.0]
+    far = DoomState(Room((100.0, 5000.0)), "Medikit").reset(seed=0)[1]["state"]
+    assert far["nearest_distance"] == 1.0
+    assert thing_to_find(Doom()) is None
+
+
+def test_health_gatherings_state_is_what_its_picture_shows():
+    """ViZDoom's labels say which pixels show which medkit: 320 pixels are 90 degrees, and a height is as one over the depth."""
+    pytest.importorskip("vizdoom", reason="needs the package vizdoom")
+    env, plain = envs.make_env(HEALTH, labels_buffer_enabled=True), gymnasium.make(HEALTH)
+    random = np.random.default_rng(0)
+    env.reset(seed=4), plain.reset(seed=4)
+    sizes = []
+    for _ in range(600):
+        action = int(random.integers(env.action_space.n))
+        observation, *outcome, info = env.step(action)
+        seen, *same, _ = plain.step(action)
+        # to be told changes no game
+        assert outcome == same
+        assert (observation["pov"] == seen["screen"]).all()
+        if outcome[1] or outcome[2]:
+            env.reset(), plain.reset()
+            continue
+        medkits = [label for label in env.unwrapped.state.labels if label.object_name == "Medikit"]
+        whole = all(0 < label.y < label.y + label.height < 239 for label in medkits)
+        state = info["state"]
+        if whole and np.arccos(state["seen_bearing_cos"]) < np.radians(35):
+            right = state["seen_bearing_sin"] / state["seen_bearing_cos"]
+            rights = np.array([label.x + label.width / 2 - 160 for label in medkits]) / 160
+            away = np.hypot(1, rights) / [label.height for label in medkits]
+            there = away[np.abs(rights - right) < 0.01].min()
+            assert there < 1.06 * away[np.abs(rights) < 0.8].min()
+            sizes.append(32 * (33 ** state["seen_distance"] - 1) / there)
+        assert state["nearest_distance"] <= state["seen_distance"]
+    env.close(), plain.close()
+    assert len(sizes) > 200
+    # heights are whole pixels
+    assert np.ptp(sizes) < 0.15 * np.median(sizes)
