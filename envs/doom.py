@@ -1,4 +1,4 @@
-"""ViZDoom's environments: several ticks in one call, of which only the last is drawn, and the state of scenarios whose things are known."""
+"""ViZDoom's environments: bounds of what they show, several ticks in one call with one picture, and the state of a scenario."""
 
 import math
 from typing import Any, SupportsFloat
@@ -15,6 +15,9 @@ _PLAYER = "DoomPlayer"
 _WIDTH, _FAR = 32.0, 1024.0
 """Of the player, and of what counts as 1, in units of Doom's maps."""
 _IN_VIEW = math.cos(math.radians(45))
+# the most that a game variable can be in Doom, from 0 on; others, such as counts of kills, have no end
+_MOST = {"HEALTH": 200, "ARMOR": 200, "SELECTED_WEAPON": 9, "SELECTED_WEAPON_AMMO": 600, **{f"AMMO{slot}": 600 for slot in range(10)}}
+_VARIABLES = "gamevariables"
 
 
 class DoomTicks(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -29,6 +32,28 @@ class DoomTicks(gymnasium.Wrapper[Any, Any, Any, Any]):
             return self.env.step(action)
         finally:
             doom.frame_skip = own
+
+
+class DoomVariables(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Give the game variables the bounds that Doom has for them.
+
+    ViZDoom declares none, and a health of 100 as it comes drowns latents of about 1 beside it.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        observed: Any = env.observation_space
+        endless = observed[_VARIABLES]
+        game: Any = self.unwrapped
+        most = [_MOST.get(variable.name) for variable in game.game.get_available_game_variables()]
+        low = np.array([least if high is None else 0 for high, least in zip(most, endless.low, strict=True)], endless.dtype)
+        high = np.array([most_ever if high is None else high for high, most_ever in zip(most, endless.high, strict=True)], endless.dtype)
+        self._bounds = spaces.Box(low, high, dtype=endless.dtype)
+        self.observation_space = spaces.Dict({**observed.spaces, _VARIABLES: self._bounds})
+
+    def observation(self, observation: Any) -> Any:
+        """Clip the variables to their bounds: dead players' health is below 0."""
+        return {**observation, _VARIABLES: observation[_VARIABLES].clip(self._bounds.low, self._bounds.high)}
 
 
 class DoomState(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -87,6 +112,11 @@ def thing_to_find(env: gymnasium.Env[Any, Any]) -> str | None:
     if not _is_doom(env) or env.unwrapped.spec is None:
         return None
     return _THINGS.get(str(env.unwrapped.spec.kwargs.get("scenario_config_file")))
+
+
+def has_variables(env: gymnasium.Env[Any, Any]) -> bool:
+    """Say whether an environment is one of ViZDoom's that shows game variables."""
+    return _is_doom(env) and isinstance(env.observation_space, spaces.Dict) and _VARIABLES in env.observation_space.spaces
 
 
 def steps_ticks(env: gymnasium.Env[Any, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 
 from envs.atari import AtariState, known_game
-from envs.doom import DoomState, DoomTicks, steps_ticks, thing_to_find
+from envs.doom import DoomState, DoomTicks, DoomVariables, has_variables, steps_ticks, thing_to_find
 from envs.pictures import PictureObservation
 from foundation.errors import UserError, nearest
 
@@ -159,6 +159,8 @@ def _registered(name: str, options: dict[str, Any]) -> gymnasium.Env[dict[str, A
     except Exception as error:
         kind = "" if isinstance(error, (gymnasium.error.Error, ImportError, TypeError, ValueError)) else f"{type(error).__name__}: "
         raise UserError(f"{name} cannot be made: {kind}{' '.join(str(error).split())}") from error
+    if has_variables(env):
+        env = DoomVariables(env)
     if (thing := thing_to_find(env)) is not None:
         env = DoomState(env, thing)
     if steps_ticks(env):

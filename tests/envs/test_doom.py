@@ -8,9 +8,9 @@ import pytest
 from gymnasium import spaces
 
 import envs
-from envs.doom import DoomState, DoomTicks, steps_ticks, thing_to_find
+from envs.doom import DoomState, DoomTicks, DoomVariables, has_variables, steps_ticks, thing_to_find
 from envs.pictures import PictureObservation
-from wrappers import FrameSkip
+from wrappers import FlatObservation, FrameSkip
 
 HEALTH = "vizdoom.gymnasium_wrapper:VizdoomHealthGathering-v1"
 
@@ -130,6 +130,41 @@ def test_the_nearest_medkit_and_the_nearest_in_view_are_told():
     far = DoomState(Room((100.0, 5000.0)), "Medikit").reset(seed=0)[1]["state"]
     assert far["nearest_distance"] == 1.0
     assert thing_to_find(Doom()) is None
+
+
+def test_game_variables_have_dooms_bounds_and_others_none():
+    class Fighter(Doom):
+        __module__ = Doom.__module__
+        most = np.finfo(np.float32).max
+        observation_space = spaces.Dict({**Doom.observation_space.spaces, "gamevariables": spaces.Box(-most, most, (3,), np.float32)})
+
+        def __init__(self, *names):
+            super().__init__()
+            variables = [SimpleNamespace(name=name) for name in names]
+            self.game = SimpleNamespace(get_available_game_variables=lambda: variables)
+
+        def _see(self):
+            return {**super()._see(), "gamevariables": np.array([-7, 50, 3], np.float32)}
+
+    assert not has_variables(Doom())
+    assert has_variables(Fighter())
+    known = DoomVariables(Fighter("HEALTH", "AMMO2", "SELECTED_WEAPON"))
+    seen = FlatObservation(PictureObservation(known)).reset(seed=0)[0]["gamevariables"]
+    # a dead player's health is below 0
+    assert seen == pytest.approx([-1.0, 50 / 300 - 1, 3 / 4.5 - 1])
+    some = DoomVariables(Fighter("HEALTH", "KILLCOUNT", "ARMOR"))
+    bounds = some.observation_space["gamevariables"]
+    assert bounds.high.tolist() == [200.0, Fighter.most, 200.0]
+    assert bounds.low.tolist() == [0.0, -Fighter.most, 0.0]
+
+
+@pytest.mark.parametrize(("scenario", "first"), [("VizdoomHealthGathering-v1", 92 / 100 - 1), ("VizdoomBasic-v1", 50 / 300 - 1)])
+def test_what_agents_see_of_a_scenario_is_from_minus_one_to_one(scenario, first):
+    pytest.importorskip("vizdoom", reason="needs the package vizdoom")
+    env = FlatObservation(envs.make_env(f"vizdoom.gymnasium_wrapper:{scenario}"))
+    assert env.reset(seed=0)[0]["gamevariables"] == pytest.approx([first])
+    assert (env.observation_space["gamevariables"].low, env.observation_space["gamevariables"].high) == (-1, 1)
+    env.close()
 
 
 def test_health_gatherings_state_is_what_its_picture_shows():
