@@ -304,8 +304,8 @@ def _completed(path: Path) -> dict[str, Any]:
 
 def _as_played(environment: dict[str, Any]) -> dict[str, Any]:
     """Leave out where and how a game runs, and a limit that is not set: what is played stays the same."""
-    # players see no latents, so none of before
-    left_out = {"history"} if environment["episode_steps"] is not None else {"history", "episode_steps"}
+    # players see no latents, so none of before, and do not learn
+    left_out = {"history", "reward_scale"} if environment["episode_steps"] is not None else {"history", "reward_scale", "episode_steps"}
     environment = {key: value for key, value in environment.items() if key not in left_out}
     return {**shareable(environment), "action_store": None}
 

@@ -178,8 +178,9 @@ class Search:
         if not path.is_file():
             return
         now = dict(_flat(self._identity()))
-        # a search of before could choose neither its seeds nor a history, and did not write down what its store held beside frames
-        settled = {"first_seed": FIRST_SEED, "environment.history": 1, "store_identity": now["store_identity"]}
+        # what a search of before could not choose, and what its store held beside frames, which it did not write down
+        later = {"first_seed": FIRST_SEED, "environment.history": 1, "environment.reward_scale": 1.0}
+        settled = {**later, "store_identity": now["store_identity"]}
         before = {**settled, **dict(_flat(read_yaml(path)))}
         for key in sorted({*before, *now} - _HOW_GAMES_RUN):
             if before.get(key) != now.get(key):

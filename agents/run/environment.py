@@ -179,6 +179,7 @@ def _with_episodes(
     # in an actor: what there is to tell goes to the command that the actor works for
     tell_through(told)
     env = agent_environment(config, reported, make)
-    env = Episodes(env, seed_of, counts, episode_limit(env, config.name, config.episode_steps, config.frame_skip), config.name)
+    limit = episode_limit(env, config.name, config.episode_steps, config.frame_skip)
+    env = Episodes(env, seed_of, counts, limit, config.name, config.reward_scale)
     # outermost: what the agent does not see is still filmed
     return StateObservation(env, config.name) if oracle else env

@@ -46,6 +46,8 @@ class EnvironmentConfig:
     """Game ticks after which an episode is truncated, before the environment's own limit or where it has none; in whole agent steps."""
     history: int = 1
     """Observations that an agent sees at a time: the one now and those of the agent steps before, the first repeated at a reset."""
+    reward_scale: float = 1.0
+    """An agent learns from rewards times this; returns are told as they are."""
     evaluated_at_once: int = 8
     """Evaluation episodes at a time, each in an environment of its own."""
 
@@ -57,6 +59,7 @@ class EnvironmentConfig:
         if self.episode_steps is not None:
             at_least(1, episode_steps=self.episode_steps)
         within(1, 64, history=self.history)
+        within(1e-6, 1e6, reward_scale=self.reward_scale)
         within(2, 65_536, action_count=self.action_count)
         within(0, 2**32 - 1, action_seed=self.action_seed, sticky_attack=self.sticky_attack)
 

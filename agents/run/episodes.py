@@ -46,7 +46,7 @@ class Episodes(gymnasium.Wrapper):
     that a death has cut off again, twice at most, and says so in `info["again"]`. `info["counts"]` holds the restarts and how many
     episodes were begun; `counts` are those of an environment that this one replaces, and it goes on from them. A reset with the
     option `start_over` starts over first: on the environment that replaces one which died in it, too. An episode is truncated at its
-    `limit`. Raises `EnvironmentFailed` for whatever the environment raises that is no `UserError`.
+    `limit`. Rewards go on times `reward_scale`. Raises `EnvironmentFailed` for whatever the environment raises that is no `UserError`.
 
     The environment may change the actions it is given, and draw into the same arrays: what is kept beyond the next step is copied.
     """
@@ -58,17 +58,17 @@ class Episodes(gymnasium.Wrapper):
         counts: Mapping[str, int] | None = None,
         limit: EpisodeLimit | None = None,
         name: str = "the environment",
+        reward_scale: float = 1.0,
     ) -> None:
         super().__init__(env)
-        self.limit, self.name = limit, name
+        self.limit, self.name, self.reward_scale = limit, name, reward_scale
         counts = counts or {}
         self.seed_of = seed_of
         self.episode = counts.get("episodes", 0)
         self.picture: np.ndarray | None = None
         self._restarts_before = {cause: counts.get(cause, 0) for cause in RESTARTS}
         self.restarts = dict(self._restarts_before)
-        self._return = 0.0
-        self._length = 0
+        self._return, self._length = 0.0, 0
         self._repeats = self._repeats_left = _MOST_REPEATS if counts.get("repeating") else 0
 
     def start_over(self, repeats: int = _MOST_REPEATS) -> None:
@@ -110,7 +110,7 @@ class Episodes(gymnasium.Wrapper):
             info = {**info, "episode": {"r": self._return, "l": self._length, "t": 0.0}, "again": again}
             # a VecEnv keeps both, and begins the next episode at once
             observation, info = deepcopy((observation, info))
-        return observation, reward, terminated, truncated, info
+        return observation, float(reward) * self.reward_scale, terminated, truncated, info
 
     def _remember(self, observation: Any, info: dict[str, Any]) -> dict[str, Any]:
         self.picture = np.array(observation[PICTURE] if isinstance(observation, dict) else observation)

@@ -81,6 +81,16 @@ def test_a_limit_truncates_episodes_in_whole_agent_steps(endless, told, limit, s
     assert told == []
 
 
+def test_agents_learn_from_scaled_rewards_and_returns_are_told_as_they_are(endless, told) -> None:
+    endless.episode_steps, endless.reward_scale = 8, 0.125
+    venv = training_environments(endless, 1, 0, None)
+    venv.reset()
+    assert [venv.step(np.zeros(1, int))[1].tolist() for _ in range(2)] == [[0.5], [0.5]]
+    assert play_random(endless, 1, seed=0).returns == [8.0]
+    with pytest.raises(UserError, match="'reward_scale' must be at least 1e-06, got 0"):
+        EnvironmentConfig("Endless-v0", reward_scale=0)
+
+
 def test_without_any_limit_it_is_said_at_once_and_again_when_an_episode_is_cut(endless, told, monkeypatch, small_run) -> None:
     monkeypatch.setattr(episode_limit, "MOST_TICKS", 40)
     check_environment(endless, small_run().algorithm)
@@ -113,6 +123,8 @@ def test_a_limit_that_is_not_set_leaves_the_players_of_finished_comparisons_wher
     old = {"name": "A", "options": {"episode_ticks": 80}, "frame_skip": 4, "action_store": None}
     assert _hash(_as_played({**old, "episode_steps": None})) == _hash(_as_played_before(old))
     assert _hash(_as_played({**old, "episode_steps": 9})) != _hash(_as_played_before(old))
+    # players learn nothing from rewards
+    assert _hash(_as_played({**old, "episode_steps": None, "reward_scale": 0.01})) == _hash(_as_played_before(old))
 
 
 def test_a_run_that_was_started_before_there_was_a_limit_goes_on(small_run) -> None:
