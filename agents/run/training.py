@@ -24,6 +24,7 @@ from agents.run.representation import seen_artifact
 from agents.run.result import facts, write_result
 from agents.run.saving import Checkpoints
 from envs.failures import log_of_failures
+from envs.reward_size import tell_of_large_values
 from foundation.env_options import shareable
 from foundation.files import exclusive_lock, write_atomically
 from foundation.folders import AGENT, refuse_others
@@ -54,17 +55,13 @@ def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
             opened.callback(evaluation.close)
             metrics = MetricsFile(config.run, position.metrics_bytes, position.steps)
             opened.callback(metrics.close)
-            write_atomically(config.run / "config.yaml", yaml.safe_dump(_shared(config), sort_keys=False))
+            shared = {**plain(config), "environment": shareable(plain(config.environment))}
+            write_atomically(config.run / "config.yaml", yaml.safe_dump(shared, sort_keys=False))
             record = Record(metrics, position, Restarts((agent.venv, evaluation.venv)))
             run = _Run(config, agent, evaluation, record, Checkpoints(config, settings, agent, record, segments), report)
             if config.steps > position.steps:
                 run.learn(resumed=checkpoint is not None)
             return run.finish()
-
-
-def _shared(config: AgentRun) -> dict[str, Any]:
-    settings = plain(config)
-    return {**settings, "environment": shareable(settings["environment"])}
 
 
 class _Run:
@@ -88,6 +85,7 @@ class _Run:
     def boundary(self, episodes: list[dict[str, Any]]) -> None:
         """Log the rollout that ended, evaluate and save where due, stop where asked."""
         self.record.add_rollout(self.agent.steps, episodes, self.agent.take_losses())
+        tell_of_large_values(self.config.environment.name, episodes, self.config.environment.reward_scale)
         position, evaluation = self.position, self.config.evaluation
         note = f"return {np.mean([one['r'] for one in episodes]):.2f}" if episodes else self.agent.whereabouts()
         stop = self.report(position.steps, note)

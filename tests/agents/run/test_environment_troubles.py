@@ -26,6 +26,7 @@ from agents.running import run_agent
 from comparison.players import PlayerRun, play_player
 from envs import episode_limit
 from envs.failures import EnvironmentFailed
+from envs.reward_size import tell_of_large_values
 from foundation import telling
 from foundation.errors import UserError
 from frames.rollouts import record
@@ -89,6 +90,32 @@ def test_agents_learn_from_scaled_rewards_and_returns_are_told_as_they_are(endle
     assert play_random(endless, 1, seed=0).returns == [8.0]
     with pytest.raises(UserError, match="'reward_scale' must be at least 1e-06, got 0"):
         EnvironmentConfig("Endless-v0", reward_scale=0)
+
+
+def test_rewards_that_are_too_large_to_learn_from_are_said_once_with_a_scale_that_fits(endless, told, small_run) -> None:
+    # +4 a step: 400 over 100 steps
+    endless.episode_steps = 4 * 100
+    tell_of_large_values("Endless-v0", [{"r": 400.0, "l": 100}], 1.0)
+    said = "Endless-v0: rewards come to values beyond 100, whose errors drown what a policy learns from; "
+    assert told == [f"{said}--environment.reward-scale 0.01 would bring them below 10"]
+    tell_of_large_values("Endless-v0", [{"r": -90_000.0, "l": 1000}, {"r": -90_000.0, "l": 1000}], 1.0)
+    assert told[1:] == [f"{said}--environment.reward-scale 0.001 would bring them below 10"]
+    # a short episode's return is all there is to come; few rewards, scaled ones, no episode and no number say nothing
+    tell_of_large_values("Endless-v0", [{"r": 90.0, "l": 1}], 1.0)
+    for quiet in ([{"r": 900.0, "l": 1000}], [], [{"r": float("nan"), "l": 3}]):
+        tell_of_large_values("Endless-v0", quiet, 1.0)
+    tell_of_large_values("Endless-v0", [{"r": 400.0, "l": 100}], 0.01)
+    assert len(told) == 2
+
+
+def test_a_run_says_it(endless, told, small_run) -> None:
+    endless.episode_steps = 4 * 32
+    dear = replace(endless, reward_scale=10.0)
+    train_agent(small_run(environment=dear, control="pixels", encoder=None), lambda *_: False)
+    assert [line for line in told if "reward-scale" in line] == [
+        "Endless-v0: rewards come to values beyond 100, whose errors drown what a policy learns from; "
+        "--environment.reward-scale 0.01 would bring them below 10"
+    ]
 
 
 def test_without_any_limit_it_is_said_at_once_and_again_when_an_episode_is_cut(endless, told, monkeypatch, small_run) -> None:
