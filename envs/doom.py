@@ -44,10 +44,11 @@ class DoomVariables(gymnasium.ObservationWrapper[Any, Any, Any]):
         super().__init__(env)
         observed: Any = env.observation_space
         endless = observed[_VARIABLES]
+        low, high = endless.low.copy(), endless.high.copy()
         game: Any = self.unwrapped
-        most = [_MOST.get(variable.name) for variable in game.game.get_available_game_variables()]
-        low = np.array([least if high is None else 0 for high, least in zip(most, endless.low, strict=True)], endless.dtype)
-        high = np.array([most_ever if high is None else high for high, most_ever in zip(most, endless.high, strict=True)], endless.dtype)
+        for place, variable in enumerate(game.game.get_available_game_variables()):
+            if variable.name in _MOST:
+                low[place], high[place] = 0, _MOST[variable.name]
         self._bounds = spaces.Box(low, high, dtype=endless.dtype)
         self.observation_space = spaces.Dict({**observed.spaces, _VARIABLES: self._bounds})
 
