@@ -1,11 +1,12 @@
 """ViZDoom's environments: bounds of what they show, several ticks in one call with one picture, and the state of a scenario."""
 
 import math
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
+
+from envs.state_wrapper import StateWrapper
 
 # of as many ticks as the environment was made for
 _OF_A_STEP = ("audio", "notifications")
@@ -57,32 +58,23 @@ class DoomVariables(gymnasium.ObservationWrapper[Any, Any, Any]):
         return {**observation, _VARIABLES: observation[_VARIABLES].clip(self._bounds.low, self._bounds.high)}
 
 
-class DoomState(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Tell `info["state"]` at every reset and step: numbers in [-1, 1], where the nearest thing to find is, and the nearest in view.
+class DoomState(StateWrapper):
+    """Tell where the nearest thing to find is, and the nearest in view.
 
     Bearings are from where the player looks, positive to the right; a distance d is log(1 + d / 32) / log(33), at most 1. Where there is
     no such thing it is at distance 1, and both parts of its bearing are 0. An episode's last step tells what the one before it told.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], thing: str) -> None:
-        super().__init__(env)
+        super().__init__(env, (f"{which}_{what}" for which in ("nearest", "seen") for what in ("bearing_cos", "bearing_sin", "distance")))
         self._thing = thing
-        names = (f"{which}_{what}" for which in ("nearest", "seen") for what in ("bearing_cos", "bearing_sin", "distance"))
-        self.state_space = spaces.Dict({name: spaces.Box(-1.0, 1.0, (), np.float32) for name in names})
         self._told: dict[str, float] = {}
         # before the game starts, with the first reset
         game: Any = self.unwrapped
         game.game.set_objects_info_enabled(True)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, info = self.env.reset(seed=seed, options=options)
-        return observation, {**info, "state": self._tell()}
-
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated, {**info, "state": self._tell()}
-
-    def _tell(self) -> dict[str, float]:
+    def read_state(self, begins: bool) -> dict[str, float]:
+        """Read the game's objects."""
         game: Any = self.unwrapped
         if game.state is not None:
             player = next(thing for thing in game.state.objects if thing.name == _PLAYER)
