@@ -369,21 +369,21 @@ def _row(part: Part, row: Row, algorithm: str, speeds: SpeedCache) -> RowResults
     origin = part.asked.origins.get((row.control or "") if row.control in PIXEL_ROWS else "")
     filmed = (cell.folder / "pictures" for cell in cells if cell.key in results)
     return RowResults(
-        cells[0].key.rpartition("/")[0],
-        row.label,
-        row.kind,
-        [_run(result) for result in results.values()],
-        [f"{cell.key}: {cell.failure() or 'not run'}" for cell in cells if cell.key not in results],
-        row.player,
-        None if row.player else algorithm,
-        _facts(part, row, first, settings.n_envs, speeds),
-        first.get("policy_parameters"),
-        first.get("learning_parameters"),
-        {} if row.player else {key: value for key, value in plain(settings).items() if value != shared.get(key)},
-        origin.preset if origin and not row.player else None,
-        origin.tuning if origin and not row.player else None,
-        next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
-        row.control,
+        key=cells[0].key.rpartition("/")[0],
+        label=row.label,
+        kind=row.kind,
+        runs=[_run(result) for result in results.values()],
+        failures=[f"{cell.key}: {cell.failure() or 'not run'}" for cell in cells if cell.key not in results],
+        player=row.player,
+        algorithm=None if row.player else algorithm,
+        encoder=_facts(part, row, first, settings.n_envs, speeds),
+        policy_parameters=first.get("policy_parameters"),
+        learning_parameters=first.get("learning_parameters"),
+        own_settings={} if row.player else {key: value for key, value in plain(settings).items() if value != shared.get(key)},
+        preset=origin.preset if origin and not row.player else None,
+        tuning=origin.tuning if origin and not row.player else None,
+        pictures=next((str(folder) for folder in filmed if (folder / FILM).is_file() or (folder / STRIP).is_file()), None),
+        control=row.control,
     )
 
 
