@@ -80,6 +80,13 @@ def write_atomically(path: str | Path, content: bytes | memoryview | str) -> Non
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def remove_half_written(folder: Path) -> None:
+    """Remove what killed processes were about to write in a folder where nobody else writes now."""
+    for stale in folder.glob(f".*{_HALF_WRITTEN}"):
+        if stale.is_file() or stale.is_symlink():
+            stale.unlink()
+
+
 @contextmanager
 def exclusive_lock(folder: str | Path, purpose: str, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold `folder` for this process; a second process is refused with a `UserError`, once it has waited for so long.
@@ -99,10 +106,7 @@ def exclusive_lock(folder: str | Path, purpose: str, wait_seconds: float = 0.0) 
             raise UserError(f"{folder}: another process is {purpose} here; wait for it or choose another folder") from None
         if not _is_at(handle, folder / ".lock"):
             raise UserError(f"{folder}: another process has just finished {purpose} here; run the same command again")
-        # what a killed process was about to write; nobody else writes here now
-        for stale in folder.glob(f".*{_HALF_WRITTEN}"):
-            if stale.is_file() or stale.is_symlink():
-                stale.unlink()
+        remove_half_written(folder)
         yield
     finally:
         os.close(handle)

@@ -18,7 +18,7 @@ from foundation.documents import checked, parse, read, schema
 from foundation.env_options import RUNNING_OPTIONS, shareable
 from foundation.errors import UserError
 from foundation.files import exclusive_lock, write_atomically
-from foundation.folders import SEARCH, refuse_others
+from foundation.folders import SEARCH, refuse_links, refuse_others
 from foundation.outside import read_regular
 from foundation.places import AnyPlace
 from foundation.presets import build, read_yaml, to_dict
@@ -123,6 +123,7 @@ class Search:
         """Hold the folder, and write down settings and trials, for the time of the block; a second process is refused."""
         with exclusive_lock(self.config.run, "searching hyperparameters"):
             self._refuse_other_search()
+            self._refuse_links()
             lines = [json.dumps({"trial": trial.number, "values": trial.values}) + "\n" for trial in self.trials]
             write_atomically(self.config.run / "trials.jsonl", "".join(lines))
             write_atomically(self.config.run / "config.yaml", yaml.safe_dump(self._identity(), sort_keys=False))
@@ -188,6 +189,14 @@ class Search:
                     f"{self.config.run}: holds a search with {key} = {before.get(key)}, but {now.get(key)} was asked for; "
                     "only more trials may be added: choose another --run"
                 )
+
+    def _refuse_links(self) -> None:
+        """Raise `UserError` for a link on the way to what open trials write: the folder may be somebody else's."""
+        for trial in self.open_trials():
+            plan = self.plan(trial)
+            refuse_links([self.config.run / "trials", trial.folder, *(run.run for run in plan.runs)])
+            if plan.encoder is not None:
+                refuse_links([self.config.run / "encoders", plan.encoder.folder, plan.encoder.encoder])
 
     def _identity(self) -> dict[str, Any]:
         """Return what makes a search this search."""

@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from foundation.errors import UserError
-from foundation.files import atomic_write
+from foundation.files import atomic_write, remove_half_written
 
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
@@ -63,7 +63,8 @@ def write_segments(folder: Path, buffer: ReplayBuffer, added: int, written: list
 
 
 def remove_others(folder: Path, kept: list[Segment]) -> None:
-    """Remove the segments that the checkpoint just written does without."""
+    """Remove the segments that the checkpoint just written does without, and those that a killed process has left half written."""
+    remove_half_written(folder)
     names = {segment.name for segment in kept}
     for path in folder.glob("*.npz"):
         if path.name not in names:

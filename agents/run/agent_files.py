@@ -24,7 +24,6 @@ from foundation.outside import read_regular
 
 FORMAT = 1
 
-
 _SETTINGS = schema(environment=dict[str, Any], algorithm=dict[str, Any], encoder_sha256=str | None, threads=int, control=str | None)
 _SEEN = schema({"reading": str | None, "scale": str | None}, name=str)
 _ABOUT = schema({"encoder": _SEEN | None, "encoder_folder": str | None}, settings=_SETTINGS, weights_sha256=str, steps=int)

@@ -30,7 +30,7 @@ def read_command(
 
     An agent preset names its algorithm (`kind`) and holds its settings, under `pixels:`, `pixels_same:` and `finetuned:` those that differ
     for these controls, and under `environment:` what it needs of the environment. `control` says whose hold ("": those on latents; None:
-    as `--control` on the command line says), `layers_of` as in `agent_settings`. What an environment preset says under `algorithm:`
+    as `--control` or the environment preset says), `layers_of` as in `agent_settings`. What an environment preset says under `algorithm:`
     overrides them.
     """
     argv, options = take_env_options(argv)
@@ -39,7 +39,6 @@ def read_command(
     if len(agents) > 1:
         raise UserError(f"one --agent trains here, got {', '.join(agents)}; compare_encoders.py takes several")
     presets_own: dict[str, Any] = {}
-    seeing = _option(argv, "--control") if control is None else control
 
     def with_agent(values: dict[str, Any]) -> type[Config]:
         take_addresses(values, argv, argv[0])
@@ -51,6 +50,7 @@ def read_command(
         add_options(values, evaluated, "evaluation", "environment")
         if not isinstance(own, dict):
             raise UserError(f"'algorithm' must hold a mapping of keys to values, got {own!r}")
+        seeing = str(_option(argv, "--control") or values.get("control") or "") if control is None else control
         settings = agent_settings(agents[0] if agents else named, seeing, layers_of)
         needed = settings.pop("environment", {})
         if needed and isinstance(values.get("environment"), dict):

@@ -133,7 +133,8 @@ class _Boundary(BaseCallback):
         self.reached()
 
     def _on_rollout_start(self) -> None:
-        if self.model.num_timesteps - self.run.position.steps >= self.interval:
+        # counted from 0: a finished run that goes on looks where an unbroken one does
+        if self.model.num_timesteps // self.interval > self.run.position.steps // self.interval:
             self.reached()
 
     def _on_step(self) -> bool:

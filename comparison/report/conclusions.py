@@ -14,7 +14,8 @@ def conclusions(summary: Summary) -> list[str]:
     sentences = [_against_others(one, finished) for one in finished if one.row.kind == "encoder"]
     sentences += [_share_of(summary, gap) for gap in summary.gaps]
     warnings = [*_few_seeds(summary), *_collapsed(summary), *_failed(summary)]
-    return [*sentences, *warnings, *_ceilings(summary), *_restarted(summary), *_untimed(summary), *_left_out(summary), *_scope(summary)]
+    notes = [*_ceilings(summary), *_restarted(summary), *_uneven(summary), *_untimed(summary), *_left_out(summary)]
+    return [*sentences, *warnings, *notes, *_scope(summary)]
 
 
 def _against_others(ours: RowSummary, finished: list[RowSummary]) -> str:
@@ -112,6 +113,23 @@ def _restarted(summary: Summary) -> list[str]:
     if worlds:
         parts.append(f"environments died {_times(worlds)} and were replaced (evaluation episodes that were cut off were played again)")
     return [f"Restarts: {'; '.join(parts)}."] if parts else []
+
+
+def _uneven(summary: Summary) -> list[str]:
+    """Name the evaluations that stand in no learning curve, since not every seed of a row was evaluated there."""
+    if summary.normalised:
+        return []
+    left_out = {}
+    for one in summary.rows:
+        drawn = {step for step, _ in one.curve}
+        left_out[one.label] = sorted({point.step for run in one.row.runs for point in run.curve} - drawn)
+    named = [f"{label} ({_steps(steps)})" for label, steps in left_out.items() if steps]
+    return [f"Not in the learning curves, since not every seed was evaluated there: {_listed(named)}."] if named else []
+
+
+def _steps(steps: list[int]) -> str:
+    more = f" and {len(steps) - _LONG_LIST} more" if len(steps) > _LONG_LIST else ""
+    return f"{', '.join(f'{step:,}' for step in steps[:_LONG_LIST])}{more} steps"
 
 
 def _untimed(summary: Summary) -> list[str]:

@@ -9,14 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from comparison.collect import collect
 from comparison.comparison import Comparison
+from comparison.joining import join
 from comparison.report.conclusions import conclusions
 from comparison.report.estimates import Pair, Summary
 from comparison.report.page import page
 from comparison.report.plots import figures, png, row_colours, svg
 from comparison.report.summary import curve_lines, summarise, to_table
 from comparison.report.tables import curves_csv, rows_csv, runs_csv
-from comparison.results import FORMAT, REPORT_FILE, TaskResults, collect, join, read_results, to_plain
+from comparison.results import FORMAT, REPORT_FILE, TaskResults, read_results, to_plain
 from foundation.documents import read
 from foundation.errors import UserError
 from foundation.files import write_atomically

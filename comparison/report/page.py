@@ -19,6 +19,7 @@ from comparison.report.statistics import FEW_SEEDS, RESAMPLES, Estimate
 from comparison.report.summary import settings_line
 from comparison.report.tables import count_cell, failures, interval_cell, not_asked_line, restarts_cell, seeds_cell, value_cell
 from comparison.results import RowResults, TaskResults
+from foundation.outside import read_regular
 
 MOST_FILM_BYTES = 6_000_000
 """Films of later rows are left out of the page above this; they lie beside the runs."""
@@ -277,10 +278,13 @@ def _seen_by(row: RowResults) -> str:
 
 
 def _film(folder: str | None, room: int) -> tuple[str, bytes] | None:
-    for kind, name in (("film", FILM), ("strip", STRIP)):
+    for kind, name, signature in (("film", FILM, b"RIFF"), ("strip", STRIP, b"\x89PNG")):
         path = Path(folder or "", name)
-        if folder and path.is_file() and path.stat().st_size <= room:
-            return kind, path.read_bytes()
+        if folder and path.is_file() and not path.is_symlink() and path.stat().st_size <= room:
+            content = read_regular(path)
+            # somebody else's folder may name any file, and the page is passed on
+            if content.startswith(signature):
+                return kind, content
     return None
 
 

@@ -115,7 +115,8 @@ def curves_figure(summary: Summary, colours: dict[str, str], against_seconds: bo
         axes.set_ylabel(_score_axis(summary))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value >= 1000 else f"{value:g}")
         axes.set_xlim(left=0)
-        axes.set_ylim(_start(summary), limit)
+        shown = [point.low for one in summary.rows for _, point in (one.timed_curve if against_seconds else one.curve)]
+        axes.set_ylim(_start(summary, shown), limit)
         episodes = f"{task.evaluation['episodes']} evaluation episodes a point and seed, {task.evaluation['final_episodes']} at the last"
         more = "straight lines between evaluations, where all seeds were under way" if against_seconds else episodes
         axes.set_title(f"interquartile mean over seeds, band: 95 % bootstrap interval\n{more}", loc="left", fontsize=9.5)
@@ -198,9 +199,9 @@ def _limit(summary: Summary) -> float | None:
     return 1.15 * highest if squeezed and highest > 0 else None
 
 
-def _start(summary: Summary) -> float | None:
-    """Return where the axis of scores begins: just below zero where none is negative, else None."""
-    scores = [score for one in summary.rows for score in one.all_scores]
+def _start(summary: Summary, others: Sequence[float] = ()) -> float | None:
+    """Return where the axis of scores begins: just below zero where none is negative, nor any other that is shown, else None."""
+    scores = [*others, *(score for one in summary.rows for score in one.all_scores)]
     highest = max((score for one in summary.rows if one.row.player is None for score in one.all_scores), default=0.0)
     return -0.03 * highest if highest > 0 and min(scores) >= 0 else None
 

@@ -94,9 +94,11 @@ def failures(summaries: list[Summary]) -> list[str]:
 
 
 def seeds_cell(summary: Summary, one: RowSummary) -> str:
-    """Return how many seeds finished, and of how many."""
-    asked = max(task.seeds for task in summary.tasks)
-    return f"{one.fewest_seeds}" if one.fewest_seeds == asked else f"{one.fewest_seeds} of {asked}"
+    """Return how many seeds finished, on the task with the fewest, and of how many where some did not."""
+    rows = [row for task in summary.tasks for row in task.rows if row.label == one.label]
+    fewest = min(rows, key=lambda row: len(row.runs))
+    finished, failed = len(fewest.runs), len(fewest.failures)
+    return f"{finished} of {finished + failed}" if failed else f"{finished}"
 
 
 def label_cell(one: RowSummary) -> str:

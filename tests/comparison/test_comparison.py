@@ -15,11 +15,11 @@ from agents.learning.off_policy import DQNSettings
 from agents.learning.on_policy import PPOSettings
 from agents.run.config import EvaluationConfig
 from agents.run.environment_config import EnvironmentConfig
+from comparison.collect import collect
 from comparison.comparison import Comparison
 from comparison.config import ComparisonConfig, PartConfig
 from comparison.report.files import write_report
 from comparison.report.tables import print_table
-from comparison.results import collect
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from foundation.places import Address, View, Views

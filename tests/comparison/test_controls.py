@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from agents.run.config import CONTROLS, EvaluationConfig
+from comparison.collect import collect
 from comparison.comparison import Comparison
 from comparison.config import ComparisonConfig, PartConfig
 from comparison.encoder_facts import EncoderFacts
 from comparison.report.conclusions import conclusions
 from comparison.report.files import write_files
 from comparison.report.summary import summarise
-from comparison.results import collect, read_results
+from comparison.results import read_results
 from encoders import StoreReference, make_encoder, prepare
 from foundation.places import View, Views
 from tests.comparison.rows import PLAYERS, row, task

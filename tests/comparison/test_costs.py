@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agents.run.config import EvaluationConfig
+from comparison.collect import collect
 from comparison.comparison import Comparison
 from comparison.config import ComparisonConfig, Origin, PartConfig, read_grid
 from comparison.report.conclusions import conclusions
@@ -17,7 +18,7 @@ from comparison.report.files import join_reports, write_files, write_report
 from comparison.report.statistics import estimate, interquartile_mean, on_common_grid
 from comparison.report.summary import TIMED_POINTS, summarise
 from comparison.report.tables import print_table
-from comparison.results import Point, Run, collect
+from comparison.results import Point, Run
 from encoders import load_encoder
 from foundation.errors import UserError
 from foundation.places import Address

@@ -9,6 +9,9 @@ import pytest
 from agents.run.config import EvaluationConfig, plain
 from agents.run.environment_config import EnvironmentConfig
 from comparison.report.files import join_reports, write_files
+from comparison.report.summary import summarise
+from comparison.report.tables import seeds_cell
+from comparison.results import read_results
 from tests.comparison.rows import PLAYERS, row, task
 
 SETTINGS = {"environment": EnvironmentConfig(name="VoxelTreechop-v0"), "evaluation": EvaluationConfig(every=50)}
@@ -77,3 +80,40 @@ def test_a_player_that_played_stands_for_one_that_failed(tmp_path: Path, no_figu
     assert [len(one.scores[0]) for one in summary.rows if one.label == "random"] == [len(PLAYERS[0].scores)]
     assert {one.label for one in summary.rows} == {"vae", "points", "random", "scripted"}
     assert all(one.optimality_gap is not None for one in summary.rows if one.label in ("vae", "points"))
+
+
+def test_joined_comparisons_keep_the_settings_and_versions_of_both(tmp_path: Path, no_figures) -> None:
+    def report(name: str, label: str, rate: float, seeds: int, **controls) -> Path:
+        kept = {key: plain(own) for key, own in SETTINGS.items()}
+        made = task(row(label, 5, seeds=seeds), *PLAYERS, source=name, **kept, seeds=seeds)
+        algorithms = {"PPO": {"learning_rate": rate, "ent_coef": 0.0, "pixels": {}, **controls}}
+        write_files(tmp_path / name, [replace(made, algorithms=algorithms, versions={"torch": f"2.{seeds}", "ray": "3"})], "the command")
+        return tmp_path / name
+
+    first, other = report("one", "vae", 3e-4, 5), report("two", "points", 1e-3, 8)
+    same = report("three", "slots", 3e-4, 6, pixels={"learning_rate": 2e-4})
+    join_reports((first, other, same), tmp_path / "all", "join")
+    (found,) = read_results(tmp_path / "all")
+    assert {name: own["learning_rate"] for name, own in found.algorithms.items()} == {"PPO": 3e-4, "PPO (two)": 1e-3}
+    assert found.algorithms["PPO"]["pixels"] == {"learning_rate": 2e-4}
+    assert [(one.label, one.algorithm) for one in found.rows if one.kind == "encoder"] == [
+        ("vae with PPO", "PPO"),
+        ("points with PPO (two)", "PPO (two)"),
+        ("slots with PPO", "PPO"),
+    ]
+    assert found.versions == {"torch": "2.5 and 2.8 and 2.6", "ray": "3"}
+    # and once more
+    (summary,) = join_reports((tmp_path / "all", same), tmp_path / "again", "join")
+    (again,) = read_results(tmp_path / "again")
+    assert (again.versions, again.algorithms) == (found.versions, found.algorithms)
+    # nothing failed: no row has seeds of another's
+    assert [seeds_cell(summary, one) for one in summary.rows if one.row.kind == "encoder"] == ["5", "8", "6", "6"]
+
+
+def test_a_row_of_which_a_run_failed_says_of_how_many(tmp_path: Path, no_figures) -> None:
+    failed = replace(row("vae", 5, seeds=4), failures=["vae/seed4: no memory"])
+    tasks = [task(failed, row("points", 5, seeds=5), *PLAYERS), task(row("vae", 5), row("points", 5), *PLAYERS, name="VoxelNavigate-v0")]
+    over_both, first, second = summarise(tasks)
+    cells = [{one.label: seeds_cell(summary, one) for one in summary.rows} for summary in (over_both, first, second)]
+    assert [one["vae"] for one in cells] == ["4 of 5", "4 of 5", "6"]
+    assert [one["points"] for one in cells] == ["5", "5", "6"]

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from agents.run.pictures import write_episode
+from comparison.joining import join
 from comparison.report.files import write_files
-from comparison.results import join
 from tests.comparison.rows import PLAYERS, row, task
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -36,6 +36,22 @@ def test_films_above_the_limit_stay_out_of_the_page(tmp_path: Path, monkeypatch,
     monkeypatch.setattr("comparison.report.page.MOST_FILM_BYTES", (tmp_path / "pictures" / "episode.webp").stat().st_size)
     write_files(tmp_path, [task(ours, replace(ours, key="b", label="b"), *PLAYERS)], "the command")
     assert (tmp_path / "report.html").read_text().count("data:image") == 1
+
+
+@pytest.mark.parametrize("name", ["episode.webp", "episode.png"])
+def test_what_is_no_picture_does_not_get_into_the_page(tmp_path: Path, no_figures, name: str) -> None:
+    write_episode(tmp_path / "mine", [np.zeros((64, 64, 3), np.uint8)] * 3, 5.0, None)
+    (tmp_path / "secret").write_text("a key")
+    for number, target in enumerate(("secret", f"mine/{name}")):
+        pictures = tmp_path / f"theirs{number}"
+        pictures.mkdir()
+        (pictures / name).symlink_to(tmp_path / target)
+        write_files(tmp_path, [task(row("vae", 5, pictures=str(pictures)), *PLAYERS)], "the command")
+        assert "data:image" not in (tmp_path / "report.html").read_text()
+    (tmp_path / "theirs0" / name).unlink()
+    (tmp_path / "secret").rename(tmp_path / "theirs0" / name)
+    write_files(tmp_path, [task(row("vae", 5, pictures=str(tmp_path / "theirs0")), *PLAYERS)], "the command")
+    assert "data:image" not in (tmp_path / "report.html").read_text()
 
 
 def test_the_film_of_an_encoder_without_pictures_promises_no_reconstructions(tmp_path: Path, no_figures) -> None:

@@ -10,10 +10,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from comparison.command import compare
+from comparison.joining import join
+from comparison.report.conclusions import conclusions
 from comparison.report.files import join_reports, write_files
+from comparison.report.plots import curves_figure, row_colours
 from comparison.report.summary import summarise
 from comparison.report.tables import print_table
-from comparison.results import join, read_results
+from comparison.results import Point, read_results
 from foundation.errors import UserError
 from tests.comparison.rows import PLAYERS, SEEDS, row, task
 
@@ -99,3 +102,24 @@ def test_json_has_the_numbers_and_no_nan(tmp_path: Path, no_figures) -> None:
     content = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert [line["iqm"] for line in content["rows"]] == [None, pytest.approx(2), pytest.approx(1), pytest.approx(11)]
     assert "vae/seed0: no memory" in (tmp_path / "report.html").read_text()
+
+
+def test_evaluations_that_not_every_seed_has_are_named(tmp_path: Path) -> None:
+    ours = row("vae", 5, seeds=5)
+    first = replace(ours.runs[0], curve=[Point(40, 1.0, 1.0), *ours.runs[0].curve])
+    (summary,) = summarise([task(replace(ours, runs=[first, *ours.runs[1:]]), row("points", 5), *PLAYERS)])
+    assert "Not in the learning curves, since not every seed was evaluated there: vae (40 steps)." in conclusions(summary)
+    (summary,) = summarise([task(ours, row("points", 5), *PLAYERS)])
+    assert not any("learning curves" in sentence for sentence in conclusions(summary))
+
+
+@pytest.mark.parametrize("against_seconds", [False, True])
+def test_a_learning_curve_that_begins_below_zero_is_drawn_whole(against_seconds: bool) -> None:
+    ours = row("vae", 5)
+    low = [replace(run, curve=[replace(run.curve[0], score=-15.0), *run.curve[1:]]) for run in ours.runs]
+    (summary,) = summarise([task(replace(ours, runs=low), *PLAYERS)])
+    (axes,) = curves_figure(summary, row_colours([summary]), against_seconds).axes
+    assert axes.get_ylim()[0] < -15
+    (summary,) = summarise([task(ours, *PLAYERS)])
+    (axes,) = curves_figure(summary, row_colours([summary]), against_seconds).axes
+    assert -1 < axes.get_ylim()[0] < 0

@@ -93,6 +93,18 @@ def test_a_search_does_not_write_over_the_report_of_a_comparison_or_into_a_run(s
         searching(run=folder)
 
 
+@pytest.mark.parametrize("place", ["trials", "trials/001", "trials/002/seed1000"])
+def test_a_link_on_the_way_to_a_trials_runs_is_not_written_through(searching, tmp_path, place) -> None:
+    search, elsewhere = searching(), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = search.config.run / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(UserError, match=f"{place}: a link, through which another place would be written to"), search.remembered():
+        pass
+    assert not list(elsewhere.iterdir())
+
+
 def test_trials_are_what_the_folder_says(searching, tmp_path) -> None:
     with searching().remembered():
         pass

@@ -130,6 +130,8 @@ def test_each_step_of_a_replay_buffer_is_written_once_and_the_overwritten_go(lat
     first = {path.name: path.stat().st_mtime_ns for path in (config.run / "replay").iterdir()}
     # rows hold a step of two environments, and the ring holds 24 rows
     assert sorted(first) == ["000000000000-000000000016.npz", "000000000016-000000000024.npz", "000000000024-000000000032.npz"]
+    # as a process leaves it that was killed while it wrote
+    (config.run / "replay" / ".000000000024-000000000032.npz.7.minerl-perception-half-written").write_bytes(b"half")
     train_agent(latent_run("dqn", steps=96), go_on)
     names = sorted(path.name for path in (config.run / "replay").iterdir())
     assert names == ["000000000024-000000000032.npz", "000000000032-000000000048.npz"]

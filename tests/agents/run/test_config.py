@@ -39,6 +39,21 @@ def test_pixels_have_settings_of_their_own(tmp_path) -> None:
     assert on_pixels.learning_rate == on_latents.learning_rate == 1e-4
 
 
+@pytest.mark.parametrize("control", ["pixels", "pixels_same"])
+def test_a_control_that_a_preset_names_has_its_own_settings_too(tmp_path, control: str) -> None:
+    preset = tmp_path / "mine.yaml"
+    encoder = [] if control == "pixels" else ["--encoder", "e"]
+    preset.write_text("environment: {name: VoxelTreechop-v0}\n")
+    given = run_settings(str(preset), "--control", control, *encoder)
+    on_latents = run_settings(str(preset), "--encoder", "e")
+    preset.write_text(f"environment: {{name: VoxelTreechop-v0}}\ncontrol: {control}\n")
+    named = run_settings(str(preset), *encoder)
+    assert (named.control, named.algorithm) == (control, given.algorithm)
+    assert named.algorithm != on_latents.algorithm
+    # and an option stands over it
+    assert run_settings(str(preset), "--control", "untrained", "--encoder", "e").algorithm == on_latents.algorithm
+
+
 def test_options_of_the_evaluation_stand_over_those_of_the_environment(tmp_path) -> None:
     preset = tmp_path / "mine.yaml"
     preset.write_text(

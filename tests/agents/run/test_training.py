@@ -10,7 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents.jobs import Stopped
-from agents.learning.on_policy import PPOSettings
+from agents.learning.on_policy import A2CSettings, PPOSettings
 from agents.run.config import EvaluationConfig
 from agents.run.training import train_agent
 from foundation.errors import UserError
@@ -80,6 +80,18 @@ def test_more_steps_go_on_from_a_finished_run(small_run) -> None:
     assert train_agent(small_run(steps=96), go_on)["steps"] == 96
     training = [line["step"] for line in lines(config.run) if "episodes" in line]
     assert training == [32, 64, 96]
+
+
+def test_a_finished_run_with_more_steps_is_evaluated_where_an_unbroken_one_is(small_run, tmp_path) -> None:
+    evaluation = EvaluationConfig(every=30, episodes=1, final_episodes=1)
+    changes = {"algorithm": A2CSettings(n_envs=2, n_steps=4, net_arch=(8,)), "evaluation": evaluation}
+    whole = train_agent(small_run(steps=200, run=tmp_path / "whole", **changes), go_on)
+    # 72 is no multiple of 32, after which a run looks around
+    train_agent(small_run(steps=72, **changes), go_on)
+    extended = train_agent(small_run(steps=200, **changes), go_on)
+    steps, unbroken = ([point["step"] for point in result["curve"]] for result in (extended, whole))
+    assert unbroken == [32, 64, 96, 128, 160, 192, 200]
+    assert steps == sorted({*unbroken, 72})
 
 
 def test_a_finished_run_is_left_alone(small_run) -> None:
