@@ -66,7 +66,9 @@ class Encoder(nn.Module):
     targets: dict[str, dict[str, Any]] = {}
     """The labels that its own loss needs in `Batch.targets`: their names, each with its options (frames/labels.py)."""
     needed_values: tuple[float, float, int] | None = None
-    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is below the one, and as many above the other."""
+    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is at most the one, and as many above the other."""
+    decoded_reading: str | None = None
+    """Which reading `decode` takes, where another is preferred now; None: the first."""
     parts: ClassVar[tuple[str, ...]] = ()
     """Hyperparameters that name a trained encoder it stands on: each is handed to the constructor as a module, kept under that name."""
     has_own_loss: bool = True
@@ -149,6 +151,7 @@ class Encoder(nn.Module):
 
     def prefer(self, latents: str) -> None:
         """Make a reading the default, the first of `self.latents`; raise ValueError for one the model does not have."""
+        self.decoded_reading = self.decoded_reading or self.reading(None)
         self.latents = {self.reading(latents): self.latents[latents], **self.latents}
 
     def reading(self, latents: str | None) -> str:
@@ -180,10 +183,10 @@ class Generates(Protocol):
 
 @runtime_checkable
 class Decodes(Protocol):
-    """The first reading determines a frame: it can be changed unit by unit, and looked at."""
+    """The first reading, as the model is made, determines a frame: it can be changed unit by unit, and looked at."""
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the mean frames (B, C, H, W) in [0, 1] of the first reading's latents (B, *shape)."""
+        """Return the mean frames (B, C, H, W) in [0, 1] of that reading's latents (B, *shape)."""
 
 
 @runtime_checkable

@@ -219,7 +219,8 @@ class _Networks:
         for target, output in zip(self.targets, outputs, strict=True):
             told = output[:, : len(target.parts)]
             score = np.nan_to_num(_measured(target.metric, target.values[kept], told[kept]).score, nan=-np.inf)
-            if target.name not in best or score > best[target.name][0]:
+            # where the frames to choose by hold one kind alone, nothing scores: then the last network stays, trained to its end
+            if target.name not in best or score > best[target.name][0] or score == -np.inf == best[target.name][0]:
                 best[target.name] = (float(score), told)
 
     def _loss(self, x_MD: Tensor, rows: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ def train(argv: Sequence[str]) -> int:
     if options.geco == "suggest":
         from pretraining.geco_target import suggestion
 
-        say(suggestion(options.run, options.encoder, options.model))
+        for line in suggestion(options.run, options.encoder, options.model).splitlines():
+            say(line)
         return 0
     # here, for torch takes seconds to import
     from encoders.training.workers import check_workers, run_workers

@@ -15,6 +15,7 @@ from encoders.training.run_record import recorded
 from foundation.errors import UserError
 from foundation.presets import to_dict
 from foundation.progress import say
+from frames import FrameStore
 from frames.labels import state_names
 from pretraining.controls import mirrored_encoder, opened_store
 from pretraining.options import TrainOptions
@@ -103,4 +104,7 @@ def _is_whole(options: TrainOptions) -> bool:
     asked = {"encoder": options.encoder, **{part: to_dict(getattr(options, part)) for part in ("model", "training", "heads")}}
     if not all((folder / name).is_file() for name in (INFO_FILE, WEIGHTS_FILE)):
         return False
-    return read_info(folder).steps >= options.steps and all(recorded(folder, part) == value for part, value in asked.items())
+    info = read_info(folder)
+    # a finished one of another store is refused where a begun one is
+    same_frames = info.store is None or info.store.fingerprint == FrameStore(options.store).fingerprint
+    return same_frames and info.steps >= options.steps and all(recorded(folder, part) == value for part, value in asked.items())

@@ -43,7 +43,8 @@ class Critic(Encoder):
         self.frame_shape = h.frame_shape
         self.targets = {LABEL: h.label_options}
         self.above = h.binarise_above
-        self.needed_values = (h.low_below, h.high_above, h.least_frames)
+        low, high = (h.low_below, h.high_above) if h.binarise_above is None else (h.binarise_above, h.binarise_above)
+        self.needed_values = (low, high, h.least_frames)
         height, width, channels = h.frame_shape
         self.features = features
         if features is None:
@@ -233,7 +234,9 @@ class Critic(Encoder):
         if masks_NHW is None:
             return {name: found[name] for name in names}
         found["mask"] = coarse(masks_NHW)
-        marked = objects(masks_NHW)
+        # under autocast the products that say where would be rounded to 3 digits
+        with torch.autocast(masks_NHW.device.type, enabled=False):
+            marked = objects(at_least_float32(masks_NHW))
         found["objects"] = torch.cat([marked, found["value"]], 1)
         found["all"] = torch.cat([found["value"], found["bottleneck"], found["mask"], marked], 1)
         return {name: found[name] for name in names}

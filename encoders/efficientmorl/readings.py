@@ -20,7 +20,9 @@ def reading_shapes(slots: int, slot_size: int) -> dict[str, tuple[int, ...]]:
 
 def readings_of(means_NKD: Tensor, masks_NKhw: Tensor) -> dict[str, Tensor]:
     """Return all readings of frames."""
-    slots = torch.cat([means_NKD, mask_statistics(masks_NKhw)], -1)
+    # under autocast the products that say where would be rounded to 3 digits
+    with torch.autocast(masks_NKhw.device.type, enabled=False):
+        slots = torch.cat([means_NKD, mask_statistics(masks_NKhw)], -1)
     small = F.adaptive_avg_pool2d(masks_NKhw, MASK_SIZE)
     return {"slots": slots, "slots_flat": slots.flatten(1), "masks": small}
 

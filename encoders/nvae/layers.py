@@ -140,7 +140,8 @@ def unchanged_statistics(module: nn.Module) -> Iterator[None]:
     layers = batch_norms(module)
     before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
-        layer.momentum, layer.num_batches_tracked = 0.0, None
+        # synchronised ones refuse to be without a count of batches, so they count in one that is thrown away
+        layer.momentum, layer.num_batches_tracked = 0.0, layer.num_batches_tracked.clone()
     try:
         yield
     finally:

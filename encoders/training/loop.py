@@ -363,7 +363,8 @@ class _Run:
         if state.skipped:
             say(f"{state.skipped} of {state.step} steps were skipped because their loss or gradient was not finite")
         if found.activity:
-            say(collapse_verdict(best, found.activity))
+            for line in collapse_verdict(best, found.activity).splitlines():
+                say(line)
         if len(best.latents) > 1:
             say(f"agents get the latents '{best.reading(None)}' by default; it has {', '.join(best.latents)}")
         return artifact

@@ -98,7 +98,8 @@ class PartOfBatch(WholeBatch):
         self.ranks = ranks
 
     def share(self, count: Tensor) -> Tensor:
-        total = count.detach().float()
+        # a copy: of a count that is float32 already, `float` alone is the count itself, which would become the sum
+        total = count.detach().float().clone()
         dist.all_reduce(total)
         return count * self.ranks.size / total.clamp_min(1)
 

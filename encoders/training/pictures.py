@@ -83,7 +83,7 @@ def traversals(model: Encoder, frame: np.ndarray, statistics: Statistics, device
     if not (isinstance(model, Decodes) and isinstance(model, Generates)):
         return None
     x_1CHW = to_float(torch.from_numpy(np.ascontiguousarray(frame)[None]).to(device))
-    latent, _ = model.encode(x_1CHW, model.initial_state(1))
+    latent, _ = model.encode(x_1CHW, model.initial_state(1), None, model.decoded_reading)
     reading, kl = next(iter(model.kl_per_unit(x_1CHW[:, None]).items()))
     units = kl.flatten().argsort(descending=True)[:_UNITS].tolist()
     mean, deviation = (one.flatten().to(device) for one in statistics[reading][:2])

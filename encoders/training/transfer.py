@@ -88,8 +88,8 @@ def _check_meaning(model: Encoder, run: Path, store: StoreReference) -> None:
 
 
 def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:
-    remedy = "give the --model options that the other run has"
     for name, parameter in model.named_parameters():
+        remedy = f"give the --{'heads' if name.startswith(_HEADS) else 'model'} options that the other run has"
         # heads may begin anew on an encoder that had none, or others
         if name.startswith(_HEADS) and name not in weights:
             continue
@@ -101,4 +101,4 @@ def _check(model: Encoder, weights: dict[str, Tensor], run: Path) -> None:
         if not torch.isfinite(weights[name]).all():
             raise UserError(f"--weights {run}: its '{name}' is not finite; name a run that has not diverged")
     if unknown := sorted(name for name in weights.keys() - model.state_dict().keys() if not name.startswith(_HEADS)):
-        raise UserError(f"--weights {run}: has weights '{unknown[0]}', which this model lacks; {remedy}")
+        raise UserError(f"--weights {run}: has weights '{unknown[0]}', which this model lacks; give the --model options that it has")

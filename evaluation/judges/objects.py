@@ -26,7 +26,7 @@ class ObjectsOptions:
     """Frames to judge on, spread over the split."""
     metrics: tuple[Metric, ...] = ()
     """What to measure; by default all that the store allows: ari and miou need masks."""
-    blocks: tuple[str, ...] = ("log", "leaves", "grass+dirt+stone+sand+bedrock", "sky")
+    blocks: tuple[str, ...] = ("log", "leaves", "grass+dirt+stone+sand+bedrock", "cave", "sky")
     """Which kinds of block are one thing, by name or number, where the store says kinds of block; every other kind is one of its own."""
     refinements: int | None = None
     """Refinement steps; by default as many as the model was tested with."""

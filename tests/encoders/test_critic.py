@@ -250,6 +250,23 @@ def test_shifted_frames_have_no_seam() -> None:
     assert seen == {float(column) for column in range(3, 14)}
 
 
+def test_where_a_mask_s_thing_is_does_not_depend_on_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = critic().eval()
+    mask = torch.zeros(1, 64, 64)
+    mask[0, 20:25, 40:45] = 1
+    monkeypatch.setattr(model, "_passed", lambda frames, with_masks: (torch.zeros(1, 32, 1, 1), torch.zeros(1), mask))
+    full = model._readings(torch.zeros(1, 3, 64, 64), ["objects"])["objects"]
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model._readings(torch.zeros(1, 3, 64, 64), ["objects"])["objects"]
+    assert torch.equal(low, full)
+
+
+def test_a_critic_of_two_kinds_of_frames_asks_for_those_that_it_tells_apart() -> None:
+    h = CriticHyperparameters()
+    assert Critic().needed_values == (h.low_below, h.high_above, h.least_frames)
+    assert Critic(CriticHyperparameters(binarise_above=0.1)).needed_values == (0.1, 0.1, h.least_frames)
+
+
 def test_objects_of_a_marked_square() -> None:
     mask = torch.zeros(2, 64, 64)
     mask[0, 8:16, 40:56] = 1

@@ -98,5 +98,7 @@ def test_training_ends_with_the_informative_reading_as_the_default_and_says_so(
     artifact = train(model, data, tmp_path, config, steps=2, placement=Placement(device="cpu", threads=1))
     default = artifact.model.reading(None)
     assert default != "top"
-    assert f"agents get the latents '{default}' by default" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"agents get the latents '{default}' by default" in said
+    assert "\\n" not in said
     assert next(iter(json.loads((tmp_path / "encoder.json").read_text())["latents"])) == default

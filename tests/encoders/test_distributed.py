@@ -21,7 +21,7 @@ from encoders.heads import HeadsConfig, Recorded, attach_heads
 from encoders.heads.attached import training_terms
 from encoders.heads.config import ActionsConfig, Column, FutureConfig, InverseConfig, StateConfig, ValueConfig
 from encoders.training.config import TrainingConfig
-from encoders.training.parallel import Ranks, join, leave, synchronised
+from encoders.training.parallel import PartOfBatch, Ranks, join, leave, synchronised
 from encoders.training.state import TrainingState, read_resume
 from foundation.errors import UserError
 from tests.fixtures import encoders as fakes
@@ -100,6 +100,7 @@ HEADS = HeadsConfig(
 )
 RECORDED = Recorded((Column("action.attack", "key"), Column("action.camera", "number", 2.0)), (Column("distance"),))
 LEARNERS = ("heads", "heads in clips", "critic")
+COUNTED = (torch.int64, torch.float32, torch.float64)
 
 
 def learner(name: str) -> Encoder:
@@ -218,6 +219,12 @@ def test_labels_that_are_known_to_one_process_more_than_to_the_other_teach_as_in
             torch.testing.assert_close(found[one], tensor, rtol=1e-4, atol=1e-5 * max(1.0, float(tensor.abs().max())), msg=one)
 
 
+def test_a_process_s_share_is_that_of_what_it_knows_whatever_its_count_is_counted_in(two: Path) -> None:
+    for rank, known in enumerate((3, 5)):
+        shares = torch.load(two / f"shares{rank}.pt", weights_only=True)
+        assert [float(share) for share in shares] == pytest.approx([known * 2 / 8] * len(COUNTED))
+
+
 def test_batch_normalisation_over_two_processes_is_that_of_the_whole_batch(two: Path) -> None:
     expected = normalised(batch_norm(inputs()), inputs())
     parts = [torch.load(two / f"normalised{rank}.pt", weights_only=True) for rank in range(2)]
@@ -287,6 +294,9 @@ def _be_one_of_two(rank: int, folder: Path) -> None:
         torch.save({name: tensor.detach() for name, tensor in found.items()}, folder / f"normalised{rank}.pt")
         for name in LEARNERS:
             torch.save(learned(name, ranks), folder / f"{name}{rank}.pt")
+        # of what is known, one has 3 and the other 5
+        counts = [torch.tensor(3 + 2 * rank, dtype=kind) for kind in COUNTED]
+        torch.save([PartOfBatch(ranks).share(count) for count in counts], folder / f"shares{rank}.pt")
         torch.save(trained(folder / "run", frames, fakes, ranks).state_dict(), folder / f"weights{rank}.pt")
         trained(folder / "blank", frames, fakes, ranks, steps=2, blank_at=2 if rank else 0)
     finally:

@@ -218,6 +218,20 @@ def test_a_checkpointed_model_has_the_same_gradients_and_statistics() -> None:
     assert all(torch.equal(kept, results[1][name]) for name, kept in results[0].items())
 
 
+def test_synchronised_batch_normalisation_can_be_computed_again() -> None:
+    # it refuses to be without a count of batches before it asks for a GPU
+    gradients = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(small(checkpoint_activations=checkpointed)).train()
+        torch.manual_seed(3)
+        model.loss(Batch(random_frames(model)), 1)["loss"].backward()
+        counted = {int(layer.num_batches_tracked) for layer in model.modules() if isinstance(layer, nn.SyncBatchNorm)}
+        assert counted == {1}
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True) if one is not None)
+
+
 def test_losses_do_not_depend_on_autocast_but_for_rounding() -> None:
     model = small().eval()
     batch = Batch(random_frames(model))

@@ -101,6 +101,21 @@ def test_a_linear_probe_finds_a_line_and_a_network_finds_what_no_line_tells() ->
     assert network["crossed"].score > 0.95
 
 
+def test_a_network_that_nothing_can_choose_is_trained_to_its_end() -> None:
+    random = np.random.default_rng(0)
+    latents = random.normal(size=(1200, 4)).astype(np.float32)
+    rare = (latents[:, [0]] > 0.5).astype(float)
+    learned = np.arange(1200) < 800
+    kept = kept_to_choose(np.arange(1200) // 100, learned)
+    # what is told is there in no recording to choose by
+    rare[kept] = 0
+    latents[kept, 0] = -1
+    probes = Probes(latents, learned, kept)
+    target = Target("rare", "AUC", rare, ("rare",))
+    assert probes.network([target])["rare"].score > 0.97
+    assert probes.linear([target])["rare"].score > 0.97
+
+
 def test_frames_to_choose_by_are_whole_recordings() -> None:
     recordings, learned = np.repeat(np.arange(10), 5), np.repeat(np.arange(10) < 8, 5)
     kept = kept_to_choose(recordings, learned)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from encoders import EncoderArtifact, StoreReference, make_encoder, prepare
+from encoders import EncoderArtifact, StoreReference, load_encoder, make_encoder, prepare
 from encoders.encoder import to_float
 from encoders.training.pictures import reconstructions, samples, spread_clips, traversals
 from encoders.training.validation import activity, collapse_verdict
@@ -110,6 +110,25 @@ def test_pictures_show_originals_over_reconstructions_samples_and_traversals(
     picture = traversals(artifact.model, clips.frames[0, 0], artifact.statistics, CPU)
     assert picture is not None
     assert picture.shape[1] == pairs.shape[1]
+
+
+@pytest.mark.parametrize("preferred", [None, "points"])
+def test_units_are_changed_of_the_reading_that_is_decoded(
+    frames: np.ndarray, store: StoreReference, tmp_path: Path, preferred: str | None
+) -> None:
+    torch.manual_seed(0)
+    model = make_encoder("conv_vae", frame_shape=[16, 16, 3], encoder="8k4s2 16k4s2", decoder="16 8k4s2 k4s2", latent_dim=4, points=2)
+    if preferred is not None:
+        model.prefer(preferred)
+    prepare(model, frames[:32], tmp_path, store=store)
+    made = load_encoder(tmp_path)
+    picture = traversals(made.model, frames[0], made.statistics, CPU)
+    assert picture is not None
+    again = make_encoder("conv_vae", frame_shape=[16, 16, 3], encoder="8k4s2 16k4s2", decoder="16 8k4s2 k4s2", latent_dim=4, points=2)
+    again.load_state_dict(made.model.state_dict())
+    expected = traversals(again.eval(), frames[0], made.statistics, CPU)
+    assert expected is not None
+    assert (picture == expected).all()
 
 
 def test_a_perfect_prediction_has_a_finite_psnr() -> None:

@@ -15,6 +15,7 @@ from encoders import EncoderArtifact, HasSlots, StoreReference, prepare
 from encoders.encoder import SlotsFound
 from evaluation import check_judge
 from evaluation.activeness import Range, activeness
+from evaluation.blocks import THINGS
 from evaluation.evaluation import Evaluation
 from evaluation.judges.dci import DCI, DCIOptions
 from evaluation.judges.objects import Objects, ObjectsOptions
@@ -245,3 +246,8 @@ def test_too_few_objects_with_a_slot_are_said(artifact: EncoderArtifact, scenes:
 def test_options_that_cannot_be_are_one_line(options: Callable[[], Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         options()
+
+
+def test_both_judges_count_the_same_blocks_as_one_thing() -> None:
+    # written twice, so that --help needs no look at the blocks
+    assert ObjectsOptions().blocks == THINGS

@@ -64,7 +64,10 @@ def test_the_command_says_it_and_trains_nothing(command: Callable[..., int], tmp
     run = recorded(tmp_path / "run", falling(-2000.0))
     words = ["train_encoder.py", "efficientmorl_tetrominoes", "--store", tmp_path / "no store needed", "--run", run]
     assert command(*words, "--geco", "suggest") == 0
-    assert "--model.geco-target -0.952" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--model.geco-target -0.952" in said
+    # what is to be copied is not glued to the sentence before
+    assert "\\n" not in said
     assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "metrics.jsonl"]
 
 

@@ -158,6 +158,12 @@ def test_heads_may_be_put_on_the_weights_of_a_run_without(command: Command, pres
     assert any(name.startswith("heads.by_name.actions") for name in names)
 
 
+def test_heads_of_another_shape_say_which_options_differ(command: Command, preset: Path, store: Path, tmp_path: Path, capsys: Any) -> None:
+    assert command(*short(preset, store, tmp_path / "first"), "--steps", 1) == 0
+    assert command(*short(preset, store, tmp_path / "second"), "--weights", tmp_path / "first", "--heads.actions.count", 4) == 2
+    assert "give the --heads options that the other run has" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("lacks", "options", "said"),
     [

@@ -1,5 +1,6 @@
 """The supervised control is the mirrored architecture trained on the recorded state, and on nothing else."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,17 @@ def test_what_was_stopped_goes_on_with_the_same_bits_and_what_is_whole_is_kept(e
     assert not (tmp_path / "whole" / "resume.pt").exists()
     with pytest.raises(UserError, match=r"training\.seed=0, now it is 1"):
         supervised_artifact(supervised_options(encoder, tmp_path / "broken", 1))
+
+
+def test_a_finished_one_of_another_store_is_refused_as_a_begun_one_is(encoder, state_store, tmp_path) -> None:
+    options = supervised_options(encoder, tmp_path / "made", 0)
+    supervised_artifact(options)
+    other = write_states(tmp_path / "other", first=10)
+    with pytest.raises(UserError, match="store"):
+        supervised_artifact(supervised_options(encoder, tmp_path / "made", 0, other))
+    # where it lies does not matter
+    moved = shutil.copytree(state_store, tmp_path / "moved")
+    supervised_artifact(supervised_options(encoder, tmp_path / "made", 0, moved))
 
 
 def test_what_stands_on_another_encoder_is_not_mirrored(encoder, state_store, tmp_path) -> None:

@@ -113,6 +113,14 @@ def test_mask_statistics_are_those_of_a_loop_over_pixels() -> None:
             torch.testing.assert_close(found[n, k], torch.stack([total / 28, mean_x, mean_y, spread, mask.max()]))
 
 
+def test_where_a_slot_is_does_not_depend_on_autocast() -> None:
+    masks = torch.zeros(1, 1, 64, 64)
+    masks[0, 0, 20:25, 40:45] = 1
+    full = readings_of(torch.zeros(1, 1, 3), masks)["slots"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(readings_of(torch.zeros(1, 1, 3), masks)["slots"], full)
+
+
 def test_a_mask_in_a_corner_is_where_it_is_and_an_empty_one_is_nowhere() -> None:
     masks = torch.zeros(1, 2, 16, 16)
     masks[0, 0, :2, 14:] = 1
