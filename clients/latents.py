@@ -175,6 +175,9 @@ def _token_of_environment():
         return token
     try:
         with open(path, encoding="utf-8") as file:
+            # Windows says of every file that all may read it
+            if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
+                raise LatentsError(f"{path}: holds a token and can be read or written by others; chmod 600 {path}")
             return file.readline(4096).strip()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", "no text")

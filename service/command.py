@@ -1,6 +1,5 @@
 """The command `serve_encoder.py`, behind its door."""
 
-import ipaddress
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +8,7 @@ from foundation.errors import UserError
 from foundation.presets import parse
 from service.cluster_options import read_cluster
 from service.options import Serve
+from service.origins import is_loopback
 
 SERVE = """Serve trained encoders over the network: frames in, latents out, by the Open Inference Protocol v2 (docs/service.md).
 
@@ -74,13 +74,3 @@ def _check_cluster(options: Serve) -> None:
         raise UserError(f"{option}: with --cluster it is Serve's proxies that listen, and they have no such limit; leave it out")
     if options.access_log and options.ray.address is None:
         raise UserError("--access-log: with --cluster the lines are in Ray's logs, which go with the command; leave it out")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

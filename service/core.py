@@ -21,7 +21,7 @@ from service.models import VERSION, Models, Served
 from service.options import Batching, Limits
 from service.sessions import Key, Session, Sessions
 from service.statistics import ModelStatistics, Series, exposed, model_series
-from service.tensors import SentTensor, read_tensor
+from service.tensors import SentTensor, read_tensor, tensor_bytes
 
 NAME = "minerl-perception"
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "statistics"]
@@ -123,6 +123,7 @@ class Service:
         if inputs.state is not None and sequence.id is not None:
             raise bad_request("a request has input 'state' or a sequence_id, not both: one of both keeps the memory")
         wanted = model.resolve(request.outputs, with_state=sequence.id is None)
+        _check_size(model, request, wanted, len(inputs.frames), self.limits.answer_bytes)
         key: Key = (owner, request.model, sequence.id or "")
         session = self._session(key, model, len(inputs.frames), sequence.start) if sequence.id is not None else None
         turn: AbstractAsyncContextManager[Any] = nullcontext() if session is None else session.turn
@@ -222,6 +223,19 @@ def _read_rows(sent: dict[str, SentTensor], name: str, datatype: str, rows: int,
     if array.shape != (rows, *shape):
         raise bad_request(f"input '{name}' must have the shape {[rows, *shape]}, got {list(array.shape)}")
     return array
+
+
+def _check_size(model: LoadedModel, request: InferRequest, wanted: dict[str, str], rows: int, most: int) -> None:
+    """Raise `ServiceError` for a request whose answer would have more than `most` bytes; `wanted` is what its outputs stand for."""
+    outputs = [(model.meant(kind), request.is_binary(name)) for name, kind in wanted.items()]
+    of_a_row = sum(tensor_bytes(output.datatype, output.shape, binary) for output, binary in outputs)
+    if rows * of_a_row <= most:
+        return
+    remedies = [f"send at most {most // of_a_row} rows at a time" if most >= of_a_row else "ask for fewer outputs"]
+    if not all(binary for _, binary in outputs):
+        remedies.append("ask for binary data (the parameter binary_data_output), which takes fewer bytes")
+    text = f"the answer to {rows} rows would have up to {rows * of_a_row} bytes, and at most {most} are given"
+    raise ServiceError(413, f"{text}; {', or '.join(remedies)}")
 
 
 def _action(model: LoadedModel, inputs: Inputs, state: np.ndarray) -> np.ndarray | None:

@@ -4,8 +4,8 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 from foundation.errors import in_one_line
 from foundation.progress import say
@@ -13,6 +13,8 @@ from service.bodies import Bodies, Disconnected, Receive, compress
 from service.core import Service
 from service.errors import ServiceError, bad_request, refusal_of
 from service.http_messages import read_request, write_answer
+from service.messages import Answer, InferRequest
+from service.origins import is_own_page, names_this_machine
 from service.page import page
 from service.tokens import Tokens
 
@@ -21,6 +23,8 @@ HEADER_LENGTH = b"inference-header-content-length"
 _LINGER_SECONDS = 2.0
 """How long an unwanted body is still taken in, so that the answer is read before the connection goes."""
 _COMPRESSED_FROM = 1024
+_IN_PLACE = 1 << 14
+"""Bytes of tensors that become JSON, or are compressed, without leaving the event loop: a few milliseconds."""
 _BODY_TYPES = ("application/json", "application/octet-stream", "application/x-www-form-urlencoded")
 """The last is what curl says of a body when nobody tells it otherwise."""
 _FREE = (("v2", "health", "live"), ("v2", "health", "ready"), ())
@@ -79,6 +83,7 @@ class HttpApplication:
     def __init__(self, service: Service, tokens: Tokens, access_log: bool = False) -> None:
         self.service, self.tokens, self.access_log = service, tokens, access_log
         self.bodies = Bodies(service.limits, service.allowance)
+        self._beside = ThreadPoolExecutor(1, "writing")
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,9 +130,13 @@ class HttpApplication:
         return await answered(exchange)
 
     def _owner(self, exchange: Exchange) -> str:
-        # a page of another site, open in a browser on this machine, is no client
-        if (origin := exchange.headers.get(b"origin")) and urlsplit(origin).netloc != exchange.headers.get(b"host"):
+        host = exchange.headers.get(b"host", b"")
+        if not is_own_page(exchange.headers.get(b"origin"), host):
             raise ServiceError(403, "this page may not ask the service; open the service's own page at /")
+        # without a token the service listens on loopback alone: any --host that it can have been given is such a name
+        if self.tokens.let_everybody_in and not names_this_machine(host):
+            asked = f"without a token the service is asked as localhost or 127.0.0.1, and not as '{in_one_line(host.decode('latin-1'))}'"
+            raise ServiceError(403, f"{asked}; start it with --token-file where another name or a proxy leads to it")
         return self.tokens.owner(exchange.headers.get(b"authorization", b"").decode("latin-1"))
 
     def _looked_up(self, route: tuple[str, ...]) -> Callable[[Exchange], Awaitable[None]] | None:
@@ -167,17 +176,15 @@ class HttpApplication:
         async with self.bodies.read(exchange.headers, exchange.receive) as body:
             exchange.unread = False
             length, limits = _header_length(exchange.headers), self.service.limits
-            request, binary = read_request(body, length, model, version, min(limits.json_bytes, limits.body_bytes // 32))
+            request = read_request(body, length, model, version, min(limits.json_bytes, limits.body_bytes // 32))
             answer = await self.service.infer(request, owner)
-        parts, json_bytes = write_answer(answer, binary)
-        headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
-        if json_bytes is not None:
-            headers.append((HEADER_LENGTH, b"%d" % json_bytes))
         encoding = _accepted(exchange.headers)
-        if encoding and sum(len(part) for part in parts) >= _COMPRESSED_FROM:
-            parts = [compress(parts, encoding)]
-            headers.append((b"content-encoding", encoding.encode()))
-        await exchange.respond(200, [b"".join(parts)] if len(parts) > 1 else parts, headers)
+        slow = sum(array.nbytes for name, array in answer.outputs.items() if encoding or not request.is_binary(name))
+        if slow <= _IN_PLACE:
+            content, headers = _written(answer, request, encoding)
+        else:
+            content, headers = await asyncio.get_running_loop().run_in_executor(self._beside, _written, answer, request, encoding)
+        await exchange.respond(200, [content], headers)
 
 
 def access_line(client: str, what: str, status: int | str, begun: float) -> None:
@@ -185,6 +192,18 @@ def access_line(client: str, what: str, status: int | str, begun: float) -> None
     milliseconds = 1000 * (time.perf_counter() - begun)
     when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     say(f"{when} {client} {in_one_line(what, 200)} {status} {milliseconds:.1f} ms")
+
+
+def _written(answer: Answer, request: InferRequest, encoding: str) -> tuple[bytes | memoryview, list[tuple[bytes, bytes]]]:
+    """Return a response's body and headers."""
+    parts, json_bytes = write_answer(answer, request)
+    headers = [(b"content-type", b"application/json" if json_bytes is None else b"application/octet-stream")]
+    if json_bytes is not None:
+        headers.append((HEADER_LENGTH, b"%d" % json_bytes))
+    if encoding and sum(len(part) for part in parts) >= _COMPRESSED_FROM:
+        parts = [compress(parts, encoding)]
+        headers.append((b"content-encoding", encoding.encode()))
+    return b"".join(parts) if len(parts) > 1 else parts[0], headers
 
 
 def _model_of(route: tuple[str, ...]) -> tuple[str, str] | None:

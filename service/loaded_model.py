@@ -66,6 +66,11 @@ class LoadedModel:
                 raise bad_request(f"model '{self.name}' has no output '{name}': {nearest(name, self.outputs)}")
         return {name: self._spellings[name] for name in names}
 
+    def meant(self, kind: str) -> Output:
+        """Return what a value of `resolve` is."""
+        reading = self._readings.get(kind)
+        return self.outputs[kind] if reading is None else Output(kind, "FP32", reading.latent_shape)
+
     def encode(self, frames: np.ndarray, state: np.ndarray, action: np.ndarray | None, wanted: Sequence[str]) -> dict[str, np.ndarray]:
         """Encode frames uint8 (B, H, W, C) of the model's size from states (B, S): what is wanted, and the next states as "state" (B, S).
 
@@ -138,7 +143,8 @@ class LoadedModel:
         if isinstance(self.model, GivesMasks):
             found.append(Output(MASK, "FP32", (height, width)))
         elif isinstance(self.model, HasSlots):
-            found.append(Output(MASK, "FP32", (-1, height, width)))
+            # how many slots there are, only what it finds says
+            found.append(Output(MASK, "FP32", self._masks(np.zeros((1, height, width, channels), np.uint8)).shape[1:]))
         if isinstance(self.model, Generates) and (self._decoded or not self.frozen.has_memory):
             found.append(Output(RECONSTRUCTION, "UINT8", (height, width, channels)))
         taken = {output.name for output in found}

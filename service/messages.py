@@ -9,6 +9,8 @@ from service.errors import bad_request
 from service.tensors import SentTensor
 
 SequenceId = int | str
+Binary = dict[str, bool] | bool
+"""Which outputs go out as bytes, not as JSON: by name, or all alike."""
 
 
 @dataclass
@@ -23,6 +25,10 @@ class InferRequest:
     parameters: dict[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     """How long its client waits, where the transport says so."""
+    binary: Binary = True
+
+    def is_binary(self, output: str) -> bool:
+        return self.binary if isinstance(self.binary, bool) else self.binary[output]
 
 
 @dataclass

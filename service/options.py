@@ -19,6 +19,8 @@ class Limits:
     """Of a request's JSON, and at most a 32nd of `body_bytes`: read, it is up to 27 times as large as its text."""
     reading_bytes: int = 512 * 2**20
     """Of all requests that are being read or wait, together."""
+    answer_bytes: int = 64 * 2**20
+    """Of an answer's tensors, as bytes or as the text that JSON makes of them."""
     rows: int = 4096
     """Frames of a request, and frames that wait for the encoder."""
     connections: int = 4096

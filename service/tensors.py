@@ -14,6 +14,10 @@ DATATYPES = {"BOOL": np.dtype(bool), "UINT8": np.dtype(np.uint8), "FP32": np.dty
 """The datatypes of the protocol that a model here takes or gives."""
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 _MOST_DIMENSIONS = 8
+_MOST_NUMBERS = 2**60
+"""That an array may have, sizes of 0 left out: of 2**63 bytes and more, numpy makes none, not even an empty one."""
+_TEXT_BYTES = {"BOOL": 7, "UINT8": 5, "FP32": 25}
+"""The most that a value takes in JSON, with what stands between two: -1.2345678901234567e-05 is as long as one of FP32 gets."""
 
 
 @dataclass
@@ -29,6 +33,11 @@ class SentTensor:
 def datatype_of(array: np.ndarray) -> str:
     """Return the protocol's name for an array's type."""
     return _NAMES[array.dtype]
+
+
+def tensor_bytes(datatype: str, shape: Sequence[int], binary: bool) -> int:
+    """Return how many bytes a tensor takes in an answer: as they are, or in JSON at most."""
+    return math.prod(shape) * (DATATYPES[datatype].itemsize if binary else _TEXT_BYTES[datatype])
 
 
 def read_tensor(sent: SentTensor, datatype: str) -> np.ndarray:
@@ -54,6 +63,8 @@ def read_shape(sent: SentTensor) -> tuple[int, ...]:
         raise bad_request(f"input '{sent.name}' needs a shape of 1 to {_MOST_DIMENSIONS} sizes, got {in_one_line(shape)}")
     if any(type(size) is not int or size < 0 or size >= 2**63 for size in shape):
         raise bad_request(f"input '{sent.name}' has the shape {in_one_line(shape)}; sizes are whole numbers of 0 or more")
+    if math.prod(max(size, 1) for size in shape) > _MOST_NUMBERS:
+        raise bad_request(f"input '{sent.name}' has the shape {in_one_line(shape)}, which is larger than any array")
     return tuple(shape)
 
 

@@ -139,9 +139,9 @@ def unchanged_statistics(module: nn.Module) -> Iterator[None]:
     """Let batch normalisations use the batch's statistics without remembering them: for computing a forward pass again."""
     layers = batch_norms(module)
     before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
-    for layer in layers:
+    for layer, (_, tracked) in zip(layers, before, strict=True):
         # synchronised ones refuse to be without a count of batches, so they count in one that is thrown away
-        layer.momentum, layer.num_batches_tracked = 0.0, layer.num_batches_tracked.clone()
+        layer.momentum, layer.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()
     try:
         yield
     finally:

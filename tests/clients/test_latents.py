@@ -119,6 +119,11 @@ def test_a_token_is_read_from_the_file_that_the_environment_names(latents, serve
     with pytest.raises(latents.LatentsError, match="token, which MINERL_PERCEPTION_TOKEN_FILE names, cannot be read"):
         latents.Latents(address)
     (tmp_path / "token").write_text("a-token-of-some-length\nanother\n")
+    for mode in (0o640, 0o604, 0o620):
+        (tmp_path / "token").chmod(mode)
+        with pytest.raises(latents.LatentsError, match=r"token: holds a token and can be read or written by others; chmod 600 .*token$"):
+            latents.Latents(address)
+    (tmp_path / "token").chmod(0o600)
     assert latents.Latents(address)(frames(1)[0], first=np.bool_(True))
 
 

@@ -12,9 +12,11 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from service import http_app
 from service.bodies import decompress
 from service.errors import ServiceError
-from tests.fixtures.service import Client, binary_request, random_frames, with_limits
+from service.tokens import Tokens
+from tests.fixtures.service import Client, binary_request, random_frames, save_small, with_limits
 
 PATIENT = {"header_seconds": 60.0, "body_seconds": 60.0}
 IMPATIENT = {"header_seconds": 0.5, "body_seconds": 0.5}
@@ -98,7 +100,7 @@ def answer_of(made):
 
 
 def post(body, *fields, path="/v2/models/plain/infer", length=None):
-    head = [f"POST {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body) if length is None else length}", *fields]
+    head = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body) if length is None else length}", *fields]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
@@ -132,6 +134,7 @@ WRONG = {
     "a shape of words": (as_json(frames={"shape": "wide"}), "needs a shape"),
     "a shape of many sizes": (as_json(frames={"shape": [1] * 100}), "needs a shape"),
     "no rows": (as_json(frames={"shape": [0, 64, 64, 3], "data": []}), "must be pictures"),
+    "no rows of pictures beyond any memory": (as_json(frames={"shape": [0, 2**40, 2**40, 3], "data": []}), "input 'frames' has the shape"),
     "no pixels": (as_json(frames={"shape": [1, 0, 64, 3], "data": []}), "must be pictures"),
     "two channels": (as_json(frames={"shape": [1, 64, 96, 2]}), "must be pictures"),
     "another dtype": (as_json(frames={"datatype": "FP32"}), "must be UINT8, got FP32"),
@@ -180,6 +183,12 @@ def binary(change_length=0, surplus=b"", drop=0, declared=None):
     return post(body, f"Inference-Header-Content-Length: {length + change_length}")
 
 
+def without_bytes(shape):
+    told = {"name": "frames", "datatype": "UINT8", "shape": shape, "parameters": {"binary_data_size": 0}}
+    body = json.dumps({"inputs": [told]}).encode()
+    return post(body, f"Inference-Header-Content-Length: {len(body)}")
+
+
 BINARY = {
     "truncated": (binary(drop=1), "12287 bytes are left"),
     "surplus": (binary(surplus=b"\0"), "12289 bytes of binary data, and the inputs 12288"),
@@ -189,6 +198,8 @@ BINARY = {
     "a size that is a fraction": (binary(declared=b"12288.5"), "binary_data_size 12288.5"),
     "a size beyond the body": (binary(declared=b"99999999999"), "bytes are left"),
     "a size of less than the shape": (binary(declared=b"12287"), "inputs 12287"),
+    "no rows of pictures beyond any memory": (without_bytes([0, 2**40, 2**40, 3]), "input 'frames' has the shape"),
+    "no row": (without_bytes([0, 64, 64, 3]), "must be pictures"),
     "a header of words": (post(b"{}", "Inference-Header-Content-Length: long"), "must be a whole number"),
 }
 
@@ -202,7 +213,7 @@ def test_binary_data_that_do_not_fit_are_refused(quick, request_, words):
 
 def test_other_codes_are_those_of_http(quick):
     port = quick.port
-    get = "GET {} HTTP/1.1\r\nHost: here\r\n\r\n"
+    get = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for path in ("/v3", "/v2/models/nobody", "/v2/models/plain/versions/2", "/v2/models/plain/config", "/v2/models//infer", "/%00"):
         status, answer = raw(port, get.format(path).encode())
         assert status == 404, (path, answer)
@@ -222,12 +233,36 @@ def test_other_codes_are_those_of_http(quick):
     assert raw(port, b"GET / HTTP/1.1\r\nCookie: " + b"a" * 70_000)[0] == 431
 
 
+def asked(port, host, origin=None, *fields):
+    head = [f"GET /v2 HTTP/1.1\r\nHost: {host}", *([] if origin is None else [f"Origin: {origin}"]), *fields]
+    return raw(port, "\r\n".join(head).encode() + b"\r\n\r\n")
+
+
+def test_a_page_of_another_site_may_not_ask_whatever_its_name_leads_to(quick, start_service, small_encoders):
+    for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:8000"):
+        assert asked(quick.port, host)[0] == asked(quick.port, host, f"http://{host}")[0] == 200
+        for origin in ("http://[", "http://elsewhere.example", "null", "http://\xe9"):
+            assert asked(quick.port, host, origin)[0] == 403
+    for host in ("evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[", "[::1", ""):
+        for origin in (None, f"http://{host}"):
+            status, answer = asked(quick.port, host, origin)
+            assert (status, set(answer)) == (403, {"error"})
+    assert "--token-file" in asked(quick.port, "evil.example:8000")[1]["error"]
+    # with a token, as behind nginx: a page of another site does not have it
+    token = "a-token-of-many-characters"
+    guarded, shown = start_service(small_encoders["plain"], tokens=Tokens([token])), f"Authorization: Bearer {token}"
+    name = "perception.example.org"
+    assert asked(guarded.port, name, None, shown)[0] == asked(guarded.port, name, f"https://{name}", shown)[0] == 200
+    assert asked(guarded.port, name, "https://elsewhere.example", shown)[0] == asked(guarded.port, name, "http://[", shown)[0] == 403
+    assert asked(guarded.port, name)[0] == 401
+
+
 def test_bodies_that_are_too_large_are_refused_before_they_are_sent(quick):
     status, answer = raw(quick.port, post(b"", length=10 * 10**9))
     assert status == 413
     assert "10000000000 bytes" in answer["error"]
     # and where nobody says how large it is
-    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
     assert raw(quick.port, head + chunk * 34)[0] == 413
     # who sends it all the same can read the answer
@@ -236,6 +271,61 @@ def test_bodies_that_are_too_large_are_refused_before_they_are_sent(quick):
     status, answer = raw(quick.port, binary_post(frames=np.zeros((65, 8, 8, 3), np.uint8)))
     assert status == 413
     assert "65 rows" in answer["error"]
+
+
+def test_an_answer_that_would_be_too_large_is_refused_before_anything_is_encoded(start_service, small_encoders, tmp_path):
+    slots, most = save_small("efficientmorl_debug", tmp_path / "slots"), 2**20
+    running = start_service(slots, small_encoders["memory"], limits=with_limits(answer_bytes=most))
+    client = Client(running.port)
+
+    def answered(model, output, rows, **parameters):
+        status, _, answer = client.try_infer(model, [output], parameters, frames=np.zeros((rows, 1, 1, 3), np.uint8))
+        return status, "" if status == 200 else answer["error"]
+
+    masks = client.infer("slots", ["mask"], frames=random_frames(2))["mask"]
+    assert {one["name"]: one["shape"] for one in client.get("/v2/models/slots")["outputs"]}["mask"] == [-1, *masks.shape[1:]]
+    fits, fits_as_json = most // masks[0].nbytes, most // (25 * masks[0].size)
+    assert fits > fits_as_json > 0
+    assert answered("slots", "mask", fits)[0] == 200
+    assert answered("slots", "mask", fits_as_json, binary_data_output=False)[0] == 200
+    encoded = running.service.models.served["slots"].statistics.shown("slots", "1")["inference_count"]
+    status, words = answered("slots", "mask", 4096)
+    assert (status, f"send at most {fits} rows at a time" in words, "binary" in words) == (413, True, False)
+    status, words = answered("slots", "mask", fits_as_json + 1, binary_data_output=False)
+    assert (status, f"send at most {fits_as_json} rows at a time, or ask for binary data" in words) == (413, True)
+    assert running.service.models.served["slots"].statistics.shown("slots", "1")["inference_count"] == encoded
+    # nor has a sequence begun with it
+    assert answered("memory", "reconstruction", 100, sequence_id=1, sequence_start=True)[0] == 413
+    assert "START" in answered("memory", "latents", 100, sequence_id=1)[1]
+
+
+def test_a_row_whose_outputs_are_too_large_is_told_so(start_service, small_encoders):
+    client = Client(start_service(small_encoders["plain"], limits=with_limits(answer_bytes=10_000)).port)
+    status, _, answer = client.try_infer("plain", ["reconstruction"], frames=random_frames(1))
+    assert (status, "12288 bytes" in answer["error"], "ask for fewer outputs" in answer["error"]) == (413, True, True)
+    assert client.try_infer("plain", frames=random_frames(1))[0] == 200
+
+
+@pytest.mark.parametrize(("binary", "encoding"), [(False, "identity"), (True, "gzip")], ids=["as JSON", "compressed"])
+def test_others_are_answered_while_a_large_answer_is_written(quick, binary, encoding, monkeypatch):
+    write, begun, answered, in_time = http_app.write_answer, threading.Event(), threading.Event(), []
+
+    def slow(answer, request):
+        if "reconstruction" in answer.outputs:
+            begun.set()
+            in_time.append(answered.wait(10))
+        return write(answer, request)
+
+    monkeypatch.setattr(http_app, "write_answer", slow)
+    body, length = binary_request(["reconstruction"], {"binary_data_output": binary}, frames=random_frames(2))
+    headers = {"Inference-Header-Content-Length": str(length), "Accept-Encoding": encoding}
+    thread = threading.Thread(target=Client(quick.port).call, args=("POST", "/v2/models/plain/infer", body, headers))
+    thread.start()
+    assert begun.wait(30)
+    Client(quick.port).infer("plain", frames=random_frames(1))
+    answered.set()
+    thread.join()
+    assert in_time == [True]
 
 
 def binary_post(model="plain", parameters=None, **inputs):
@@ -278,7 +368,7 @@ HALF_OPEN = {
     b"POST /v2/models/plain/infer HTTP/1.1\r\nContent-": 408,
     post(b'{"inputs"', length=2**26): 408,
     post(b"", "Content-Encoding: gzip", length=2**20): 408,
-    b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n": 408,
+    b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n": 408,
 }
 
 

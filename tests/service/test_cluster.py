@@ -1,5 +1,6 @@
 """The command on Ray Serve: nothing listens beyond loopback, a killed replica stops no client, and its end loses no request."""
 
+import json
 import os
 import re
 import shutil
@@ -114,6 +115,10 @@ def test_the_application_is_the_embedded_one(command: Command) -> None:
         status, _, answer = client.try_infer(path, None, parameters, frames=frames)
         assert status == code, headers
         assert answer["error"]
+    many = {"name": "frames", "datatype": "UINT8", "shape": [4096, 1, 1, 3], "data": [0] * 4096 * 3}
+    body = json.dumps({"inputs": [many], "outputs": [{"name": "reconstruction"}]}).encode()
+    status, _, answer = client.call("POST", "/v2/models/plain/infer", body)
+    assert (status, "send at most 1092 rows at a time" in answer["error"]) == (413, True)
     with socket.create_connection(("127.0.0.1", command.port)) as raw:
         head = f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {command.token}\r\n"
         sent = head.encode() + b"Content-Length: 10000000000\r\n\r\n"

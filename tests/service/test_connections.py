@@ -16,7 +16,7 @@ import pytest
 from service.options import Serve
 from tests.fixtures.service import binary_request, random_frames, with_limits
 
-GET = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def held(running: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Ev
 
 def infer(rows: int) -> bytes:
     body, length = binary_request(frames=random_frames(rows))
-    head = f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     return f"{head}Inference-Header-Content-Length: {length}\r\n\r\n".encode() + body
 
 

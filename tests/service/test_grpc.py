@@ -92,6 +92,10 @@ def test_what_is_wrong_has_a_code_and_words(channel):
     name, words = code(lambda: call(channel, "ModelInfer", truncated))
     assert name == "INVALID_ARGUMENT"
     assert "12288 bytes" in words
+    shape = infer_request(frames=frames[:0])
+    shape.inputs[0].shape[1:3] = [2**40, 2**40]
+    name, words = code(lambda: call(channel, "ModelInfer", shape))
+    assert (name, "input 'frames' has the shape" in words) == ("INVALID_ARGUMENT", True)
     unknown = code(lambda: call(channel, "ModelInfer", infer_request("memory", {"sequence_id": 1}, frames=frames)))
     assert "START" in unknown[1]
     name, _ = code(lambda: channel.unary_unary(f"/{SERVICE}/RepositoryIndex", _registered_method=True)(b"", timeout=30))
@@ -106,6 +110,20 @@ def test_a_message_beyond_the_limit_is_refused_and_the_next_answered(start_servi
         squeezed = lambda: call(channel, "ModelInfer", bomb, compression=grpc.Compression.Gzip)  # noqa: E731
         assert code(squeezed)[0] == "RESOURCE_EXHAUSTED"
         assert latents(call(channel, "ModelInfer", infer_request(frames=random_frames(8)))).shape == (8, 16)
+
+
+def test_an_answer_beyond_the_limit_is_refused_and_the_next_given(start_service, small_encoders):
+    running = start_service(small_encoders["plain"], grpc_port=0, limits=with_limits(answer_bytes=2**17))
+    with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+
+        def reconstructed(rows):
+            message = infer_request(frames=np.zeros((rows, 1, 1, 3), np.uint8))
+            message.outputs.add(name="reconstruction")
+            return call(channel, "ModelInfer", message)
+
+        name, words = code(lambda: reconstructed(11))
+        assert (name, "send at most 10 rows at a time" in words) == ("RESOURCE_EXHAUSTED", True)
+        assert reconstructed(10).outputs[0].shape == [10, 64, 64, 3]
 
 
 def test_two_tokens_with_one_sequence_id_do_not_meet(start_service, small_encoders):

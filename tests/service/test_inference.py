@@ -162,6 +162,16 @@ def test_every_reading_masks_and_reconstructions_are_outputs(client, small_encod
     assert np.abs(made / 255 - local).max() < 0.01
 
 
+def test_numbers_as_json_are_those_of_binary_data(client):
+    # more of them than are written at a time
+    wanted, frames = ["reconstruction", "latents"], random_frames(3)
+    binary = client.infer("plain", wanted, frames=frames)
+    status, _, answer = client.try_infer("plain", wanted, {"binary_data_output": False}, frames=frames)
+    assert (status, [one["name"] for one in answer["outputs"]]) == (200, wanted)
+    for one in answer["outputs"]:
+        np.testing.assert_array_equal(np.array(one["data"], binary[one["name"]].dtype).reshape(one["shape"]), binary[one["name"]])
+
+
 def test_metadata_says_all_that_an_agent_asks_of_an_encoder(client, small_encoders: dict[str, Path]):
     frozen = FrozenEncoder(small_encoders["told"])
     metadata = client.get("/v2/models/told")

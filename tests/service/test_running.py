@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from foundation.errors import UserError
-from service.command import check, is_loopback
+from service.command import check
 from service.options import Serve
+from service.origins import is_loopback
 from service.tokens import Tokens, read_tokens
 from tests.fixtures.service import Client, certificate_files, random_frames, save_small, with_limits
 from wrappers import FrozenEncoder
@@ -80,7 +81,7 @@ def test_tls_by_certificate_files(start_service, small_encoders, tmp_path):
     running = start_service(small_encoders["plain"], certificate=certificate, key=key, grpc_port=0)
     context = ssl.create_default_context(cafile=str(certificate))
     with socket.create_connection(("127.0.0.1", running.port)) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as made_:
-        made_.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        made_.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert made_.recv(1000).startswith(b"HTTP/1.1 200")
     import grpc
 
@@ -179,7 +180,7 @@ def test_what_is_refused_before_a_model_sees_it_is_counted(start_service, small_
 
 
 def test_answers_come_in_their_order_also_those_without_a_body(service):
-    get = "{} /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+    get = "{} /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
     last = get.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
         made.sendall((get.format("HEAD") + get.format("GET") + get.format("HEAD")).encode())
@@ -189,7 +190,7 @@ def test_answers_come_in_their_order_also_those_without_a_body(service):
     assert [part.partition(b"\r\n\r\n")[2] for part in received.split(b"HTTP/1.1 200 OK")[1:]] == [b"", b'{"live": true}'] * 2
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as made:
         # a body that is sent only when the service says that it would read it
-        made.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        made.sendall(b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert made.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         made.sendall(b"{}")
         assert made.recv(1000).startswith(b"HTTP/1.1 400")
