@@ -34,7 +34,7 @@ class WanderingPlayer:
     """
 
     def __init__(self, action_space: spaces.Dict) -> None:
-        self._idle = {key: _nothing(space) for key, space in action_space.spaces.items()}
+        self._idle = {key: nothing(space) for key, space in action_space.spaces.items()}
         self._odds = np.array([odds for _, odds in _LEGS], float) / sum(odds for _, odds in _LEGS)
         self.reset(0)
 
@@ -65,9 +65,13 @@ def wanders_in(space: gymnasium.Space) -> TypeGuard[spaces.Dict]:
     return acts_like_minerl(space, "forward", "attack")
 
 
-def _nothing(space: spaces.Space) -> Any:
-    """Return the number or numbers that do nothing; where numbers stand for words, the one for 'none'."""
+def nothing(space: spaces.Space) -> Any:
+    """Return the action that does nothing: keys that are not pressed; where numbers stand for words, the one for 'none'."""
+    if isinstance(space, spaces.Dict):
+        return {key: nothing(inner) for key, inner in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(nothing(inner) for inner in space.spaces)
     if isinstance(space, spaces.Discrete):
         words, default = words_of(space), getattr(space, "default", None)
         return words.index(default) if default in words else 0
-    return np.zeros(space.shape, np.float32)
+    return np.zeros(space.shape or (), space.dtype)

@@ -14,6 +14,7 @@ import numpy as np
 from foundation.errors import UserError, nearest
 from foundation.minerl import GAME_ERROR, words_of
 from foundation.progress import say
+from frames.players import nothing
 from frames.resize import ResizeMode, resize_kinds
 
 _PICTURE = "pov"
@@ -117,7 +118,7 @@ class Beside:
         if unknown is not None:
             raise UserError(f"nothing called '{unknown}' can be recorded: {nearest(unknown, RECORDED)}")
         if _SEGMENTATION in beside and not env.has_wrapper_attr(_SEGMENTATION):
-            raise UserError("this environment has no segmentation to record; leave it out (voxel tasks, Breakout and Pong have it)")
+            raise UserError("this environment has no segmentation to record; leave it out (voxel tasks have it)")
         self._fit, self._state = partial(resize_kinds, size=size, mode=resize), _STATE in beside
         self._segmented = env.get_wrapper_attr(_SEGMENTATION) if _SEGMENTATION in beside else None
 
@@ -126,11 +127,20 @@ class Beside:
         found: dict[str, np.ndarray] = {}
         if self._state:
             if not isinstance(info.get(_STATE), Mapping):
-                raise UserError("this environment tells no info['state'] to record; leave it out (voxel tasks, Breakout and Pong have it)")
-            found.update({f"observation.{_STATE}.{name}": np.array(value, np.float32) for name, value in info[_STATE].items()})
+                have = "voxel tasks, Breakout, Pong and ViZDoom's HealthGathering have it"
+                raise UserError(f"this environment tells no info['state'] to record; leave it out ({have})")
+            found.update({f"observation.{_STATE}.{name}": _number(name, value) for name, value in info[_STATE].items()})
         if self._segmented is not None:
             found[f"observation.{_SEGMENTATION}"] = self._fit(self._segmented()[None])[0]
         return found
+
+
+def _number(name: str, value: Any) -> np.ndarray:
+    """Return a number of the state, float32 (); a Box of one number gives an array of it. Raises `UserError` for several."""
+    number = np.array(value, np.float32)
+    if number.size != 1:
+        raise UserError(f"info['state'] holds an array {number.shape} as '{name}'; tell each of its numbers under a name of its own")
+    return number.reshape(())
 
 
 def _parted(observation: Any) -> tuple[np.ndarray, dict[str, Any]]:
@@ -161,9 +171,13 @@ def _shown(value: Any) -> str:
 
 
 def _in_words(space: gymnasium.Space, action: Any) -> Any:
-    """Return an action with words for the numbers of MineRL's enumerations, as recordings have them: tasks number their words anew."""
+    """Return an action with words for the numbers of MineRL's enumerations, as recordings have them: tasks number their words anew.
+
+    What it leaves out is not pressed: a store has only such actions as every tick has.
+    """
     if isinstance(space, gymnasium.spaces.Dict) and isinstance(action, Mapping):
-        return {key: _in_words(space[key], value) if key in space.spaces else value for key, value in action.items()}
+        left_out = {key: nothing(inner) for key, inner in space.spaces.items() if key not in action}
+        return {key: _in_words(space[key], value) if key in space.spaces else value for key, value in {**action, **left_out}.items()}
     words = words_of(space)
     return str(words[int(action)]) if words and not isinstance(action, str) else action
 

@@ -1,7 +1,7 @@
 """What a finished store already has of the recordings of a source, and what an append may add to it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from frames.building.fitting import Fitting
 from frames.labels import SEGMENTATION
 from frames.readers import Recording
 from frames.scenes.factors import FACTORS
-from frames.storage.format import MASKS, Episode, LeftOut
+from frames.storage.format import MASKS, ArrayInfo, Episode, LeftOut
 from frames.store import FrameStore
 
 _KEPT = ("factors", "made_of", "dropped")
@@ -99,11 +99,15 @@ def left_out_of(store: FrameStore) -> list[LeftOut]:
     return [LeftOut(**entry) for entry in store.meta["left_out"]]
 
 
+def left_out_with(store: FrameStore, new: Sequence[LeftOut], tried: Collection[str] = ()) -> list[LeftOut]:
+    """Return what a store left out and what is `new`, sorted by name: it takes the place of its name, and of all that was `tried` again."""
+    names = {*tried, *(entry.name for entry in new)}
+    return sorted([*(entry for entry in left_out_of(store) if entry.name not in names), *new], key=lambda entry: entry.name)
+
+
 def appended_meta(store: FrameStore, plan: dict[str, Any], tried: Sequence[Recording], left_out: Sequence[LeftOut]) -> dict[str, Any]:
     """Return what an append changes of a store's meta record: every plan stays in it, and what was left out before, unless tried again."""
-    names = {recording.name for recording in tried}
-    before = [entry for entry in left_out_of(store) if entry.name not in names]
-    listed = sorted([*before, *left_out], key=lambda entry: entry.name)
+    listed = left_out_with(store, left_out, [recording.name for recording in tried])
     return {
         **{name: store.meta[name] for name in _KEPT if name in store.meta},
         "plan": store.meta["plan"],
@@ -112,10 +116,13 @@ def appended_meta(store: FrameStore, plan: dict[str, Any], tried: Sequence[Recor
     }
 
 
-def clash(recording: Recording, held: Episode, content: str, frames: int) -> LeftOut:
-    """Say why a recording does not go in under a name that the store has: it is the same, has changed, or the name is taken."""
+def clash(recording: Recording, held: Episode, content: str, arrays: Mapping[str, ArrayInfo], frames: int) -> LeftOut:
+    """Say why a recording does not go in under a name that the store has: it is the same, has changed, or the name is taken.
+
+    `content` and `arrays` are what it holds now, but for the arrays that the store does without.
+    """
     left_out = partial(LeftOut, recording.name, frames=frames, origin=recording.origin, source=source_of(recording))
-    if content == held.content:
+    if (content, arrays) == (held.content, held.arrays):
         return left_out("is in the store already", fault=False)
     if source_of(recording) == held.source:
         reason = "has changed since it went into the store; build into another store path, or give what it is now another name"

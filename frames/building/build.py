@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType, MappingProxyType
@@ -14,14 +14,23 @@ from typing import Any
 
 from foundation.errors import UserError, first_names
 from foundation.progress import say
-from frames.building.appending import appended_meta, check_alike, check_fits, check_unchanged, left_out_of, new_recordings
+from frames.building.appending import (
+    appended_meta,
+    check_alike,
+    check_fits,
+    check_unchanged,
+    left_out_of,
+    left_out_with,
+    new_recordings,
+    source_of,
+)
 from frames.building.fitting import Fitting, Window
 from frames.building.intake import take_in
 from frames.curation import manifest
 from frames.curation.cleaning import Cleaning, cleaned
 from frames.curation.duplicates import related, repeated
 from frames.curation.splits import BY_RECORDING, assign_splits, known_split, merged_groups, split_conflicts
-from frames.readers import Recording, find_recordings
+from frames.readers import Recording, find_all
 from frames.resize import ResizeMode
 from frames.storage.format import Episode, LeftOut, Split
 from frames.storage.sweeping import remove_leftovers
@@ -83,7 +92,11 @@ def build_store(
     source, path, began, cleaning = Path(source), Path(path), time.monotonic(), cleaning or Cleaning()
     fitting = Fitting(frame_size, resize, window)
     assign_splits([], split, val, test)
-    recordings, groups = _cleaned(find_recordings(source, layout)[:limit], cleaning, source)
+    found = find_all(source, layout)
+    recordings, groups = _cleaned(found.recordings[:limit], cleaning, source)
+    # of what the store has too: whether the source names a val does not change with what is new in it
+    said = {recording.name: recording.split for recording in recordings if recording.split is not None}
+    strays = [_stray(pictures) for pictures in found.strays]
     plan = {
         "source": str(source.resolve()),
         "layout": layout,
@@ -103,10 +116,10 @@ def build_store(
         else:
             check_unchanged(store, recordings)
         if not (append and recordings):
-            return finished_summary(store)
+            return replace(finished_summary(store), left_out=left_out_with(store, strays))
     threads = workers or os.cpu_count() or 1
     with _stoppable(), store_writer(path, plan, (*frame_size, 3), threads=threads, onto=store) as writer:
-        build = _Build(source, writer, recordings, store, plan, fitting, cleaning)
+        build = _Build(source, writer, recordings, store, plan, fitting, cleaning, said, strays)
         return build.run(threads, partial(assign_splits, split=split, val=val, test=test), groups, began)
 
 
@@ -142,8 +155,10 @@ def _cleaned(recordings: list[Recording], cleaning: Cleaning, source: Path) -> t
     """Return the recordings as they are to be read, and the groups that a manifest puts together."""
     paths: dict[str, Path] = {}
     for recording in recordings:
-        if paths.setdefault(recording.name, recording.path) is not recording.path:
-            raise UserError(f"two recordings are called {recording.name}: {paths[recording.name]} and {recording.path}; rename one")
+        if recording.name in paths:
+            where = f"{paths[recording.name]} and {recording.path}"
+            raise UserError(f"two recordings are called {recording.name}: {where}; rename one, or move it into another folder")
+        paths[recording.name] = recording.path
     entries = {}
     if cleaning.manifest is not None:
         rows = manifest.read_manifest(cleaning.manifest)
@@ -162,7 +177,10 @@ def _cleaned(recordings: list[Recording], cleaning: Cleaning, source: Path) -> t
 
 @dataclass
 class _Build:
-    """One run of a build, or of an append to `store`, with the working folder in hand."""
+    """One run of a build, or of an append to `store`, with the working folder in hand.
+
+    `recordings` are those to be added, `said` the splits that the source says of all it holds, `strays` what is left out unread.
+    """
 
     source: Path
     writer: StoreWriter
@@ -171,6 +189,8 @@ class _Build:
     plan: dict[str, Any]
     fitting: Fitting
     cleaning: Cleaning
+    said: Mapping[str, Split]
+    strays: Sequence[LeftOut]
 
     def __post_init__(self) -> None:
         self.before = {episode.name: episode for episode in self.store.episodes} if self.store else {}
@@ -181,7 +201,8 @@ class _Build:
         if writer.complete:
             return self._publish(began)
         kept = self._keep()
-        left_out = take_in(writer, self.recordings, self.before, self.fitting, threads)
+        dropped = self.store.meta.get("dropped", ()) if self.store else ()
+        left_out = take_in(writer, self.recordings, self.before, self.fitting, threads, dropped)
         if not writer.committed.keys() - self.before and (self.store is None or any(entry.fault for entry in left_out)):
             writer.abandon()
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")
@@ -190,7 +211,7 @@ class _Build:
         repeats, alike = self._compare()
         without = {} if self.cleaning.keep_duplicates else repeats
         self._check_alike(without)
-        left_out = sorted([*left_out, *self._named(without)], key=lambda entry: entry.name)
+        left_out = sorted([*left_out, *self._named(without), *self.strays], key=lambda entry: entry.name)
         groups, given = [*groups, *alike], self._given(without)
         stay = {name: episode.split for name, episode in self.before.items()}
         self._tell_conflicts(split_conflicts(merged_groups(writer.committed, groups), {**given, **stay}))
@@ -238,11 +259,11 @@ class _Build:
             self.writer.abandon()
             raise
 
-    def _given(self, without: Mapping[str, Any]) -> dict[str, Split]:
-        """Return the splits that are said of the new recordings: one of all that go in, or each by its source."""
+    def _given(self, without: Mapping[str, Any]) -> Mapping[str, Split]:
+        """Return the splits that are said: one of all recordings that go in, or each by its source."""
         if self.plan["split"][0] != BY_RECORDING:
             return dict.fromkeys(self.writer.committed.keys() - self.before.keys() - without.keys(), known_split(self.plan["split"][0]))
-        return {recording.name: recording.split for recording in self.recordings if recording.split is not None}
+        return self.said
 
     def _tell_conflicts(self, conflicts: Sequence[Sequence[str]]) -> None:
         if not conflicts:
@@ -265,6 +286,13 @@ class _Build:
         else:
             meta = appended_meta(self.store, self.plan, self.recordings, left_out)
         return {"resize": self.fitting.resize, **meta}
+
+
+def _stray(pictures: Recording) -> LeftOut:
+    """Say of all pictures of a folder that they are not read."""
+    # a recording may be called as its folder is
+    name, reason = f"{pictures.name} (pictures)", "taken for thumbnails: they lie beside or above other recordings"
+    return LeftOut(name, reason, len(pictures.files), fault=False, origin=pictures.origin, source=source_of(pictures))
 
 
 def _repeats_of_new(repeats: Mapping[str, tuple[str, str]], before: Mapping[str, Episode]) -> dict[str, tuple[str, str]]:

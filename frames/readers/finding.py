@@ -3,16 +3,33 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from foundation.errors import UserError
 from frames.readers.image_lmdb import DATA
+from frames.readers.pictures import PictureFolder
 from frames.readers.recording import Folder, Layout, Recording
 from frames.readers.registry import find_layout, layout_names
 from frames.readers.reported import Reported
 
 
+class Found(NamedTuple):
+    """The recordings of a source, sorted by name, and its `strays`: folders of pictures that lie beside or above others.
+
+    Those are thumbnails and contact sheets, not data.
+    """
+
+    recordings: list[Recording]
+    strays: list[Recording]
+
+
 def find_recordings(source: Path, layout: str | None = None) -> list[Recording]:
-    """Return the recordings in and below a folder, or in a single file, sorted by name; folders that cannot be read are among them.
+    """Return the recordings of a source without its strays: see `find_all`."""
+    return find_all(source, layout).recordings
+
+
+def find_all(source: Path, layout: str | None = None) -> Found:
+    """Find the recordings in and below a folder, or in a single file; folders that cannot be read are among them.
 
     `layout` names the only one to look for. Raises `UserError` when there is no such folder, or nothing in it that we know, and where
     a package's layout cannot be imported or fails.
@@ -26,7 +43,13 @@ def find_recordings(source: Path, layout: str | None = None) -> list[Recording]:
     if not found:
         known = "; ".join(layout.described for layout in layouts)
         raise UserError(f"{source}: no recordings found; looked for {known}")
-    return sorted(_without_stray_pictures(found), key=lambda recording: recording.name)
+    found.sort(key=lambda recording: recording.name)
+    thumbnailed = _thumbnailed(found)
+
+    def is_stray(one: Recording) -> bool:
+        return isinstance(one, PictureFolder) and one.path in thumbnailed
+
+    return Found([one for one in found if not is_stray(one)], list(filter(is_stray, found)))
 
 
 def _unread(source: Path, error: OSError) -> Recording:
@@ -81,7 +104,8 @@ def _asked(layout: Layout, folder: Folder) -> Sequence[Recording]:
     return found
 
 
-def _without_stray_pictures(found: list[Recording]) -> list[Recording]:
-    """Drop pictures that lie beside or above other recordings: thumbnails and contact sheets, not data."""
-    above = {parent for recording in found if recording.ordered for parent in recording.path.parents}
-    return [recording for recording in found if recording.ordered or recording.path not in above]
+def _thumbnailed(found: Sequence[Recording]) -> set[Path]:
+    """Return the folders whose pictures are no data: those of other recordings, all above them, and folders that are one themselves."""
+    others = [one for one in found if not isinstance(one, PictureFolder)]
+    above = {parent for one in others if not isinstance(one, Reported) for parent in one.path.parents}
+    return above | {one.path for one in others}

@@ -11,6 +11,7 @@ import numpy as np
 
 from frames.readers.decoding import MOST_PIXELS
 from frames.readers.recording import SPLIT_FOLDERS, BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.reported import Reported
 
 SUFFIXES = (".h5", ".hdf5")
 IMAGES, MASKS, FACTORS = "imgs", "masks", "factors"
@@ -28,17 +29,14 @@ _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 
 @dataclass
 class MultiObjectImages(Recording):
-    """`count` pictures from `first` on of a group ("" without groups); masks keep the size that they have in the file.
-
-    Without `count` the file could not be understood: `frames` says why.
-    """
+    """`count` pictures from `first` on of a group ("" without groups); masks keep the size that they have in the file."""
 
     group: str = ""
     first: int = 0
-    count: int | None = None
+    count: int = 0
     ordered = False
 
-    def expected_frames(self) -> int | None:
+    def expected_frames(self) -> int:
         return self.count
 
     def frames_per_second(self) -> float:
@@ -46,10 +44,8 @@ class MultiObjectImages(Recording):
 
     def frames(self) -> Iterator[np.ndarray]:
         with _opened(self.path) as file:
-            for group in _groups(file) if self.count is None else []:
-                _of_group(file, group)
             images = _of_group(file, self.group)[IMAGES]
-            step, end = max(1, _SLICE_BYTES // _bytes_each(images)), self.first + (self.count or 0)
+            step, end = max(1, _SLICE_BYTES // _bytes_each(images)), self.first + self.count
             for at in range(self.first, end, step):
                 yield from images[at : min(at + step, end)]
 
@@ -57,7 +53,7 @@ class MultiObjectImages(Recording):
         """Return "observation.masks" uint8 (F, objects, H, W, 1) and "observation.factors" (F, objects, factors), where they are."""
         with _opened(self.path) as file:
             found = _of_group(file, self.group)
-            span = slice(self.first, self.first + (self.count or 0))
+            span = slice(self.first, self.first + self.count)
             return {f"observation.{name}": found[name][span] for name in (MASKS, FACTORS) if name in found}
 
 
@@ -80,9 +76,8 @@ def _recordings(folder: Folder, file: Path) -> list[Recording]:
                     part = MultiObjectImages(episode, file, [file], split=SPLIT_FOLDERS.get(group), group=group, first=at)
                     part.count = min(step, count - at)
                     found.append(part)
-    # told when it is read
-    except BadRecording:
-        return [MultiObjectImages(name, file, [file])]
+    except BadRecording as error:
+        return [Reported(name, file, [file], reason=str(error), fault=error.fault)]
     return found
 
 

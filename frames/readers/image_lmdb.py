@@ -13,6 +13,7 @@ from foundation.errors import UserError
 from frames.readers.decoding import MOST_PIXELS
 from frames.readers.pictures import decode_picture
 from frames.readers.recording import SPLIT_FOLDERS, BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.reported import Reported
 from frames.storage import format
 from frames.storage.lmdb_nodes import HEADER
 from frames.storage.lmdb_pages import DamagedLmdb, UnusualLmdb, Values, find_values, is_header
@@ -35,10 +36,10 @@ class ImageLmdb(Recording):
     Keys that are no numbers and values that are no pictures are left out one by one, and named in `skipped`.
     """
 
-    values: int | None = None
+    values: int = 0
     ordered = False
 
-    def expected_frames(self) -> int | None:
+    def expected_frames(self) -> int:
         return self.values
 
     def frames_per_second(self) -> float:
@@ -60,15 +61,10 @@ class ImageLmdb(Recording):
 
     def _in_order(self, values: Values) -> list[int]:
         """Return the places of the values under numbers, in their order."""
-        keys, sizes = values.keys.content, values.keys.sizes
-        numbered = np.char.isdigit(keys) & (np.char.str_len(keys) == sizes) & (sizes <= _LONGEST_KEY)
-        others = np.flatnonzero(~numbered)
-        if not numbered.any():
-            held = f"its keys, such as {_text(keys[0])}, are no numbers" if len(keys) else "it is empty"
-            raise ExcludedRecording(f"an LMDB of another program: {held}; pictures are expected under 0, 1, 2, ...")
-        self.skipped += [(self._name_of(values, place), "its key is no number") for place in others.tolist()]
+        numbered = _numbered(values)
+        self.skipped += [(self._name_of(values, place), "its key is no number") for place in np.flatnonzero(~numbered).tolist()]
         places = np.flatnonzero(numbered)
-        return places[np.argsort(keys[places].astype(np.int64), kind="stable")].tolist()
+        return places[np.argsort(values.keys.content[places].astype(np.int64), kind="stable")].tolist()
 
     def _name_of(self, values: Values, place: int) -> str:
         return f"{self.name}/{_text(values.keys.content[place])}"
@@ -85,19 +81,18 @@ LMDB = Layout("lmdb", f"LMDBs of pictures under the keys 0, 1, 2, ... ({DATA})",
 
 
 def _recording(folder: Folder, path: Path, data: Path) -> Recording | None:
-    count = None
+    name, split = folder.name() if path == folder.path else folder.name(path.name), SPLIT_FOLDERS.get(path.stem.lower())
     try:
-        values = find_values(data)
+        values = _values_of(data)
         if _is_store(data, values):
             if folder.path == folder.source:
                 raise UserError(f"{path}: is a frame store; give the folder of your recordings")
             return None
-        count = len(values.sizes)
-    # told when it is read
-    except (DamagedLmdb, UnusualLmdb, OSError):
-        pass
-    name = folder.name() if path == folder.path else folder.name(path.name)
-    return ImageLmdb(name, path, [data], split=SPLIT_FOLDERS.get(path.stem.lower()), values=count)
+        return ImageLmdb(name, path, [data], split=split, values=int(_numbered(values).sum()))
+    except BadRecording as error:
+        return Reported(name, path, [data], split=split, reason=str(error), fault=error.fault)
+    except OSError as error:
+        return Reported(name, path, [data], split=split, reason=f"cannot be read ({error.strerror})")
 
 
 def _is_store(data: Path, values: Values) -> bool:
@@ -123,6 +118,16 @@ def _values_of(data: Path) -> Values:
         raise BadRecording(f"{data.name} is damaged: {error}") from None
     except UnusualLmdb as error:
         raise ExcludedRecording(f"an LMDB of another program: {error}") from None
+
+
+def _numbered(values: Values) -> np.ndarray:
+    """Say of each value whether its key is a number, bool (N,); raise `ExcludedRecording` where none is."""
+    keys, sizes = values.keys.content, values.keys.sizes
+    numbered = np.char.isdigit(keys) & (np.char.str_len(keys) == sizes) & (sizes <= _LONGEST_KEY)
+    if not numbered.any():
+        held = f"its keys, such as {_text(keys[0])}, are no numbers" if len(keys) else "it is empty"
+        raise ExcludedRecording(f"an LMDB of another program: {held}; pictures are expected under 0, 1, 2, ...")
+    return numbered
 
 
 def _read(handle: int, values: Values, place: int) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from frames.readers.decoding import MOST_PIXELS
 from frames.readers.npz import Header
 from frames.readers.recording import SPLIT_FOLDERS, BadRecording, ExcludedRecording, Folder, Layout, Recording
+from frames.readers.reported import Reported
 
 SUFFIX = ".npy"
 # numpy's own headers take 128 bytes, a few more for many dimensions
@@ -106,15 +107,16 @@ def read_header(path: Path) -> tuple[Header, int]:
 def _recordings(folder: Folder, file: Path) -> Iterator[Recording]:
     name, split = folder.name(file.name), SPLIT_FOLDERS.get(file.stem.lower())
     try:
-        shape = read_header(file)[0].shape
-    # told when it is read
-    except BadRecording:
-        shape = ()
-    if len(shape) == 5 and shape[0] > 0:
-        for clip in range(shape[0]):
-            yield NpyPictures(f"{name}/{clip:06d}", file, [file], split=split, clip=clip, pictures=shape[1])
-    else:
-        yield NpyPictures(name, file, [file], split=split, pictures=shape[0] if len(shape) == 4 else None)
+        header, _ = read_header(file)
+        shape = header.shape
+        if len(shape) == 5 and shape[0] > 0:
+            for clip in range(shape[0]):
+                yield NpyPictures(f"{name}/{clip:06d}", file, [file], split=split, clip=clip, pictures=shape[1])
+        else:
+            _check_pictures(header)
+            yield NpyPictures(name, file, [file], split=split, pictures=shape[0])
+    except BadRecording as error:
+        yield Reported(name, file, [file], split=split, reason=str(error), fault=error.fault)
 
 
 def _check_pictures(header: Header) -> None:

@@ -104,6 +104,11 @@ def content_hash(content: Iterable[Any]) -> str:
     return digest.hexdigest()
 
 
+def stored_array(values: np.ndarray) -> np.ndarray:
+    """Return a per-step array as a store holds it: little-endian, in C order."""
+    return np.asarray(values, values.dtype.newbyteorder("<"), order="C")
+
+
 def array_info(array: np.ndarray) -> ArrayInfo:
     """Describe a contiguous per-step array."""
     texts = tuple(np.unique(array).tolist()) if array.dtype.kind == "U" else ()

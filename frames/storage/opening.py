@@ -14,9 +14,15 @@ _UNFINISHED = "still being written; run the command that builds it again"
 _FOREIGN = "an LMDB of another program, not a frame store"
 
 
+def place_of(path: Path) -> Path:
+    """Return the folder that is the store at `path`: where a link leads, else `path` itself."""
+    # Path.resolve raises where links lead in a circle
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
 def working_folder(path: Path) -> Path:
     """Where the store at `path` is built before it is renamed into place; raise `UserError` for the root of all folders."""
-    path = path.absolute()
+    path = place_of(path).absolute()
     if not path.name:
         raise UserError(f"{path}: cannot be a frame store; give a folder of its own, such as {path / 'store'}")
     return path.with_name(path.name + ".building")

@@ -26,7 +26,7 @@ from frames.storage.copying import copy_file
 from frames.storage.disk_errors import disk_errors
 from frames.storage.format import Episode, LeftOut, Split
 from frames.storage.lmdb_pages import DamagedLmdb, UnusualLmdb, check_pages
-from frames.storage.opening import pages_end, working_folder
+from frames.storage.opening import pages_end, place_of, working_folder
 from frames.storage.sweeping import clear, records_of, remove_leftovers, sweep
 from frames.store import FrameStore
 
@@ -80,6 +80,8 @@ def store_writer(
     height, width, _ = frame_shape
     if min(height, width) < 1 or height * width > MOST_PIXELS:
         raise UserError(f"frame size {height} x {width}: height and width must be at least 1, and no larger than 8K together")
+    # a rename would take the place of a link, and not of the folder that it leads to
+    path = place_of(path)
     working = working_folder(path)
     with exclusive_lock(working, "building a store"):
         _check_still(path, onto)
@@ -167,7 +169,7 @@ class StoreWriter:
         length, content, waiting, seen = self._write_chunks(prefix, frames)
         infos = {}
         for key, array in arrays().items():
-            array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+            array = format.stored_array(array)
             waiting.append((format.array_key(name, key), array.tobytes()))
             infos[key] = format.array_info(array)
         told = format.content_hash([seen.tobytes()])
@@ -184,10 +186,10 @@ class StoreWriter:
         return episode
 
     def discard(self, name: str) -> None:
-        """Drop an episode of an earlier run whose source has changed."""
+        """Drop an episode of an earlier run whose source has changed, and what is said of it."""
         self.committed.pop(name)
         self.parts_left_out.pop(name, None)
-        self._transact(lambda transaction: transaction.delete(format.record_key(name)))
+        self._transact(lambda transaction: [transaction.delete(key(name)) for key in (format.record_key, format.left_out_key)])
 
     @contextmanager
     def signatures(self) -> Iterator[dict[str, np.ndarray]]:

@@ -393,8 +393,8 @@ def test_nothing_is_recorded_beside_the_observations_unless_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        ("state", r"tells no info\['state'\] to record"),
-        ("segmentation", "has no segmentation to record"),
+        ("state", r"tells no info\['state'\] to record; leave it out \(voxel tasks, .*, Pong and ViZDoom's HealthGathering have it\)"),
+        ("segmentation", r"has no segmentation to record; leave it out \(voxel tasks have it\)"),
         ("segmentations", r"nothing called 'segmentations' can be recorded: did you mean 'segmentation'\?"),
     ],
 )

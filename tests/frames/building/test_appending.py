@@ -11,6 +11,7 @@ import pytest
 
 from foundation.errors import UserError
 from frames import BuildSummary, FrameStore, build_store
+from frames.building.merging import merge_stores
 from frames.curation.cleaning import Cleaning
 from frames.looking.inspecting import verify
 from frames.scenes.factors import FACTORS, has_factors
@@ -112,6 +113,80 @@ def test_a_recording_that_changed_after_it_went_in_is_told_as_that(tmp_path, noi
     assert (left_out.name, left_out.reason.split(";")[0]) == ("a.avi", "has changed since it went into the store")
     assert (summary.decoded, summary.status) == (1, 1)
     assert np.array_equal(frames_of(FrameStore(tmp_path / "store"), "a.avi"), noise(41, seed=1))
+
+
+@pytest.fixture
+def write_pair(tmp_path, noise, write_video) -> Callable[..., Path]:
+    """Write a VPT pair whose player holds keys in every tick."""
+
+    def write(folder: str, name: str, number: int, *keys: str) -> Path:
+        line = {"mouse": {"dx": 0, "dy": 0, "buttons": []}, "keyboard": {"keys": [f"key.keyboard.{key}" for key in keys]}}
+        video = write_video(tmp_path / folder / f"{name}.mp4", noise(20 + number, seed=number))
+        video.with_suffix(".jsonl").write_text((json.dumps(line) + "\n") * (20 + number))
+        return video.parent
+
+    return write
+
+
+def test_a_recording_whose_actions_changed_after_it_went_in_is_told_as_changed(tmp_path, write_pair):
+    write_pair("source", "a", 1)
+    source = write_pair("source", "b", 2)
+    build(source, tmp_path / "store")
+    write_pair("source", "a", 1, "w")
+    write_pair("source", "c", 3)
+    summary = build(source, tmp_path / "store", append=True)
+    [left_out] = summary.left_out
+    assert (left_out.name, left_out.reason.split(";")[0]) == ("a.mp4", "has changed since it went into the store")
+    assert (summary.decoded, summary.status) == (1, 1)
+    # the same frames under another roof, with other actions
+    elsewhere = write_pair("elsewhere", "a", 1, "w")
+    write_pair("elsewhere", "b", 2)
+    write_pair("elsewhere", "d", 4)
+    found = {entry.name: entry.reason for entry in build(elsewhere, tmp_path / "store", append=True).left_out}
+    assert "another recording of this name" in found["a.mp4"]
+    assert found["b.mp4"] == "is in the store already"
+
+
+def test_clips_whose_shared_metadata_grew_are_in_the_store_already(tmp_path, noise, write_video):
+    source, columns = tmp_path / "train", {}
+    for number, name in enumerate("abc"):
+        write_video(source / f"{name}.mp4", noise(6, seed=number))
+        columns[name] = {"jump": [number] * 6}
+        (source / "metadata.json").write_text(json.dumps(columns))
+        if name == "b":
+            build(source, tmp_path / "store")
+    summary = build(source, tmp_path / "store", append=True)
+    assert [(entry.name, entry.reason) for entry in summary.left_out] == [(f"{name}.mp4", "is in the store already") for name in "ab"]
+    assert (summary.decoded, summary.status) == (1, 0)
+
+
+def test_a_recording_is_in_a_merged_store_already_without_the_actions_that_were_dropped(tmp_path, write_films, write_pair):
+    build(write_pair("played", "a", 1), tmp_path / "one")
+    build(write_films("watched", b=2), tmp_path / "other")
+    assert merge_stores([tmp_path / "one", tmp_path / "other"], tmp_path / "both").dropped
+    write_films("elsewhere", c=3)
+    summary = build(write_pair("elsewhere", "a", 1), tmp_path / "both", append=True)
+    assert {entry.name: entry.reason for entry in summary.left_out} == {"a.mp4": "is in the store already"}
+
+
+def test_new_recordings_of_a_source_that_names_a_val_are_not_drawn_for_it(tmp_path, write_films):
+    write_films("source/val", a=1)
+    write_films("source/train", b=2, c=3)
+    build(tmp_path / "source", tmp_path / "store", val=0.5)
+    write_films("source/train", **{name: number for number, name in enumerate("defghijk", 4)})
+    build(tmp_path / "source", tmp_path / "store", val=0.5, append=True)
+    splits = {episode.name: episode.split for episode in FrameStore(tmp_path / "store").episodes}
+    assert splits == {"val/a.avi": "val", **{f"train/{name}.avi": "train" for name in "bcdefghijk"}}
+
+
+def test_recordings_join_a_store_that_is_reached_by_a_link(tmp_path, write_films):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "disk" / "store")
+    build(write_films("first", a=1), tmp_path / "store")
+    build(write_films("second", b=2), tmp_path / "store", append=True)
+    assert [episode.name for episode in FrameStore(tmp_path / "disk" / "store").episodes] == ["a.avi", "b.avi"]
+    assert sorted(os.listdir(tmp_path)) == ["disk", "first", "second", "store"]
+    assert os.listdir(tmp_path / "disk") == ["store"]
 
 
 def test_a_repeat_of_what_is_in_the_store_is_left_out_whatever_its_name(tmp_path, write_films):

@@ -20,7 +20,7 @@ from frames import FrameStore, build_store
 from frames.building import build as building
 from frames.curation.cleaning import Cleaning
 from frames.looking.inspecting import verify
-from frames.readers import Recording
+from frames.readers import Found, Recording
 from frames.readers.recording import BadRecording, ExcludedRecording
 from frames.storage.writer import StoreWriter
 
@@ -94,8 +94,11 @@ def test_a_source_of_nothing_but_excluded_recordings_makes_no_store(tmp_path, bu
 
 
 def test_two_recordings_of_one_name_are_refused(build_given, noise):
-    with pytest.raises(UserError, match="two recordings are called a: a and a; rename one"):
-        build_given(Given("a", noise(40)), Given("a", noise(30, 1)))
+    one, other = Given("a", noise(40)), Given("a", noise(30, 1))
+    # of one folder, as two layouts find them
+    other.path = one.path
+    with pytest.raises(UserError, match="two recordings are called a: a and a; rename one, or move it into another folder"):
+        build_given(one, other)
 
 
 def test_a_source_may_be_given_by_any_way_that_leads_to_it(tmp_path, source, monkeypatch):
@@ -258,7 +261,7 @@ def build_given(tmp_path, monkeypatch):
     """Build from recordings that no layout has to find."""
 
     def build_from(*recordings: Recording, **options: object):
-        monkeypatch.setattr(building, "find_recordings", lambda source, layout: list(recordings))
+        monkeypatch.setattr(building, "find_all", lambda source, layout: Found(list(recordings), []))
         return build(tmp_path, tmp_path / "store", **options)
 
     return build_from
@@ -319,7 +322,7 @@ def test_files_in_a_folder_that_may_be_listed_and_not_entered_are_left_out_and_s
 
     monkeypatch.setattr(os, "stat", stat)
     summary = build(source, tmp_path / "store")
-    assert {entry.name for entry in summary.left_out} == {"kept/a.mp4", "kept/a.mkv", "kept/a.h5", "kept/a.npy"}
+    assert {entry.name for entry in summary.left_out} == {"kept (pictures)", "kept/a.mp4", "kept/a.mkv", "kept/a.h5", "kept/a.npy"}
     assert (summary.episodes, summary.status) == (6, 1)
 
 

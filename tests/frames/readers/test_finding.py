@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from foundation.errors import UserError
@@ -29,6 +30,44 @@ def test_a_thumbnail_above_the_recordings_is_no_recording(tmp_path, noise, write
     assert [recording.name for recording in find_recordings(tmp_path)] == ["films/a.avi"]
 
 
+def test_pictures_that_are_taken_for_thumbnails_are_named_in_a_line_a_folder(tmp_path, noise, write_video):
+    source, films = tmp_path / "source", tmp_path / "source" / "films"
+    write_video(films / "a.avi", noise(3))
+    for picture in (source / "sheet.png", films / "1.png", films / "2.png"):
+        cv2.imwrite(str(picture), noise(1)[0])
+    summary = build_store(source, tmp_path / "store", frame_size=(16, 16))
+    told = [("films (pictures)", 2, False), ("source (pictures)", 1, False)]
+    assert [(entry.name, entry.frames, entry.fault) for entry in summary.left_out] == told
+    assert {entry.reason for entry in summary.left_out} == {"taken for thumbnails: they lie beside or above other recordings"}
+    assert summary.status == 0
+    # they are no news, and told all the same
+    cv2.imwrite(str(films / "3.png"), noise(1)[0])
+    for append in (False, True):
+        again = build_store(source, tmp_path / "store", frame_size=(16, 16), append=append)
+        assert again.finished_before
+        assert [entry.frames for entry in again.left_out] == [3, 1]
+    write_video(films / "b.avi", noise(3, 1))
+    build_store(source, tmp_path / "store", frame_size=(16, 16), append=True)
+    assert [entry["frames"] for entry in FrameStore(tmp_path / "store").meta["left_out"]] == [3, 1]
+
+
+def test_pictures_beside_what_gives_no_frames_are_no_thumbnails_of_it(tmp_path, noise, monkeypatch):
+    stills = tmp_path / "source" / "stills"
+    (stills / "closed").mkdir(parents=True)
+    cv2.imwrite(str(stills / "a.png"), noise(1)[0])
+    (stills / "gone.jsonl").write_text('{"mouse": {}, "keyboard": {}}\n')
+    np.save(stills / "labels.npy", np.arange(1))
+    np.save(stills / "objects.npy", np.array([{}]))
+    (stills / "text.lmdb").write_bytes(b"text " * 2000)
+    (stills / "text.h5").write_bytes(b"text")
+    deny(monkeypatch, "closed")
+    summary = build_store(tmp_path / "source", tmp_path / "store", frame_size=(16, 16))
+    assert [(episode.name, episode.length) for episode in FrameStore(tmp_path / "store").episodes] == [("stills", 1)]
+    assert {entry.name.removeprefix("stills/"): entry.fault for entry in summary.left_out} == {
+        **dict.fromkeys(("closed", "gone.jsonl", "objects.npy", "text.h5", "text.lmdb"), True), "labels.npy": False,
+    }  # fmt: skip
+
+
 def test_a_store_and_its_contact_sheet_among_the_pictures_are_no_recordings(tmp_path, noise):
     cv2.imwrite(str(tmp_path / "a.png"), noise(1)[0])
     found = find_recordings(tmp_path)
@@ -47,18 +86,23 @@ def test_a_folder_whose_name_ends_like_that_of_an_unfinished_store_is_looked_int
 def test_a_folder_that_cannot_be_listed_is_named_with_the_reason(tmp_path, noise, write_video, monkeypatch):
     write_video(tmp_path / "a" / "a.avi", noise(3))
     write_video(tmp_path / "b" / "b.avi", noise(3))
-    listed = os.scandir
-
-    def scandir(path: str) -> object:
-        if os.path.basename(path) == "b":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return listed(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+    deny(monkeypatch, "b")
     found = find_recordings(tmp_path)
     assert [recording.name for recording in found] == ["a/a.avi", "b"]
     with pytest.raises(BadRecording, match="the folder cannot be read"):
         next(iter(found[1].frames()))
+
+
+def deny(monkeypatch, name: str) -> None:
+    """Let folders of this name not be listed."""
+    listed = os.scandir
+
+    def scandir(path: str | int) -> object:
+        if not isinstance(path, int) and os.path.basename(path) == name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "no such folder"), (True, "no recordings found")])

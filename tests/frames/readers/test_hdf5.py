@@ -3,6 +3,7 @@ import re
 import sys
 import tracemalloc
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from frames import FrameStore
 from frames.building.build import build_store
 from frames.readers import BadRecording, find_recordings
 from frames.readers.hdf5 import FACTORS, IMAGES, MASKS
+from frames.scenes.factors import has_factors
 
 
 def scene(count, seed=0, objects=3, size=16):
@@ -266,3 +268,12 @@ def test_a_damaged_file_never_kills_its_reader(write_hdf5, tmp_path):
     # a checksum tells damaged pixels, but not that the table of chunks names another chunk
     assert {"refused", "intact"} <= set(outcomes) <= {"refused", "intact", "other frames"}
     assert outcomes.count("other frames") < 5
+
+
+def test_pictures_beside_a_file_do_not_cost_the_store_its_masks(write_hdf5, tmp_path):
+    (tmp_path / "source").mkdir()
+    os.rename(write_hdf5({"train": scene(6)}), tmp_path / "source" / "scenes.h5")
+    cv2.imwrite(str(tmp_path / "source" / "sample.png"), scene(1)[IMAGES][0])
+    summary = build_store(tmp_path / "source", tmp_path / "store", frame_size=(16, 16))
+    assert has_factors(FrameStore(summary.path))
+    assert [(entry.name, entry.frames, entry.fault) for entry in summary.left_out] == [("source (pictures)", 1, False)]

@@ -192,3 +192,13 @@ def test_a_build_keeps_the_splits_and_lists_what_is_left_out(tmp_path, noise, wr
     }
     assert np.array_equal(store.frames(store.indices("train")), train)
     assert [entry.name for entry in summary.left_out] == ["train.lmdb/40"]
+
+
+def test_pictures_in_the_folder_of_an_lmdb_cost_it_nothing(tmp_path, noise, write_lmdb):
+    frames = noise(6)
+    folder = write_lmdb(raw(frames), "source/train.lmdb")
+    (folder / "sample.png").write_bytes(encoded(noise(1, 1), ".png")[0])
+    summary = build_store(tmp_path / "source", tmp_path / "store", frame_size=(16, 16))
+    store = FrameStore(summary.path)
+    assert np.array_equal(store.frames(range(len(store))), frames)
+    assert [(entry.name, entry.frames, entry.fault) for entry in summary.left_out] == [("train.lmdb (pictures)", 1, False)]

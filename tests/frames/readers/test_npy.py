@@ -1,6 +1,7 @@
 import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -145,3 +146,9 @@ def test_a_flipped_bit_is_refused_or_changes_one_value(tmp_path, noise):
         assert found.size == frames.size
         assert (found.reshape(-1) != frames.reshape(-1)).sum() <= 1 or b"'fortran_order': False" not in damaged
     assert refused > 20
+
+
+def test_pictures_beside_an_array_of_pictures_are_taken_for_thumbnails(tmp_path, noise):
+    np.save(tmp_path / "train.npy", noise(3))
+    cv2.imwrite(str(tmp_path / "sample.png"), noise(1)[0])
+    assert [recording.name for recording in find_recordings(tmp_path)] == ["train.npy"]

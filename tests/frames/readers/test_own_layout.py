@@ -11,7 +11,7 @@ import pytest
 
 from foundation.errors import UserError
 from frames import FrameStore, build_store
-from frames.readers import Layout, Recording, find_layout, find_recordings, layout_names
+from frames.readers import Found, Layout, Recording, find_layout, find_recordings, layout_names
 from frames.readers.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -184,7 +184,7 @@ def test_what_is_no_frame_no_rate_or_no_array_leaves_the_recording_out(
 
     write_video(tmp_path / "sound.avi", noise(4))
     sound = find_recordings(tmp_path)
-    monkeypatch.setattr("frames.building.build.find_recordings", lambda *_: [*sound, Odd("odd", tmp_path / "odd", [])])
+    monkeypatch.setattr("frames.building.build.find_all", lambda *_: Found([*sound, Odd("odd", tmp_path / "odd", [])], []))
     summary = build_store(tmp_path, tmp_path / "store", frame_size=(8, 8))
     (left_out,) = summary.left_out
     assert left_out.name == "odd"

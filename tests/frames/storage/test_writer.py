@@ -13,6 +13,7 @@ from foundation.errors import UserError
 from frames import FrameStore
 from frames.curation.splits import assign_splits
 from frames.storage import format, writer
+from frames.storage.format import LeftOut
 from frames.storage.writer import StoreWriter, store_writer
 
 PLAN = {"source": "a test"}
@@ -187,3 +188,35 @@ def test_a_build_that_another_version_began_is_refused(tmp_path, noise):
         out._write([(format.PLAN_KEY, json.dumps(PLAN).encode())])
     with pytest.raises(UserError, match=r"another version of this program began; remove that folder"):
         write_two(tmp_path / "store", noise)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_store_whose_path_is_a_link_is_written_where_the_link_leads(tmp_path, noise, there):
+    place = tmp_path / "disk" / "place"
+    (place if there else place.parent).mkdir(parents=True)
+    (tmp_path / "store").symlink_to(place)
+    write_two(tmp_path / "store", noise)
+    assert (tmp_path / "store").is_symlink()
+    assert len(FrameStore(place)) == len(FrameStore(tmp_path / "store")) == 80
+    assert sorted(os.listdir(tmp_path)) == ["disk", "store"]
+    assert os.listdir(place.parent) == ["place"]
+
+
+def test_a_store_that_is_being_written_through_a_link_is_told_as_that(tmp_path, noise):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "store").symlink_to("disk")
+    with store_writer(tmp_path / "store", PLAN, (16, 16, 3)) as out:
+        add(out, "a", noise(3))
+        with pytest.raises(UserError, match="still being written"):
+            FrameStore(tmp_path / "store")
+
+
+def test_what_was_left_out_of_an_episode_is_forgotten_with_it(tmp_path, noise):
+    with store_writer(tmp_path / "store", PLAN, (16, 16, 3)) as out:
+        add(out, "a", noise(3), left_out=lambda: [LeftOut("a/bad.png", "is neither a PNG nor a JPEG")])
+    with store_writer(tmp_path / "store", PLAN, (16, 16, 3)) as out:
+        assert out.parts_left_out["a"]
+        out.discard("a")
+        add(out, "a", noise(4))
+    with store_writer(tmp_path / "store", PLAN, (16, 16, 3)) as out:
+        assert not out.parts_left_out.get("a")
