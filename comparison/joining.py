@@ -18,7 +18,7 @@ def join(parts: list[TaskResults]) -> list[TaskResults]:
     Tasks in the same environment are named apart by their variants, or numbered.
     """
     joined: list[TaskResults] = []
-    for part in _labelled(parts):
+    for part in _labelled(_told_apart(parts)):
         same = next((index for index, task in enumerate(joined) if _same_task(task, part)), None)
         if same is None:
             joined.append(part)
@@ -62,32 +62,40 @@ def _where(task: TaskResults) -> list[dict[str, Any]]:
 
 
 def _with_rows(task: TaskResults, part: TaskResults) -> TaskResults:
-    algorithms, names = _algorithms_of_both(task, part)
-    rows = [_learned_by(row, names) for row in part.rows]
     # players of one task play the same episodes in every comparison: one that has played stands for all
-    playing = {row.label for row in rows if row.player and row.runs}
+    playing = {row.label for row in part.rows if row.player and row.runs}
     kept = [row for row in task.rows if not row.player or row.runs or row.label not in playing]
     taken = {row.label for row in kept}
-    added = [row for row in rows if not (row.player and row.label in taken)]
+    added = [row for row in part.rows if not (row.player and row.label in taken)]
     named = [replace(row, label=_free(row.label, f" ({part.source})", taken)) for row in added]
     ordered = sorted([*kept, *_keys_of_their_own(kept, named, part)], key=lambda row: ORDER.index(row.kind))
     seeds = {"seeds": max(task.seeds, part.seeds)}
     commands = list(dict.fromkeys([*task.commands, *part.commands]))
     versions = {name: _both(task.versions.get(name), part.versions.get(name)) for name in {**task.versions, **part.versions}}
+    algorithms = task.algorithms | {name: _of_both(task.algorithms.get(name, {}), one) for name, one in part.algorithms.items()}
     settings = task.settings | seeds
     return replace(task, rows=ordered, commands=commands, settings=settings, algorithms=algorithms, versions=versions)
 
 
-def _algorithms_of_both(task: TaskResults, part: TaskResults) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return the settings of both by algorithm, and what the part's are called: with its folder where one of that name has others."""
-    both, names = dict(task.algorithms), dict[str, str]()
-    for name, settings in part.algorithms.items():
-        before = both.get(name, {})
-        # what only one of them says, such as settings of a row on pixels that the other lacks, is no difference
-        same = all(before[key] == settings[key] for key in before.keys() & settings.keys() if {} not in (before[key], settings[key]))
-        names[name] = name if same else _free(name, f" ({part.source})", set(both))
-        both[names[name]] = {**before, **{key: one for key, one in settings.items() if one != {}}} if same else settings
-    return both, names
+def _told_apart(parts: list[TaskResults]) -> list[TaskResults]:
+    """Name an algorithm with its folder, on every task of that, where it had other settings than before on one of them."""
+    other: set[tuple[str, str]] = set()
+    for index, part in enumerate(parts):
+        for before in parts[:index]:
+            shared = before.algorithms.keys() & part.algorithms.keys() if _same_task(before, part) else ()
+            plain = [name for name in shared if (before.source, name) not in other]
+            other |= {(part.source, name) for name in plain if not _alike(before.algorithms[name], part.algorithms[name])}
+    return [_renamed(part, {name: f"{name} ({part.source})" for source, name in other if source == part.source}) for part in parts]
+
+
+def _alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether settings are the same as far as both say them; one of both may know nothing of rows on pixels."""
+    return all(before[key] == now[key] for key in before.keys() & now.keys() if {} not in (before[key], now[key]))
+
+
+def _renamed(part: TaskResults, names: dict[str, str]) -> TaskResults:
+    algorithms = {names.get(name, name): settings for name, settings in part.algorithms.items()}
+    return replace(part, algorithms=algorithms, rows=[_learned_by(row, names) for row in part.rows])
 
 
 def _learned_by(row: RowResults, names: dict[str, str]) -> RowResults:
@@ -95,6 +103,10 @@ def _learned_by(row: RowResults, names: dict[str, str]) -> RowResults:
     if now == before:
         return row
     return replace(row, algorithm=now, label=f"{row.label.removesuffix(f' with {before}')} with {now}")
+
+
+def _of_both(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    return {**before, **{key: one for key, one in now.items() if one != {}}}
 
 
 def _both(before: str | None, now: str | None) -> str:

@@ -66,7 +66,7 @@ class Encoder(nn.Module):
     targets: dict[str, dict[str, Any]] = {}
     """The labels that its own loss needs in `Batch.targets`: their names, each with its options (frames/labels.py)."""
     needed_values: tuple[float, float, int] | None = None
-    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is at most the one, and as many above the other."""
+    """Low, high and count: its own loss needs so many frames whose `reward_to_come` is below the one, and as many above the other."""
     decoded_reading: str | None = None
     """Which reading `decode` takes, where another is preferred now; None: the first."""
     parts: ClassVar[tuple[str, ...]] = ()

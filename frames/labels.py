@@ -280,14 +280,16 @@ def check_values(
     low: float = 0.3,
     least: int = 500,
 ) -> tuple[int, int]:
-    """Return how many frames of a split have a `reward_to_come` above `high`, and how many one of at most `low`.
+    """Return how many frames of a split have a `reward_to_come` above `high`, and how many one below `low`.
+
+    Where both are one number, a frame that has just that counts as low: then every frame is one or the other.
 
     Raises `UserError` where either are fewer than `least`.
     """
     values = Labels(store, {"reward_to_come": options or {}}).at(store.indices(split))["reward_to_come"]
-    above, below = int((values > high).sum()), int((values <= low).sum())
+    above, below = int((values > high).sum()), int((values <= low if low == high else values < low).sum())
     if min(above, below) < least:
-        counted = f"{above:,} frames of split '{split}' have a value above {high:g} and {below:,} one of at most {low:g}"
+        counted = f"{above:,} frames of split '{split}' have a value above {high:g} and {below:,} one below {low:g}"
         raise UserError(f"{store.path}: {counted}, and {least:,} of each are needed; record more, or choose another gamma or thresholds")
     return above, below
 

@@ -96,7 +96,7 @@ def failures(summaries: list[Summary]) -> list[str]:
 def seeds_cell(summary: Summary, one: RowSummary) -> str:
     """Return how many seeds finished, on the task with the fewest, and of how many where some did not."""
     rows = [row for task in summary.tasks for row in task.rows if row.label == one.label]
-    fewest = min(rows, key=lambda row: len(row.runs))
+    fewest = min(rows, key=lambda row: (len(row.runs), -len(row.failures)))
     finished, failed = len(fewest.runs), len(fewest.failures)
     return f"{finished} of {finished + failed}" if failed else f"{finished}"
 

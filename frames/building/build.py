@@ -96,7 +96,6 @@ def build_store(
     recordings, groups = _cleaned(found.recordings[:limit], cleaning, source)
     # of what the store has too: whether the source names a val does not change with what is new in it
     said = {recording.name: recording.split for recording in recordings if recording.split is not None}
-    strays = [_stray(pictures) for pictures in found.strays]
     plan = {
         "source": str(source.resolve()),
         "layout": layout,
@@ -108,6 +107,9 @@ def build_store(
         "cleaning": cleaning.plan(),
     }
     store = FrameStore(path) if append else finished_store(path, plan)
+    # a store of before may hold them
+    held = {(episode.name, episode.source) for episode in store.episodes} if store else set()
+    strays = [_stray(pictures) for pictures in found.strays if (pictures.name, source_of(pictures)) not in held]
     if store is not None:
         if append:
             check_fits(store, fitting)
@@ -201,8 +203,8 @@ class _Build:
         if writer.complete:
             return self._publish(began)
         kept = self._keep()
-        dropped = self.store.meta.get("dropped", ()) if self.store else ()
-        left_out = take_in(writer, self.recordings, self.before, self.fitting, threads, dropped)
+        merged = self.store is not None and "made_of" in self.store.meta
+        left_out = take_in(writer, self.recordings, self.before, self.fitting, threads, merged)
         if not writer.committed.keys() - self.before and (self.store is None or any(entry.fault for entry in left_out)):
             writer.abandon()
             reasons = "; ".join(f"{entry.name}: {entry.reason}" for entry in left_out[:3]) + ("; ..." if len(left_out) > 3 else "")

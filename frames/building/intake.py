@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from numbers import Real
@@ -35,12 +35,12 @@ def take_in(
     before: Mapping[str, Episode],
     fitting: Fitting,
     threads: int,
-    dropped: Collection[str] = (),
+    merged: bool = False,
 ) -> list[LeftOut]:
     """Decode what the writer does not have yet; return what was left out, sorted by name.
 
-    `before` are the episodes of the store that is appended to: a recording with the name of one is only compared with it, but for the
-    arrays that were `dropped` when that store was merged.
+    `before` are the episodes of the store that is appended to: a recording with the name of one is only compared with it. Where that store
+    was `merged`, it may have lost arrays, and those that it has are compared.
     """
     new = writer.committed.keys() - before.keys()
     # the largest first, so that no thread is left alone with one at the end
@@ -51,7 +51,7 @@ def take_in(
     with progress_bar("decoding", meter.total, "frames", done) as advance, ThreadPoolExecutor(threads) as pool:
         meter.show_on(advance)
         passages = [_Passage(recording, fitting, meter, stop) for recording in missing]
-        pending = {pool.submit(passage.into, writer, before.get(passage.recording.name), dropped) for passage in passages}
+        pending = {pool.submit(passage.into, writer, before.get(passage.recording.name), merged) for passage in passages}
         try:
             while pending:
                 finished, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -71,10 +71,10 @@ class _Passage:
         self._fitting, self._meter, self._stop = fitting, meter, stop
         self._count, self._recorded_size = 0, (0, 0)
 
-    def into(self, writer: StoreWriter, held: Episode | None, dropped: Collection[str]) -> list[LeftOut]:
+    def into(self, writer: StoreWriter, held: Episode | None, merged: bool) -> list[LeftOut]:
         """Store the recording, or compare it with the episode that has its name; return what was left out."""
         try:
-            left_out = [self._compared(held, dropped)] if held is not None else self._stored(writer)
+            left_out = [self._compared(held, merged)] if held is not None else self._stored(writer)
         except BadRecording as error:
             one = self.recording
             left_out = [LeftOut(one.name, _told(str(error)), fault=error.fault, origin=one.origin, source=source_of(one))]
@@ -97,13 +97,14 @@ class _Passage:
         )
         return writer.parts_left_out[recording.name]
 
-    def _compared(self, held: Episode, dropped: Collection[str]) -> LeftOut:
+    def _compared(self, held: Episode, merged: bool) -> LeftOut:
         """Decode without storing, to tell the same recording found elsewhere from another one of that name."""
         digest = new_digest()
         for frame in self._frames():
             digest.update(np.ascontiguousarray(frame))
-        arrays = {name: array_info(stored_array(values)) for name, values in self._arrays().items() if name not in dropped}
-        return clash(self.recording, held, digest.hexdigest(), arrays, self._count)
+        arrays = {name: array_info(stored_array(values)) for name, values in self._arrays().items()}
+        compared = {name: info for name, info in arrays.items() if name in held.arrays or not merged}
+        return clash(self.recording, held, digest.hexdigest(), compared, self._count)
 
     def _frames(self) -> Iterator[np.ndarray]:
         """Yield the frames as they are stored, uint8 (H, W, 3); end when the build is being stopped."""

@@ -106,6 +106,5 @@ def _asked(layout: Layout, folder: Folder) -> Sequence[Recording]:
 
 def _thumbnailed(found: Sequence[Recording]) -> set[Path]:
     """Return the folders whose pictures are no data: those of other recordings, all above them, and folders that are one themselves."""
-    others = [one for one in found if not isinstance(one, PictureFolder)]
-    above = {parent for one in others if not isinstance(one, Reported) for parent in one.path.parents}
-    return above | {one.path for one in others}
+    others = [one for one in found if not isinstance(one, (PictureFolder, Reported))]
+    return {place for one in others for place in (one.path, *one.path.parents)}

@@ -89,10 +89,11 @@ def _recording(folder: Folder, path: Path, data: Path) -> Recording | None:
                 raise UserError(f"{path}: is a frame store; give the folder of your recordings")
             return None
         return ImageLmdb(name, path, [data], split=split, values=int(_numbered(values).sum()))
+    # named by the file: pictures in its folder may be a recording, which is called as the folder is
     except BadRecording as error:
-        return Reported(name, path, [data], split=split, reason=str(error), fault=error.fault)
+        return Reported(folder.name(data.name), data, [data], split=split, reason=str(error), fault=error.fault)
     except OSError as error:
-        return Reported(name, path, [data], split=split, reason=f"cannot be read ({error.strerror})")
+        return Reported(folder.name(data.name), data, [data], split=split, reason=f"cannot be read ({error.strerror})")
 
 
 def _is_store(data: Path, values: Values) -> bool:

@@ -8,10 +8,11 @@ import pytest
 
 from agents.run.config import EvaluationConfig, plain
 from agents.run.environment_config import EnvironmentConfig
+from comparison.joining import join
 from comparison.report.files import join_reports, write_files
 from comparison.report.summary import summarise
 from comparison.report.tables import seeds_cell
-from comparison.results import read_results
+from comparison.results import TaskResults, read_results
 from tests.comparison.rows import PLAYERS, row, task
 
 SETTINGS = {"environment": EnvironmentConfig(name="VoxelTreechop-v0"), "evaluation": EvaluationConfig(every=50)}
@@ -110,6 +111,19 @@ def test_joined_comparisons_keep_the_settings_and_versions_of_both(tmp_path: Pat
     assert [seeds_cell(summary, one) for one in summary.rows if one.row.kind == "encoder"] == ["5", "8", "6", "6"]
 
 
+def test_an_algorithm_of_other_settings_on_one_task_is_told_apart_on_all_of_its_comparison() -> None:
+    def part(source: str, name: str, label: str, rate: float) -> TaskResults:
+        return replace(task(row(label, 5), *PLAYERS, name=name, source=source), algorithms={"PPO": {"learning_rate": rate}})
+
+    treechop, navigate = "VoxelTreechop-v0", "VoxelNavigate-v0"
+    joined = join([part("one", treechop, "vae", 1e-3), part("two", treechop, "points", 2e-3), part("two", navigate, "points", 2e-3)])
+    assert [sorted(one.algorithms) for one in joined] == [["PPO", "PPO (two)"], ["PPO (two)"]]
+    # the row stays one over both tasks; tasks whose presets say other settings are no reason to tell apart
+    assert "points with PPO (two)" in {one.label for one in summarise(joined)[0].rows}
+    joined = join([part("one", treechop, "points", 1e-3), part("one", navigate, "points", 2e-3)])
+    assert "points" in {one.label for one in summarise(joined)[0].rows}
+
+
 def test_a_row_of_which_a_run_failed_says_of_how_many(tmp_path: Path, no_figures) -> None:
     failed = replace(row("vae", 5, seeds=4), failures=["vae/seed4: no memory"])
     tasks = [task(failed, row("points", 5, seeds=5), *PLAYERS), task(row("vae", 5), row("points", 5), *PLAYERS, name="VoxelNavigate-v0")]
@@ -117,3 +131,7 @@ def test_a_row_of_which_a_run_failed_says_of_how_many(tmp_path: Path, no_figures
     cells = [{one.label: seeds_cell(summary, one) for one in summary.rows} for summary in (over_both, first, second)]
     assert [one["vae"] for one in cells] == ["4 of 5", "4 of 5", "6"]
     assert [one["points"] for one in cells] == ["5", "5", "6"]
+    # of two tasks with as few, the one where some failed
+    tasks = [task(row("vae", 5, seeds=4), *PLAYERS), task(failed, *PLAYERS, name="VoxelNavigate-v0")]
+    (cell,) = (seeds_cell(over_both, one) for over_both in summarise(tasks)[:1] for one in over_both.rows if one.label == "vae")
+    assert cell == "4 of 5"

@@ -331,7 +331,7 @@ def test_too_few_frames_of_high_or_low_value_are_told_with_their_counts(store, r
     above, below = int((values > 0.7).sum()), int((values < 0.3).sum())
     assert check_values(store, "train", least=1) == (above, below)
     with pytest.raises(
-        UserError, match=f"{above} frames of split 'train' have a value above 0.7 and {below} one of at most 0.3, and 500 of each"
+        UserError, match=f"{above} frames of split 'train' have a value above 0.7 and {below} one below 0.3, and 500 of each"
     ):
         check_values(store, "train")
     # with one threshold every frame whose value is known is of one kind or the other

@@ -164,9 +164,13 @@ def test_a_recording_is_in_a_merged_store_already_without_the_actions_that_were_
     build(write_pair("played", "a", 1), tmp_path / "one")
     build(write_films("watched", b=2), tmp_path / "other")
     assert merge_stores([tmp_path / "one", tmp_path / "other"], tmp_path / "both").dropped
+    build(write_films("third", d=4), tmp_path / "third-store")
+    # nothing is left to be dropped the second time
+    assert not merge_stores([tmp_path / "both", tmp_path / "third-store"], tmp_path / "all").dropped
     write_films("elsewhere", c=3)
-    summary = build(write_pair("elsewhere", "a", 1), tmp_path / "both", append=True)
-    assert {entry.name: entry.reason for entry in summary.left_out} == {"a.mp4": "is in the store already"}
+    for name in ("both", "all"):
+        summary = build(write_pair("elsewhere", "a", 1), tmp_path / name, append=True)
+        assert {entry.name: entry.reason for entry in summary.left_out} == {"a.mp4": "is in the store already"}
 
 
 def test_new_recordings_of_a_source_that_names_a_val_are_not_drawn_for_it(tmp_path, write_films):

@@ -1,8 +1,10 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 
@@ -60,12 +62,29 @@ def test_pictures_beside_what_gives_no_frames_are_no_thumbnails_of_it(tmp_path, 
     np.save(stills / "objects.npy", np.array([{}]))
     (stills / "text.lmdb").write_bytes(b"text " * 2000)
     (stills / "text.h5").write_bytes(b"text")
+    with lmdb.open(str(tmp_path / "others")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"label-0", b"tree")
+    shutil.copy(tmp_path / "others" / "data.mdb", stills)
     deny(monkeypatch, "closed")
     summary = build_store(tmp_path / "source", tmp_path / "store", frame_size=(16, 16))
     assert [(episode.name, episode.length) for episode in FrameStore(tmp_path / "store").episodes] == [("stills", 1)]
     assert {entry.name.removeprefix("stills/"): entry.fault for entry in summary.left_out} == {
-        **dict.fromkeys(("closed", "gone.jsonl", "objects.npy", "text.h5", "text.lmdb"), True), "labels.npy": False,
+        **dict.fromkeys(("closed", "gone.jsonl", "objects.npy", "text.h5", "text.lmdb"), True), "labels.npy": False, "data.mdb": False,
     }  # fmt: skip
+
+
+def test_a_store_of_before_that_holds_such_pictures_does_not_say_that_it_left_them_out(tmp_path, noise, write_video, monkeypatch):
+    write_video(tmp_path / "source" / "a.avi", noise(3))
+    cv2.imwrite(str(tmp_path / "source" / "a.png"), noise(1)[0])
+    with monkeypatch.context() as before:
+        before.setattr("frames.readers.finding._thumbnailed", lambda found: set())
+        build_store(tmp_path / "source", tmp_path / "store", frame_size=(16, 16))
+    assert len(FrameStore(tmp_path / "store").episodes) == 2
+    for append in (False, True):
+        assert build_store(tmp_path / "source", tmp_path / "store", frame_size=(16, 16), append=append).left_out == []
+    # another one leaves them out, and says so
+    (entry,) = build_store(tmp_path / "source", tmp_path / "other", frame_size=(16, 16)).left_out
+    assert (entry.name, entry.fault) == ("source (pictures)", False)
 
 
 def test_a_store_and_its_contact_sheet_among_the_pictures_are_no_recordings(tmp_path, noise):
