@@ -15,15 +15,16 @@ from agents.learning.algorithms import build_algorithm
 from agents.play_config import PlayConfig
 from agents.run.agent import seen_and_learned
 from agents.run.agent_files import load_policy, read_agent
-from agents.run.devices import available_device
 from agents.run.environment import MakeEnv, bare_environments, evaluation_environments
 from agents.run.environment_config import EnvironmentConfig, add_options, environment_preset, refuse_unasked
 from agents.run.episodes import evaluation_seed
 from agents.run.evaluation import Act, Acting, scripted_episode
+from encoders.training.devices import choose_device
 from envs.episode_limit import tell_of_no_limit
 from envs.registry import refuse_unasked_import
 from foundation.env_options import Scalar, refuse_shared_options
 from foundation.errors import UserError
+from foundation.minerl import GAME_ERROR
 from foundation.places import AnyPlace, missing_folder, recorded_place
 from foundation.presets import build, preset_names
 from foundation.progress import progress_bar, tell_result
@@ -44,6 +45,8 @@ class Film:
     frames_per_second: float
     episode_return: float
     steps: int
+    cut_off: bool = False
+    """Its game died, also when it was played again."""
 
 
 def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
@@ -56,9 +59,10 @@ def show(name: str, config: PlayConfig, options: Mapping[str, Scalar]) -> int:
     else:
         films, frozen = _agent_films(Path(name), config, options)
     for number, film in enumerate(films):
-        tell_result(f"episode {number} (world {config.world + number}): return {film.episode_return:.2f} in {film.steps} steps")
-    if len(films) > 1:
-        tell_result(f"mean return {np.mean([film.episode_return for film in films]):.2f} over {len(films)} episodes")
+        returned = f"return {film.episode_return:.2f} in {film.steps} steps{' (cut off: its game died)' if film.cut_off else ''}"
+        tell_result(f"episode {number} (world {config.world + number}): {returned}")
+    if len(whole := [film.episode_return for film in films if not film.cut_off]) > 1:
+        tell_result(f"mean return {np.mean(whole):.2f} over {len(whole)} episodes")
     if config.video is not None:
         shown = chain.from_iterable(_frames(film, frozen) for film in films)
         codec = write_video(config.video, shown, films[0].frames_per_second)
@@ -101,7 +105,7 @@ def seated(
     """Return an agent's environment, one that `make` gives below its wrappers; the policy at play in it; the encoder it sees through."""
     about, environment = playable(folder, config, options)
     settings = build_algorithm(about["settings"]["algorithm"])
-    device = available_device(config.device)
+    device = choose_device(config.device).type
     torch.set_num_threads(about["settings"]["threads"])
     encoder = _agents_encoder(folder, about, config.encoder, device)
     seen, learned = seen_and_learned(about["settings"]["control"], encoder)
@@ -157,6 +161,8 @@ def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
     world.seed_of = lambda episode: evaluation_seed(config.world + episode)
     films = []
     with progress_bar("playing", config.episodes, "episodes") as advance:
+        # what a dying game cuts off is played again
+        venv.set_options({"start_over": True})
         observation, dones = venv.reset(), np.array([True])
         for _ in range(config.episodes):
             pictures: list[np.ndarray] = []
@@ -165,9 +171,11 @@ def _film(venv: Any, act: Act, config: PlayConfig) -> list[Film]:
                 if config.video is not None:
                     pictures.append(np.array(world.picture))
                 observation, _, dones, infos = venv.step(act(observation, dones))
-                done = bool(dones[0])
+                done = bool(dones[0]) and not infos[0]["again"]
+                if dones[0] and not done:
+                    pictures.clear()
             ended = infos[0]["episode"]
-            films.append(Film(pictures, float(world.metadata["render_fps"]), ended["r"], ended["l"]))
+            films.append(Film(pictures, float(world.metadata["render_fps"]), ended["r"], ended["l"], GAME_ERROR in infos[0]))
             advance()
     venv.close()
     return films

@@ -3,17 +3,17 @@
 import shlex
 from typing import Any
 
+from agents.cluster.board import TotalSteps
 from agents.cluster.resources import ray_cluster
-from agents.cluster.total_steps import TotalSteps
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
 from agents.run.config import LEARNING, AgentRun
-from agents.run.devices import available_device
 from agents.run.environment import check_environment
 from agents.run.identity import finished_result
 from agents.run.needs import local_cpus, run_needs
 from agents.run.representation import reading_line, seen_artifact
 from agents.run.training import train_agent
+from encoders.training.devices import choose_device
 from foundation.env_options import running_options
 from foundation.errors import UserError
 from foundation.folders import AGENT, refuse_others
@@ -30,7 +30,7 @@ def run_agent(config: AgentRun) -> int:
         return 0
     # what cannot work is said before Ray starts and before the run's folder is made
     if config.ray.address is None:
-        available_device(config.device)
+        choose_device(config.device)
     for environment in config.evaluation.worlds_of(config.environment):
         check_environment(environment, config.algorithm, config.control == "oracle")
     if config.encoder is not None:

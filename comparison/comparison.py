@@ -6,7 +6,6 @@ from agents.cluster.board import Progress
 from agents.cluster.resources import cores, ray_cluster
 from agents.cluster.worker import Job, Outcome
 from agents.cluster.workers import run_jobs
-from agents.run.devices import available_device
 from agents.run.needs import local_cpus, run_needs
 from agents.run.training import train_agent
 from comparison.checks import refuse_misfits
@@ -14,6 +13,7 @@ from comparison.config import PartConfig
 from comparison.grid import MADE_ONCE, Cell, Part, not_asked, refuse_other_layout, remember_layout
 from comparison.players import PlayerRun, play_player
 from encoders.artifact import INFO_FILE
+from encoders.training.devices import choose_device
 from foundation.files import exclusive_lock
 from foundation.folders import AGENT, COMPARISON, PLAYER, refuse_links, refuse_others
 from pretraining.controls import control_artifact
@@ -58,7 +58,7 @@ class Comparison:
         """Raise `UserError` for what cannot work, before anything runs and before the folder remembers it."""
         self._refuse_folder()
         if self.config.ray.address is None:
-            available_device(self.config.device)
+            choose_device(self.config.device)
         refuse_misfits([part for part in self.parts if part.missing()])
 
     def run(self, ended: Callable[[Outcome], None], watch: Callable[[Progress], None]) -> int | None:

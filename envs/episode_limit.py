@@ -44,6 +44,7 @@ def tell_of_no_limit(env: gymnasium.Env, name: str, asked: int | None) -> None:
 
 def _limits_itself(env: gymnasium.Env) -> bool:
     """Say whether an environment names its longest episode: as gymnasium's do, as the voxel world and MineRL do, or as Atari's do."""
-    spec = env.unwrapped.spec
-    registered = spec is not None and (spec.max_episode_steps is not None or spec.kwargs.get("max_num_frames_per_episode") is not None)
+    # a limit that it was registered with is gymnasium's wrapper's, and the environment's own description lacks it
+    specs = [spec for spec in (env.spec, env.unwrapped.spec) if spec is not None]
+    registered = any(one.max_episode_steps is not None or one.kwargs.get("max_num_frames_per_episode") is not None for one in specs)
     return registered or getattr(env.unwrapped, "episode_ticks", None) is not None

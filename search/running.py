@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from agents.cluster.total_steps import TotalSteps
+from agents.cluster.board import TotalSteps
 from agents.run.environment import check_environment
 from agents.run.representation import reading_line
 from foundation.errors import shown

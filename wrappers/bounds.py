@@ -22,7 +22,7 @@ def bounded(space: spaces.Box) -> np.ndarray:
     return finite
 
 
-def scalable(space: spaces.Box) -> bool:
-    """Say whether all numbers of a box can be scaled to [-1, 1] and still be told apart."""
+def scalable(space: spaces.Box) -> np.ndarray:
+    """Return for each number of a box whether it can be scaled to [-1, 1] and still be told apart, bool of the box's shape."""
     width = space.high.astype(np.float64) - space.low.astype(np.float64)
-    return bool(bounded(space).all() and (width > 0).all() and (space.dtype.kind == "f" or (width <= _WIDEST).all()))
+    return bounded(space) & (width > 0) & ((space.dtype.kind == "f") | (width <= _WIDEST))

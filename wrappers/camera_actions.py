@@ -163,8 +163,8 @@ class CameraActions(gymnasium.ActionWrapper):
 
 
 def dictionary_of(env: gymnasium.Env) -> spaces.Dict:
-    """Return MineRL's action dictionary; raise `UserError` for an environment with other actions."""
-    if not acts_like_minerl(env.action_space):
+    """Return MineRL's action dictionary, a camera and an attack among its keys; raise `UserError` for other actions."""
+    if not acts_like_minerl(env.action_space, "attack"):
         raise UserError(f"lists of actions need MineRL's action dictionary; this environment's actions are {env.action_space}")
     return env.action_space
 

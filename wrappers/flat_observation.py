@@ -135,9 +135,11 @@ def _one_hot(name: str, space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[
 def _numbers(name: str, space: spaces.Space) -> tuple[spaces.Box, Callable[[Any], np.ndarray]]:
     size = int(np.prod(space.shape or (), dtype=int))
     box = space if isinstance(space, spaces.Box) else None
-    angle, scaled = box is not None and _is_angle(box), box is not None and scalable(box)
-    if box is not None and scaled:
-        low, high = box.low.reshape(-1).astype(np.float64), box.high.reshape(-1).astype(np.float64)
+    angle = box is not None and _is_angle(box)
+    scaled = np.zeros(size, bool) if box is None else scalable(box).reshape(-1)
+    low, high = np.zeros(size), np.ones(size)
+    if box is not None:
+        low[scaled], high[scaled] = box.low.reshape(-1)[scaled], box.high.reshape(-1)[scaled]
 
     def read(value: Any) -> np.ndarray:
         numbers = np.asarray(value, np.float64).reshape(-1)
@@ -146,9 +148,13 @@ def _numbers(name: str, space: spaces.Space) -> tuple[spaces.Box, Callable[[Any]
         if angle:
             radians = np.deg2rad(numbers)
             numbers = np.concatenate([np.sin(radians), np.cos(radians)])
-        elif scaled:
-            numbers = 2 * (numbers - low) / (high - low) - 1
+        else:
+            numbers = np.where(scaled, 2 * (numbers - low) / (high - low) - 1, numbers)
         return numbers.astype(np.float32)
 
-    least, most = (-1.0, 1.0) if angle or scaled else (0.0, 1.0) if box is None else (-np.inf, np.inf)
-    return spaces.Box(least, most, (2 * size if angle else size,), np.float32), read
+    if angle:
+        return spaces.Box(-1.0, 1.0, (2 * size,), np.float32), read
+    if box is None:
+        return spaces.Box(0.0, 1.0, (size,), np.float32), read
+    most = np.where(scaled, 1.0, np.inf).astype(np.float32)
+    return spaces.Box(-most, most, dtype=np.float32), read

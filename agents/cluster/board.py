@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from foundation.progress import Advance
+
 
 @dataclass
 class Progress:
@@ -15,6 +17,20 @@ class Progress:
     """Node, CPUs and GPU that a job got; without an entry it waits for them."""
     told: list[str] = field(default_factory=list)
     """Lines for the user, each once."""
+
+
+class TotalSteps:
+    """Shows the steps of all jobs in one bar; where one goes on from a checkpoint, the bar waits for it."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance, self.shown = advance, 0
+
+    def __call__(self, progress: Progress) -> None:
+        total = sum(progress.steps.values())
+        notes = [note for note in progress.notes.values() if note]
+        if total > self.shown:
+            self.advance(total - self.shown, notes[-1] if notes else None)
+            self.shown = total
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.run.config import LEARNING, AgentRun
-from agents.run.devices import available_device, placed_devices
 from agents.run.environment import Seen, training_environments
+from encoders.training.devices import choose_device
 from wrappers import PictureEncoder, open_encoder
+from wrappers.frozen_encoder import placed
 from wrappers.opening import Through
 
 _LOGGED = ("train/", "rollout/exploration_rate")
@@ -51,13 +52,14 @@ class Agent:
 
 def make_agent(config: AgentRun, through: Through | None) -> Agent:
     """Make a fresh agent that sees `through` an encoder (None: pixels, or the state); seeds Python, numpy and torch."""
-    device = available_device(config.device)
+    device = choose_device(config.device).type
     encoder = None if through is None else open_encoder(through, device, flat=config.algorithm.set_policy == "flat")
     seen, learned = seen_and_learned(config.control, encoder)
     venv = training_environments(config.environment, config.algorithm.n_envs, config.seed, seen, config.remote)
-    policy_device = "auto" if config.policy_device == "auto" else available_device(config.policy_device)
+    policy_device = "auto" if config.policy_device == "auto" else choose_device(config.policy_device).type
     algorithm = config.algorithm.make(venv, config.seed, device, policy_device, **learned)
-    return Agent(seen, venv, algorithm, placed_devices(None if learned else encoder, algorithm), encoder)
+    policy = placed("policy", algorithm.policy, algorithm.device)
+    return Agent(seen, venv, algorithm, {"encoder": None if learned or encoder is None else encoder.placed(), "policy": policy}, encoder)
 
 
 def seen_and_learned(control: str | None, encoder: PictureEncoder | None) -> tuple[Seen, dict[str, Any]]:

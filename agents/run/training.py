@@ -28,6 +28,7 @@ from envs.reward_size import tell_of_large_values
 from foundation.env_options import shareable
 from foundation.files import exclusive_lock, write_atomically
 from foundation.folders import AGENT, refuse_others
+from foundation.minerl import GAME_ERROR
 
 
 def train_agent(config: AgentRun, report: Report) -> dict[str, Any]:
@@ -138,7 +139,8 @@ class _Boundary(BaseCallback):
             self.reached()
 
     def _on_step(self) -> bool:
-        self.episodes.extend(info["episode"] for info in self.locals["infos"] if "episode" in info)
+        # what a dying game cuts off is no episode's return
+        self.episodes.extend(info["episode"] for info in self.locals["infos"] if "episode" in info and GAME_ERROR not in info)
         return True
 
     def reached(self) -> None:

@@ -8,6 +8,9 @@ from agents.run.agent_files import load_policy
 from agents.run.training import train_agent
 from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
+from foundation.minerl import GAME_ERROR
+from foundation.seeds import FIRST_EVALUATION_SEED
+from tests.fixtures.agents import BrightWorld
 
 
 @pytest.fixture
@@ -37,6 +40,29 @@ def test_an_agent_plays_and_its_film_shows_the_reconstructions(trained, tmp_path
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 2 * 15
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 2 * film.get(cv2.CAP_PROP_FRAME_HEIGHT)
     assert [path.name for path in video.parent.iterdir()] == ["episode.mp4"]
+
+
+def test_an_episode_that_a_dying_game_cuts_off_is_played_again_and_else_left_out_of_the_mean(trained, monkeypatch, capsys) -> None:
+    deaths: list[int] = []
+    step = BrightWorld.step
+
+    def dying(world, action):
+        observation, reward, terminated, truncated, info = step(world, action)
+        number = world.seeds[-1] - FIRST_EVALUATION_SEED
+        # in world 1 once, in world 2 whenever it is played
+        if world.ticks == 8 and (number == 2 or (number == 1 and not deaths)):
+            deaths.append(number)
+            return observation, reward, False, True, {**info, GAME_ERROR: "it died"}
+        return observation, reward, terminated, truncated, info
+
+    monkeypatch.setattr(BrightWorld, "step", dying)
+    assert play([str(trained), "--episodes", "3"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert deaths == [1, 2, 2, 2]
+    assert [line.endswith("in 15 steps") for line in said[:3]] == [True, True, False]
+    assert said[2].endswith("in 2 steps (cut off: its game died)")
+    returns = [float(line.split("return ")[1].split()[0]) for line in said[:2]]
+    assert said[3] == f"mean return {sum(returns) / 2:.2f} over 2 episodes"
 
 
 def test_the_same_world_and_seed_are_played_the_same_way(trained, capsys) -> None:

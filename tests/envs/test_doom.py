@@ -156,6 +156,10 @@ def test_game_variables_have_dooms_bounds_and_others_none():
     bounds = some.observation_space["gamevariables"]
     assert bounds.high.tolist() == [200.0, Fighter.most, 200.0]
     assert bounds.low.tolist() == [0.0, -Fighter.most, 0.0]
+    # a count without an end stays a count, and takes nothing from the others
+    env = FlatObservation(PictureObservation(some))
+    assert env.reset(seed=0)[0]["gamevariables"] == pytest.approx([-1.0, 50.0, 3 / 100 - 1])
+    assert env.observation_space["gamevariables"].high.tolist() == [1.0, np.inf, 1.0]
 
 
 @pytest.mark.parametrize(("scenario", "first"), [("VizdoomHealthGathering-v1", 92 / 100 - 1), ("VizdoomBasic-v1", 50 / 300 - 1)])

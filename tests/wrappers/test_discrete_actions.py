@@ -130,3 +130,11 @@ def test_a_plain_choice_that_is_called_like_a_key_of_words_is_pressed_like_any_k
     placed, turned = played(DiscreteActions(env, ["place", "camera_left"]), 0, 1)
     assert (placed["craft"], placed["place"], turned["place"]) == (0, 1, 0)
     assert all(env.action_space.contains(action) for action in (placed, turned))
+
+
+def test_a_dictionary_without_an_attack_is_none_of_minerl_s():
+    class Walking(Recorder):
+        action_space = spaces.Dict({"forward": spaces.Discrete(2), "camera": Recorder.action_space["camera"]})
+
+    with pytest.raises(UserError, match="lists of actions need MineRL's action dictionary"):
+        DiscreteActions(Walking(), ["forward", "camera_left"])

@@ -1,7 +1,6 @@
 """One bar for the steps of several jobs never goes back."""
 
-from agents.cluster.board import Progress
-from agents.cluster.total_steps import TotalSteps
+from agents.cluster.board import Progress, TotalSteps
 
 
 def test_a_job_that_goes_on_from_a_checkpoint_does_not_take_the_bar_back() -> None:

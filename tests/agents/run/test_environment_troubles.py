@@ -30,6 +30,7 @@ from envs.reward_size import tell_of_large_values
 from foundation import telling
 from foundation.errors import UserError
 from frames.rollouts import record
+from wrappers import FrameSkip
 
 
 class Endless(gymnasium.Env):
@@ -142,6 +143,14 @@ def test_an_environments_own_limit_is_enough(endless, spec, own, limited) -> Non
     env = Endless()
     env.spec, env.episode_ticks = spec, own
     assert (episode_limit.episode_limit(env, endless.name, None) is None) == limited
+
+
+def test_a_limit_that_an_environment_was_registered_with_is_seen_through_wrappers() -> None:
+    env = FrameSkip(gymnasium.make("CartPole-v1"), 2)
+    assert env.unwrapped.spec.max_episode_steps is None
+    assert episode_limit.episode_limit(env, "CartPole-v1", None) is None
+    env = FrameSkip(gymnasium.make("CartPole-v1", max_episode_steps=-1), 2)
+    assert episode_limit.episode_limit(env, "CartPole-v1", None) is not None
 
 
 def test_a_limit_that_is_not_set_leaves_the_players_of_finished_comparisons_where_they_are() -> None:

@@ -15,6 +15,8 @@ from agents.run.config import EvaluationConfig
 from agents.run.training import train_agent
 from foundation.errors import UserError
 from foundation.files import exclusive_lock
+from foundation.minerl import GAME_ERROR
+from tests.fixtures.agents import BrightWorld
 
 
 def go_on(steps: int, note: str) -> bool:
@@ -92,6 +94,24 @@ def test_a_finished_run_with_more_steps_is_evaluated_where_an_unbroken_one_is(sm
     steps, unbroken = ([point["step"] for point in result["curve"]] for result in (extended, whole))
     assert unbroken == [32, 64, 96, 128, 160, 192, 200]
     assert steps == sorted({*unbroken, 72})
+
+
+def test_episodes_that_a_dying_game_cuts_off_do_not_enter_the_mean_return(small_run, monkeypatch) -> None:
+    step = BrightWorld.step
+
+    def dying(world, action):
+        observation, reward, terminated, truncated, info = step(world, action)
+        # every second episode, at once
+        if len(world.seeds) % 2 == 0:
+            return observation, -1000.0, False, True, {**info, GAME_ERROR: "it died"}
+        return observation, reward, terminated, truncated, info
+
+    monkeypatch.setattr(BrightWorld, "step", dying)
+    config = small_run()
+    train_agent(config, go_on)
+    found = [line for line in lines(config.run) if "rollout/return" in line]
+    assert found
+    assert all(line["rollout/return"] > -100 for line in found)
 
 
 def test_a_finished_run_is_left_alone(small_run) -> None:
