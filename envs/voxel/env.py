@@ -179,10 +179,9 @@ class VoxelEnv(gymnasium.Env[Observation, dict[str, Any]]):
             frame,
             self._kinds,
             *self._rules.target_kinds,
+            light.sight,
             self._seen,
         )
-        if self._seen[kernels.SEEN_DISTANCE] > light.sight:
-            self._seen[kernels.SEEN_DISTANCE] = math.inf
         if light.rains and not self._under_a_roof():
             kernels.rain(frame, self._ticks, sky[kernels.DAYLIGHT])
         return frame

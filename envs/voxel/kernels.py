@@ -699,12 +699,15 @@ def _meets(_: Any, rays: Any, target: Any, other: Any) -> Any:
     return types.boolean(rays, types.int64, types.int64), generate
 
 
-@_compiled("void(float64[::1], int64, int64, float64, float64, float64, int64, float64[::1])")
-def _see(rays: Array, target: int, other: int, ox: float, oy: float, oz: float, mask: int, seen: Array) -> None:
-    """Keep the nearest block of one of two kinds that rays have met, if it is nearer than the one `seen` so far."""
+@_compiled("void(float64[::1], int64, int64, float64, float64, float64, int64, float64, float64[::1])")
+def _see(rays: Array, target: int, other: int, ox: float, oy: float, oz: float, mask: int, sight: float, seen: Array) -> None:
+    """Keep the nearest block of one of two kinds that rays have met, if it is nearer than the one `seen` so far.
+
+    What lies deeper in the picture than `sight` is not seen: fog thickens with the depth, so it ends earlier in the middle than at the edge.
+    """
     for lane in range(LANES):
         block, along = int(rays[BLOCK * LANES + lane]), rays[DISTANCE * LANES + lane]
-        if block not in (target, other):
+        if block not in (target, other) or along > sight:
             continue
         dx, dy, dz = rays[DX * LANES + lane], rays[DY * LANES + lane], rays[DZ * LANES + lane]
         distance = along * math.sqrt(dx * dx + dy * dy + dz * dz)
@@ -724,18 +727,18 @@ def _note_kinds(rays: Array, first_i: int, first_j: int, kinds: Array) -> None:
 
 @_compiled(
     "void(uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,:,:,::1], uint8[:,::1],"
-    " uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,::1], uint8[:,::1], int64, int64, float64[::1])"
+    " uint8[:,:,::1], uint8[:,::1], float64[::1], uint8[:,:,::1], uint8[:,::1], int64, int64, float64, float64[::1])"
 )
 def render(
     world: Array, top: Array, player: Array, atlas: Array, tiles: Array, cracks: Array, clouds: Array, sky: Array, frame: Array,
-    kinds: Array, target: int, other: int, seen: Array,
+    kinds: Array, target: int, other: int, sight: float, seen: Array,
 ) -> None:  # fmt: skip
     """Draw what the player sees into `frame`, uint8 (H, W, 3).
 
     `atlas` holds the textures (tile, level of detail, 16, 16, 3), `tiles` the tile of each (block, face), `cracks` how
     far each texel darkens (stage, 16, 16), `clouds` a map of 0 and 1, `sky` the entries named above.
     `kinds` receives the number of the block that every pixel shows, uint8 (H, W), if it is not of size 0; `seen` the nearest block of
-    the kinds `target` and `other` that the picture shows.
+    the kinds `target` and `other` that the picture shows no deeper than `sight`.
     """
     height, width, size = frame.shape[0], frame.shape[1], world.shape[0]
     yaw, pitch = player[YAW] * _RADIANS, player[PITCH] * _RADIANS
@@ -765,7 +768,7 @@ def render(
             if kinds.shape[0] > 0:
                 _note_kinds(rays, first_i, first_j, kinds)
             if _meets(rays, target, other):
-                _see(rays, target, other, ox, oy, oz, size - 1, seen)
+                _see(rays, target, other, ox, oy, oz, size - 1, sight, seen)
 
 
 @_compiled("void(uint8[:,:,::1], int64, float64)")

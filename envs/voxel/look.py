@@ -36,7 +36,7 @@ _WEATHERS: dict[str, tuple[tuple[float, float], tuple[int, int, int] | None, flo
 @dataclass(frozen=True)
 class Light:
     """What a picture takes of a look: the vector of the sky (`kernels.LOOK_SIZE`), the tint of what grows, clouds, whether it rains, and up
-    to how many blocks away things are seen."""
+    to how many blocks into the picture things are seen."""
 
     sky: np.ndarray
     tint: np.ndarray
