@@ -703,7 +703,7 @@ def _meets(_: Any, rays: Any, target: Any, other: Any) -> Any:
 def _see(rays: Array, target: int, other: int, ox: float, oy: float, oz: float, mask: int, sight: float, seen: Array) -> None:
     """Keep the nearest block of one of two kinds that rays have met, if it is nearer than the one `seen` so far.
 
-    What lies deeper in the picture than `sight` is not seen: fog thickens with the depth, so it ends earlier in the middle than at the edge.
+    What lies deeper in the picture than `sight` is not seen: fog thickens with the depth, not with the way to a block.
     """
     for lane in range(LANES):
         block, along = int(rays[BLOCK * LANES + lane]), rays[DISTANCE * LANES + lane]
