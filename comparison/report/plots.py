@@ -95,6 +95,8 @@ def curves_figure(summary: Summary, colours: dict[str, str], against_seconds: bo
     task = summary.tasks[0]
     with _axes(summary, 4.4 + _legend_height(summary)) as (figure, axes):
         limit = _limit(summary)
+        # many on top of one another would be one grey
+        band = 0.15 if len(summary.rows) <= 8 else 0.06
         for one in _from_the_top(summary):
             colour = colours[one.label]
             if one.row.player and one.iqm:
@@ -104,7 +106,7 @@ def curves_figure(summary: Summary, colours: dict[str, str], against_seconds: bo
             curve: Sequence[tuple[float, Estimate]] = one.timed_curve if against_seconds else one.curve
             if curve:
                 places, points = zip(*curve, strict=True)
-                axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(places, [p.low for p in points], [p.high for p in points], color=colour, alpha=band, linewidth=0)
                 label = f"{figure_label(one.label)} ({_seeds(one)})"
                 # at times in between evaluations a curve was not measured
                 marker, stroke = "" if against_seconds else _MARKERS[_turn(one, colours)], _STROKES[_turn(one, colours)]
