@@ -94,6 +94,8 @@ def _in_folder(folder: Folder, layouts: Sequence[Layout]) -> Iterator[Recording]
 def _asked(layout: Layout, folder: Folder) -> Sequence[Recording]:
     try:
         found = list(layout.find(folder))
+    except UserError:
+        raise
     # whatever the code of another package raises
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -129,7 +129,7 @@ def test_a_frame_store_among_the_recordings_is_passed_over(tmp_path, noise, writ
     store = write_store({"a": noise(3)}, path=tmp_path / "source" / "store")
     write_lmdb(raw(noise(2)), "source/train.lmdb")
     assert [recording.name for recording in find_recordings(tmp_path / "source")] == ["train.lmdb"]
-    with pytest.raises(UserError, match="is a frame store; give the folder of your recordings"):
+    with pytest.raises(UserError, match=r"^\S+: is a frame store; give the folder of your recordings$"):
         find_recordings(store.path)
 
 
