@@ -30,7 +30,16 @@ def _collect_part(part: Part, algorithm: str, command: str, versions: dict[str, 
     algorithms = {algorithm: {**settings.pop("algorithm"), "pixels": plain(part.asked.pixels), **learning}}
     rows = [_row(part, row, algorithm, speeds) for row in part.rows]
     variant = part.task + (", continuous actions" if part.environment.continuous else "")
-    return TaskResults(part.environment.name, settings, algorithms, [command], versions, rows, part.config.run.resolve().name, variant)
+    return TaskResults(
+        name=part.environment.name,
+        settings=settings,
+        algorithms=algorithms,
+        commands=[command],
+        versions=versions,
+        rows=rows,
+        source=part.config.run.resolve().name,
+        variant=variant,
+    )
 
 
 def _algorithm_names(parts: Sequence[Part]) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Results of one task put under one another: parts of one comparison, or reports of several."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from agents.run.config import EvaluationConfig, plain
@@ -27,6 +29,20 @@ def join(parts: list[TaskResults]) -> list[TaskResults]:
     # there are several, too, where one algorithm had other settings
     joined = _labelled(joined)
     return [replace(task, name=_name_apart(task, joined)) for task in joined]
+
+
+def of_sources_apart(reports: Iterable[list[TaskResults]]) -> list[TaskResults]:
+    """Return the tasks of several reports; a source that is called as one of a report before has a number behind its name."""
+    tasks, taken = list[TaskResults](), set[str]()
+    for report in reports:
+        names = {source: _numbered(source, taken) for source in dict.fromkeys(task.source for task in report)}
+        taken |= set(names.values())
+        tasks += [replace(task, source=names[task.source]) for task in report]
+    return tasks
+
+
+def _numbered(name: str, taken: set[str]) -> str:
+    return next(one for number in count(1) if (one := name if number == 1 else f"{name} {number}") not in taken)
 
 
 def _labelled(tasks: list[TaskResults]) -> list[TaskResults]:
@@ -71,8 +87,8 @@ def _with_rows(task: TaskResults, part: TaskResults) -> TaskResults:
     ordered = sorted([*kept, *_keys_of_their_own(kept, named, part)], key=lambda row: ORDER.index(row.kind))
     seeds = {"seeds": max(task.seeds, part.seeds)}
     commands = list(dict.fromkeys([*task.commands, *part.commands]))
-    versions = {name: _both(task.versions.get(name), part.versions.get(name)) for name in {**task.versions, **part.versions}}
-    algorithms = task.algorithms | {name: _of_both(task.algorithms.get(name, {}), one) for name, one in part.algorithms.items()}
+    versions = task.versions | {name: _versions_of_both(task.versions.get(name), one) for name, one in part.versions.items()}
+    algorithms = task.algorithms | {name: _settings_of_both(task.algorithms.get(name, {}), one) for name, one in part.algorithms.items()}
     settings = task.settings | seeds
     return replace(task, rows=ordered, commands=commands, settings=settings, algorithms=algorithms, versions=versions)
 
@@ -105,13 +121,14 @@ def _learned_by(row: RowResults, names: dict[str, str]) -> RowResults:
     return replace(row, algorithm=now, label=f"{row.label.removesuffix(f' with {before}')} with {now}")
 
 
-def _of_both(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def _settings_of_both(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     return {**before, **{key: one for key, one in now.items() if one != {}}}
 
 
-def _both(before: str | None, now: str | None) -> str:
-    """Return a version, or the versions that joined comparisons ran with."""
-    return " and ".join(dict.fromkeys([*(before or "").split(" and "), now or ""])).removeprefix(" and ").removesuffix(" and ")
+def _versions_of_both(before: str | None, now: str) -> str:
+    """Return a version, or all that joined comparisons ran with."""
+    known = [] if before is None else before.split(" and ")
+    return " and ".join(dict.fromkeys([*known, *now.split(" and ")]))
 
 
 def _keys_of_their_own(before: list[RowResults], added: list[RowResults], part: TaskResults) -> list[RowResults]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from comparison.collect import collect
 from comparison.comparison import Comparison
-from comparison.joining import join
+from comparison.joining import join, of_sources_apart
 from comparison.report.conclusions import conclusions
 from comparison.report.estimates import Pair, Summary
 from comparison.report.page import page
@@ -46,7 +46,7 @@ def join_reports(folders: tuple[Path, ...], out: Path, command: str) -> list[Sum
         if (out / name).is_dir():
             raise UserError(f"{out}: holds {what}; choose another --run")
     refuse_others(out, COMPARISON)
-    return write_files(out, join([task for folder in folders for task in read_results(folder)]), command)
+    return write_files(out, join(of_sources_apart(read_results(folder) for folder in folders)), command)
 
 
 def write_files(folder: Path, tasks: list[TaskResults], command: str, not_asked: Sequence[str] = ()) -> list[Summary]:

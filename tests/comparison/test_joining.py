@@ -124,6 +124,20 @@ def test_an_algorithm_of_other_settings_on_one_task_is_told_apart_on_all_of_its_
     assert "points" in {one.label for one in summarise(joined)[0].rows}
 
 
+def test_folders_of_one_name_are_told_apart(tmp_path: Path, no_figures) -> None:
+    kept = {key: plain(own) for key, own in SETTINGS.items()}
+    folders = []
+    for place, rate in (("first", 1e-3), ("second", 2e-3), ("third", 3e-3)):
+        made = replace(task(row("vae", 5), *PLAYERS, source="compare", **kept), algorithms={"PPO": {"learning_rate": rate}})
+        folders.append(tmp_path / place / "compare")
+        write_files(folders[-1], [made], "the command")
+    join_reports(folders, tmp_path / "all", "join")
+    (found,) = read_results(tmp_path / "all")
+    rates = {name: own["learning_rate"] for name, own in found.algorithms.items()}
+    assert rates == {"PPO": 1e-3, "PPO (compare 2)": 2e-3, "PPO (compare 3)": 3e-3}
+    assert [one.label for one in found.rows if one.kind == "encoder"] == [f"vae with {name}" for name in rates]
+
+
 def test_a_row_of_which_a_run_failed_says_of_how_many(tmp_path: Path, no_figures) -> None:
     failed = replace(row("vae", 5, seeds=4), failures=["vae/seed4: no memory"])
     tasks = [task(failed, row("points", 5, seeds=5), *PLAYERS), task(row("vae", 5), row("points", 5), *PLAYERS, name="VoxelNavigate-v0")]
