@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import resource
 import socket
-import threading
 import time
 import zlib
 from contextlib import ExitStack
@@ -12,11 +10,10 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from service import http_app
 from service.bodies import decompress
 from service.errors import ServiceError
 from service.tokens import Tokens
-from tests.fixtures.service import Client, binary_request, random_frames, save_small, with_limits
+from tests.fixtures.service import Client, Good, binary_request, post, random_frames, raw, with_limits
 
 PATIENT = {"header_seconds": 60.0, "body_seconds": 60.0}
 IMPATIENT = {"header_seconds": 0.5, "body_seconds": 0.5}
@@ -37,71 +34,12 @@ def impatient(start_service, small_encoders):
     return start_service(small_encoders["plain"], limits=with_limits(**IMPATIENT))
 
 
-class Good:
-    """A client that asks again and again, in a thread."""
-
-    def __init__(self, port):
-        self.port, self.answered, self.failed, self.stop = port, 0, [], threading.Event()
-        self.thread = threading.Thread(target=self.work)
-
-    def work(self):
-        client = Client(self.port)
-        try:
-            while not self.stop.is_set():
-                client.infer("plain", frames=random_frames(2))
-                self.answered += 1
-        except BaseException as error:
-            self.failed.append(error)
-
-    def goes_on(self):
-        """Wait until it is answered once more."""
-        before = self.answered
-        while self.answered == before and not self.failed:
-            time.sleep(0.01)
-        assert self.failed == []
-
-    def __enter__(self):
-        self.thread.start()
-        self.goes_on()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-
-
 @pytest.fixture(autouse=True)
 def good_client_goes_on(quick):
     """While anything bad is sent, somebody else is served."""
     with Good(quick.port) as good:
         yield
         good.goes_on()
-
-
-def raw(port, content, wait=60.0):
-    """Send bytes as they are; return the status and the body of the answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=wait) as made:
-        made.sendall(content)
-        return answer_of(made)
-
-
-def answer_of(made):
-    received = b""
-    while b"\r\n\r\n" not in received:
-        more = made.recv(65536)
-        if not more:
-            return None, received
-        received += more
-    head, _, body = received.partition(b"\r\n\r\n")
-    fields = {line.partition(b":")[0].lower(): line.partition(b":")[2].strip() for line in head.split(b"\r\n")[1:]}
-    while len(body) < int(fields.get(b"content-length", 0)):
-        body += made.recv(65536)
-    return int(head.split()[1]), json.loads(body) if body else None
-
-
-def post(body, *fields, path="/v2/models/plain/infer", length=None):
-    head = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body) if length is None else length}", *fields]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 def as_json(**changes):
@@ -273,61 +211,6 @@ def test_bodies_that_are_too_large_are_refused_before_they_are_sent(quick):
     assert "65 rows" in answer["error"]
 
 
-def test_an_answer_that_would_be_too_large_is_refused_before_anything_is_encoded(start_service, small_encoders, tmp_path):
-    slots, most = save_small("efficientmorl_debug", tmp_path / "slots"), 2**20
-    running = start_service(slots, small_encoders["memory"], limits=with_limits(answer_bytes=most))
-    client = Client(running.port)
-
-    def answered(model, output, rows, **parameters):
-        status, _, answer = client.try_infer(model, [output], parameters, frames=np.zeros((rows, 1, 1, 3), np.uint8))
-        return status, "" if status == 200 else answer["error"]
-
-    masks = client.infer("slots", ["mask"], frames=random_frames(2))["mask"]
-    assert {one["name"]: one["shape"] for one in client.get("/v2/models/slots")["outputs"]}["mask"] == [-1, *masks.shape[1:]]
-    fits, fits_as_json = most // masks[0].nbytes, most // (25 * masks[0].size)
-    assert fits > fits_as_json > 0
-    assert answered("slots", "mask", fits)[0] == 200
-    assert answered("slots", "mask", fits_as_json, binary_data_output=False)[0] == 200
-    encoded = running.service.models.served["slots"].statistics.shown("slots", "1")["inference_count"]
-    status, words = answered("slots", "mask", 4096)
-    assert (status, f"send at most {fits} rows at a time" in words, "binary" in words) == (413, True, False)
-    status, words = answered("slots", "mask", fits_as_json + 1, binary_data_output=False)
-    assert (status, f"send at most {fits_as_json} rows at a time, or ask for binary data" in words) == (413, True)
-    assert running.service.models.served["slots"].statistics.shown("slots", "1")["inference_count"] == encoded
-    # nor has a sequence begun with it
-    assert answered("memory", "reconstruction", 100, sequence_id=1, sequence_start=True)[0] == 413
-    assert "START" in answered("memory", "latents", 100, sequence_id=1)[1]
-
-
-def test_a_row_whose_outputs_are_too_large_is_told_so(start_service, small_encoders):
-    client = Client(start_service(small_encoders["plain"], limits=with_limits(answer_bytes=10_000)).port)
-    status, _, answer = client.try_infer("plain", ["reconstruction"], frames=random_frames(1))
-    assert (status, "12288 bytes" in answer["error"], "ask for fewer outputs" in answer["error"]) == (413, True, True)
-    assert client.try_infer("plain", frames=random_frames(1))[0] == 200
-
-
-@pytest.mark.parametrize(("binary", "encoding"), [(False, "identity"), (True, "gzip")], ids=["as JSON", "compressed"])
-def test_others_are_answered_while_a_large_answer_is_written(quick, binary, encoding, monkeypatch):
-    write, begun, answered, in_time = http_app.write_answer, threading.Event(), threading.Event(), []
-
-    def slow(answer, request):
-        if "reconstruction" in answer.outputs:
-            begun.set()
-            in_time.append(answered.wait(10))
-        return write(answer, request)
-
-    monkeypatch.setattr(http_app, "write_answer", slow)
-    body, length = binary_request(["reconstruction"], {"binary_data_output": binary}, frames=random_frames(2))
-    headers = {"Inference-Header-Content-Length": str(length), "Accept-Encoding": encoding}
-    thread = threading.Thread(target=Client(quick.port).call, args=("POST", "/v2/models/plain/infer", body, headers))
-    thread.start()
-    assert begun.wait(30)
-    Client(quick.port).infer("plain", frames=random_frames(1))
-    answered.set()
-    thread.join()
-    assert in_time == [True]
-
-
 def binary_post(model="plain", parameters=None, **inputs):
     body, length = binary_request(None, parameters, **inputs)
     return post(body, f"Inference-Header-Content-Length: {length}", path=f"/v2/models/{model}/infer")
@@ -361,54 +244,6 @@ def test_what_never_comes_is_not_waited_for(impatient):
     assert status == 408
     assert "header" in answer["error"]
     assert raw(impatient.port, b"") == (None, b"")
-
-
-HALF_OPEN = {
-    b"": (None, b""),
-    b"POST /v2/models/plain/infer HTTP/1.1\r\nContent-": 408,
-    post(b'{"inputs"', length=2**26): 408,
-    post(b"", "Content-Encoding: gzip", length=2**20): 408,
-    b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n": 408,
-}
-
-
-@pytest.fixture
-def many_files():
-    """Let this process have both ends of a thousand connections."""
-    needed = 2500
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip(f"needs {needed} open files, and this user may have {hard} (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_a_thousand_half_open_connections_get_their_codes_and_keep_nobody_out(start_service, small_encoders, many_files):
-    running = start_service(small_encoders["plain"], limits=with_limits(header_seconds=2.0, body_seconds=2.0))
-    with Good(running.port) as good, ExitStack() as stack:
-        made = []
-        for content in [*HALF_OPEN] * 200:
-            one = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=60))
-            one.sendall(content)
-            made.append((one, content))
-        good.goes_on()
-        for one, content in made:
-            found = answer_of(one)
-            assert found == HALF_OPEN[content] or found[0] == HALF_OPEN[content], (content, found)
-        good.goes_on()
-
-
-def test_too_many_connections_push_out_the_silent_ones(start_service, small_encoders):
-    running = start_service(small_encoders["plain"], limits=with_limits(connections=8))
-    silent = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(8)]
-    assert Client(running.port).get("/v2/health/live") == {"live": True}
-    silent[0].settimeout(60)
-    status, answer = answer_of(silent[0])
-    assert status == 503
-    assert answer["error"]
-    for one in silent:
-        one.close()
 
 
 def test_what_the_memory_of_a_client_must_be(quick, small_encoders):
