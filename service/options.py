@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from foundation.ranges import at_least
+
 Batching = Literal["exact", "fast", "alone"]
 
 
@@ -41,6 +43,11 @@ class Limits:
     """Of memory that all sequences hold."""
     sequence_seconds: float = 900.0
     """After which a sequence without a request ends."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            # a millisecond, or one of what is counted: less would refuse everything, not limit it
+            at_least(0.001 if name.endswith("seconds") else 1, **{f"limits.{name}": value})
 
     @property
     def of_connections(self) -> list[str]:

@@ -15,9 +15,14 @@ _FOREIGN = "an LMDB of another program, not a frame store"
 
 
 def place_of(path: Path) -> Path:
-    """Return the folder that is the store at `path`: where a link leads, else `path` itself."""
-    # Path.resolve raises where links lead in a circle
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    """Return the folder that is the store at `path`: where a link leads, else `path` itself; raise `UserError` for a circle of links."""
+    if not path.is_symlink():
+        return path
+    # Path.resolve raises where links lead in a circle, and this ends at one of them
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise UserError(f"{path}: leads to a link that leads back to it; remove it or choose another folder")
+    return place
 
 
 def working_folder(path: Path) -> Path:

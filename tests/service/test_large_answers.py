@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from foundation.errors import UserError
 from service import http_app
 from tests.fixtures.service import Client, Good, binary_request, random_frames, save_small, with_limits
 
@@ -75,3 +76,9 @@ def test_others_are_answered_while_a_large_answer_is_written(running, binary, en
     answered.set()
     thread.join()
     assert in_time == [True]
+
+
+@pytest.mark.parametrize(("name", "value"), [("answer_bytes", 0), ("rows", -1), ("body_seconds", 0.0), ("idle_seconds", float("nan"))])
+def test_limits_that_would_refuse_everything_are_none(name, value):
+    with pytest.raises(UserError, match=f"'limits.{name}' must be at least"):
+        with_limits(**{name: value})

@@ -202,6 +202,14 @@ def test_a_store_whose_path_is_a_link_is_written_where_the_link_leads(tmp_path, 
     assert os.listdir(place.parent) == ["place"]
 
 
+def test_a_circle_of_links_is_told_before_anything_is_written(tmp_path, noise):
+    (tmp_path / "store").symlink_to("other")
+    (tmp_path / "other").symlink_to("store")
+    with pytest.raises(UserError, match="store: leads to a link that leads back to it"):
+        write_two(tmp_path / "store", noise)
+    assert sorted(os.listdir(tmp_path)) == ["other", "store"]
+
+
 def test_a_store_that_is_being_written_through_a_link_is_told_as_that(tmp_path, noise):
     (tmp_path / "disk").mkdir()
     (tmp_path / "store").symlink_to("disk")
