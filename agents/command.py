@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from agents.run.config import AgentRun
 from agents.run.options import read_command
 
-TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes."""
+TRAIN = """Train an agent with a frozen encoder's latents, or a control, as its observation. Running the command again resumes.
+
+Beside the options below: --agent PRESET, algorithm and settings, of configs/agent/ or a YAML file (default: the environment preset's), and
+--env.NAME VALUE, an option of the environment, such as --env.palette autumn."""
 
 
 def train(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ class PlayConfig:
     """How a trained agent is watched."""
 
     episodes: int = 1
+    """Evaluation worlds to play, an episode each."""
     video: Path | None = None
     """An mp4 of what the agent saw, with the encoder's reconstruction beside it."""
     world: int = 0
@@ -30,6 +31,7 @@ class PlayConfig:
     deterministic: bool = False
     """Take the likeliest action instead of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """Where encoder and policy run."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1:

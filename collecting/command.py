@@ -29,12 +29,14 @@ _FRAME_SIZE = (64, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """Build a store from a folder of recordings, from an environment that is played, or of scenes that are drawn."""
+    """Build a store from a folder of recordings, from an environment that is played, or of scenes that are drawn.
+
+    Environments are VoxelTreechop-v0, MineRLTreechop-v0, ale_py:ALE/Breakout-v5 and so on, with options of their own as --env.NAME VALUE;
+    scenes are Tetrominoes, MultiDSprites and MovingDigits. Layouts of recordings: docs/frame_formats.md.
+    """
 
     source: str
-    """A folder of recordings of any layout (docs/frame_formats.md), a single file, an environment's id: VoxelTreechop-v0,
-    MineRLTreechop-v0, ale_py:ALE/Breakout-v5, ..., its own options given as --env.NAME VALUE; or what is drawn: Tetrominoes,
-    MultiDSprites, MovingDigits."""
+    """A folder of recordings of any layout, a single file, an environment's id, or what is drawn."""
     store: Path
     """The store to write."""
     layout: str | None = None
@@ -72,9 +74,7 @@ class Build:
     seed: int = 0
     """Environment, scenes: what the worlds and players, or the scenes, follow from."""
     players: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--player",))] = ()
-    """Environment: who takes turns, an episode each. Voxel tasks have scripted players, who know where the target is, and seeing ones,
-    who have to see it; MineRL's have a wandering one, all a random one; the folder of an agent's run is a player too. All that suit the
-    environment but the seeing one if not given."""
+    """Environment: scripted (knows where things are), seeing, wandering, random or an agent's run; default: all that suit but seeing."""
     shares: tuple[float, ...] = ()
     """Environment: how many of the episodes each of the players gets, such as 2 1 for two of three; as many as the others if not given."""
     deterministic: bool = False

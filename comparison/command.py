@@ -8,7 +8,7 @@ from foundation.presets import parse
 
 COMPARE = """Compare encoders and controls by episode return, over tasks, algorithms and seeds: name environment presets first, and agent
 presets with --agent, or with --pixel-agent for the rows on pixels alone. Running the command again, or one with more, runs only what is
-missing.
+missing. --env.NAME VALUE is an option of the environment, such as --env.palette autumn.
 
 One report of several comparisons: python compare_encoders.py join FOLDER FOLDER --run OUT"""
 JOIN = """Write one report of several finished comparisons: rows of one task together, and all tasks with normalised scores."""

@@ -20,7 +20,7 @@ from foundation.progress import console, say, tell_result
 
 ROOT = Path(__file__).resolve().parents[1]
 
-DEMO = """The main job, end to end. Running the command again resumes."""
+DEMO = """The main job, end to end. Running the command again resumes. A check of seconds: python demo.py debug --run OUT"""
 
 
 @dataclass
@@ -40,8 +40,11 @@ class Demo:
     agent: str
     """Preset of configs/agent/."""
     agent_steps: int
+    """Agent steps of each run."""
     seeds: int
+    """Agents a row."""
     controls: list[str] = field(default_factory=lambda: ["pixels", "untrained", "pca"])
+    """Rows beside the encoders, as for compare_encoders.py."""
     seed: int = 0
     """Of the frames, the encoders and the agents: another one gives another demo from beginning to end."""
     evaluation_every: int = 3000
@@ -57,7 +60,7 @@ class Demo:
     encoder_steps: int | None = None
     """Optimizer steps of every encoder, in place of those that `encoders` says, or the preset's own where `encoders` lacks it."""
     recordings: Path | None = None
-    """A folder of MineRL recordings to pretrain on instead."""
+    """A folder of MineRL recordings or videos to pretrain the first encoder on instead; agents still play the task."""
 
     def pretrained(self) -> dict[str, int | None]:
         """Return the encoders' presets, each with its steps; None where its preset says how many."""

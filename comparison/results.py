@@ -99,7 +99,7 @@ class RowResults:
 
     @property
     def told(self) -> str | None:
-        """How a row that is a ceiling, and no rival, came to know the answers; None for others."""
+        """How a row that is a reference, and no rival, came to know the answers; None for others."""
         return _TOLD.get(self.control or "")
 
     @property

@@ -106,7 +106,7 @@ def command_line(
         names = ", ".join(preset_names(kind))
         usage = f"usage: python {program} PRESET [OPTIONS]\n\n{description}\n\npresets: {names}, or a path to a YAML file\n"
         if argv and argv[0] in ("-h", "--help"):
-            print(usage + f"\nThe options of a preset: python {program} {preset_names(kind)[0]} --help")
+            print(usage + f"\nThe options of a preset: python {program} PRESET --help")
             raise SystemExit(0)
         raise UserError(f"name a preset first: python {program} PRESET [OPTIONS]; presets: {names}")
     values = read_preset(kind, argv[0])

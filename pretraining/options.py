@@ -30,7 +30,7 @@ class TrainOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int | None = None
-    """CPU threads; all cores if not given. A run keeps to its number, for others give other last bits."""
+    """CPU threads; all cores if not given. A resumed run must use the same number: another one changes the last bits."""
     stride: int = 1
     """Recorded frames from one frame of a clip to the next."""
     frames_in: Literal["file", "memory", "device"] = "file"

@@ -16,7 +16,10 @@ from foundation.ranges import within
 FIRST_SEED = 1000
 """The agents of every trial have this seed and the following, unless told others; comparisons count from 0, so that theirs are new."""
 
-DESCRIPTION = """Search hyperparameters of agents, or of the encoders they look through. Running the command again goes on."""
+DESCRIPTION = """Search hyperparameters of agents, or of the encoders they look through. Running the command again goes on.
+
+Beside the options below: --agent PRESET, algorithm and settings, of configs/agent/ or a YAML file (default: the environment preset's), and
+--env.NAME VALUE, an option of the environment, such as --env.palette autumn."""
 
 
 @dataclass(kw_only=True)

@@ -80,8 +80,7 @@ class Serve:
     threads: int = 1
     """Of torch on a CPU."""
     batching: Batching = "exact"
-    """exact: chunks padded to 8 rows, so that latents do not depend on who else asks. fast: as many rows as wait, unpadded. alone: each
-    request by itself, as an encoder of one's own would encode it."""
+    """exact: padded to 8 rows, the same whoever else asks. fast: as many rows as wait. alone: each request as an own encoder does it."""
     token_file: Path | None = None
     """A file with the tokens of those who may ask, one a line, readable by its owner alone; made with a new one where it is missing."""
     certificate: Path | None = None

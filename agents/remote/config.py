@@ -16,8 +16,7 @@ class RemoteConfig:
     actors: int = 0
     """Actors that share the environments (n_envs) and step theirs at the same time; 0: all in the run's own process, in turn."""
     encode: Literal["learner", "worker"] = "learner"
-    """Where frames become latents. learner: with the bits of environments that are not remote; worker: on the actors' CPUs, so that
-    latents travel in place of pictures, with other last bits."""
+    """Where frames become latents: learner (the same bits as without actors), or worker (on the actors' CPUs: less to send, other bits)."""
     replacements: int = 20
     """How many dead actors are replaced before a run gives up."""
     backoff_seconds: float = 1.0

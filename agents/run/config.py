@@ -38,7 +38,7 @@ class EvaluationConfig:
     deterministic: bool = False
     """Take the likeliest action instead of sampling, which is what PPO trains. DQN and QR-DQN sample with their last epsilon."""
     environment: dict[str, int | float | str | bool] = field(default_factory=dict)
-    """Options of the environment that hold in evaluation, and not in training."""
+    """Options of the environment in evaluation alone, each given as --evaluation.environment.NAME VALUE."""
 
     def __post_init__(self) -> None:
         at_least(1, every=self.every)
@@ -119,9 +119,9 @@ class AgentRun(TrainingConfig):
     latents: str | None = None
     """A reading of the encoder, such as `pooled`; default: the encoder's own."""
     control: Control | None = None
-    """pixels, oracle (told the state), or what mirrors the encoder: untrained, pca, supervised (trained on the state), or learning with the
-    agent: finetuned, and pixels_same (from random weights)."""
+    """pixels; oracle (given the state); or mirrors of the encoder: untrained, pca, supervised, and, learning, finetuned and pixels_same."""
     seed: int = 0
+    """Of the networks, exploration and training worlds."""
 
     def check(self) -> None:
         """Raise `UserError` where the encoder and the control do not go together, or the seed is none."""

@@ -14,7 +14,7 @@ def conclusions(summary: Summary) -> list[str]:
     sentences = [_against_others(one, finished) for one in finished if one.row.kind == "encoder"]
     sentences += [_share_of(summary, gap) for gap in summary.gaps]
     warnings = [*_few_seeds(summary), *_collapsed(summary), *_failed(summary)]
-    notes = [*_ceilings(summary), *_restarted(summary), *_uneven(summary), *_untimed(summary), *_left_out(summary)]
+    notes = [*_references(summary), *_restarted(summary), *_uneven(summary), *_untimed(summary), *_left_out(summary)]
     return [*sentences, *warnings, *notes, *_scope(summary)]
 
 
@@ -74,9 +74,9 @@ def share_cell(share: Estimate | None) -> str:
     return f"{100 * share.value:z.0f} % ({100 * share.low:z.0f} to {100 * share.high:z.0f})"
 
 
-def _ceilings(summary: Summary) -> list[str]:
+def _references(summary: Summary) -> list[str]:
     found = [f"{one.label} ({one.row.told})" for one in summary.rows if one.row.told and one.iqm]
-    return [f"Ceilings, no rivals: {_listed(found)}."] if found else []
+    return [f"References, no rivals: {_listed(found)}."] if found else []
 
 
 def _few_seeds(summary: Summary) -> list[str]:

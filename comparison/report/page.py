@@ -24,7 +24,7 @@ from foundation.outside import read_regular
 MOST_FILM_BYTES = 6_000_000
 """Films of later rows are left out of the page above this; they lie beside the runs."""
 
-_NOTES = ("All agents", "No seconds", "Scores are", "Not in", "Restarts", "Also in", "Ceilings", "Which share", "Too few")
+_NOTES = ("All agents", "No seconds", "Scores are", "Not in", "Restarts", "Also in", "References", "Which share", "Too few")
 STYLE = Path(__file__).with_name("report.css")
 _CAPTIONS = {
     "intervals": "Interquartile mean and 95 % interval of each row",

@@ -10,12 +10,15 @@ class ConvVAEHyperparameters:
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
     latent_dim: int = 256
+    """How many latents."""
     encoder: str = "32k5s1 64k3s1 64k3s2 128k3s2 256k3s2"
+    """One word a layer: 64k3s2 has 64 channels, kernel 3, stride 2."""
     linear_stem: bool = True
     """No activation after the first convolution."""
     decoder: str = "256 256k3s2 128k3s2 64k3s2 64k3s1 k3s1"
     """The first word is the number of channels that the latents are laid out in."""
     beta: float = 0.8
+    """Weight of the KL, in the unit that `beta_unit` names."""
     beta_unit: Literal["elbo", "reference"] = "elbo"
     """`elbo`: the loss is SSE/2 + beta KL. `reference`: SSE/(H W) + beta KL/D, the same loss times 2/(H W)."""
     half_cycle_steps: int | None = None

@@ -35,14 +35,15 @@ class CriticHyperparameters:
     swapped_frames: int = 64
     """Frames A of a step whose masked pixels are swapped: half of high value, half of low, drawn from the batch; as many low ones are B."""
     high_above: float = 0.7
+    """Reward to come, from 0 to 1, above which a frame is of high value."""
     low_below: float = 0.3
+    """Reward to come below which it is of low value."""
     least_frames: int = 500
     """Frames of high value, and as many of low value, that a store must have."""
     critic: Literal["live", "frozen"] = "live"
     """Whether the critic goes on learning while the mask does."""
     value_frames: Literal["batch", "swapped"] = "batch"
-    """What a live critic goes on learning values from: all frames of the batch, or only frames A, as published, which lets it become
-    indifferent where swapping is dear."""
+    """What a live critic goes on learning values from: all of the batch, or, as published, frames A alone, which can blunt it."""
     critic_weight: float = 5.0
     """Of the value's error beside the swapping."""
     inject: bool = True

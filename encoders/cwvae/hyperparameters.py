@@ -11,11 +11,15 @@ class ClockworkVAEHyperparameters:
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
     clip_length: int = 100
+    """Frames of a clip in training."""
     levels: int = 3
+    """Of the hierarchy; the lowest is decoded into frames."""
     factor: int = 6
     """k: a level ticks once in so many ticks of the level below."""
     stochastic: int = 100
+    """Size of each level's z."""
     deterministic: int = 800
+    """Units of each level's GRU."""
     hidden: int = 800
     """Units of the layers around the GRU."""
     filters: int = 32

@@ -29,8 +29,7 @@ class ActionsConfig(HeadConfig):
     count: int = 8
     """How many of the next actions."""
     players: str = "acting"
-    """Whose actions: acting leaves out the random player's, all takes everybody's; or players by name, or how their names begin, with
-    commas between: ScriptedPlayer,agent."""
+    """Whose actions: acting (all but the random player's), all, or players by how their names begin: ScriptedPlayer,agent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,7 @@ class InverseConfig(HeadConfig):
     """Predict the action that led from a frame to the next."""
 
     players: str = "acting"
+    """Whose actions, as for `actions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ class FutureConfig(HeadConfig):
     ahead: int = 8
     """How many frames later."""
     temperature: float = 0.1
+    """Of the softmax over the batch; lower is sharper."""
 
 
 @dataclass(frozen=True, kw_only=True)

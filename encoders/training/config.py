@@ -25,6 +25,7 @@ class TrainingConfig:
     optimizer: Literal["adam", "adamax"] = "adam"
     """Adam divides by the root of the mean squared gradient, Adamax by the largest one of late (Kingma and Ba 2015, section 7.1)."""
     learning_rate: float = 1e-3
+    """After the warm-up."""
     warmup_steps: int = 0
     """Steps in which the learning rate rises linearly from 0."""
     decay_steps: int | None = None
@@ -40,18 +41,21 @@ class TrainingConfig:
     weight_decay_everywhere: bool = False
     """Also decay biases, gains and learned constants, which are normally spared."""
     gradient_clip: float | None = None
-    """The largest gradient norm over all parameters; large, because the loss is a sum over pixels."""
+    """The largest gradient norm over all parameters, null for any; losses that are sums over pixels need a large one."""
     ema_decay: float = 0.0
     """Of the running average of the weights, which is what is validated and kept; 0 keeps the weights themselves."""
     seed: Annotated[int, tyro.conf.arg(aliases=("--seed",))] = 0
     """Of the initial weights, the order of the frames and the noise of the latents."""
     validation_every: int = 1000
+    """Steps from one validation to the next."""
     validation_frames: int = 2048
     """Frames to validate on, spread over the held-out recordings; models with memory take as many whole clips as they make, at least 1."""
     patience: int | None = None
     """Stop before the last step once so many validations in a row were no better than the best before them; null: never."""
     checkpoint_every: int = 1000
+    """Steps from one checkpoint to the next."""
     log_every: int = 50
+    """Steps from one line of metrics to the next."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "validation_every", "validation_frames", "checkpoint_every", "log_every"):

@@ -28,8 +28,7 @@ class DCIOptions:
     trees: int = 100
     """Boosting steps for each factor."""
     factors: tuple[str, ...] = ()
-    """What the columns of observation.factors are, a word each: NAME:class, NAME:number, NAME:360 (an angle in degrees), or - to leave
-    it out; by default as the store says, or as they look."""
+    """What each column of observation.factors is: NAME:class, NAME:number, NAME:360 (an angle), or - (left out); default: as stored."""
     least_pixels: int = 50
     """Objects of which fewer pixels are seen are left out."""
     least_overlap: float = 0.1

@@ -1,4 +1,4 @@
-"""What was told the answers is a ceiling: rows say which share of the way there they make, and are compared with each other alone."""
+"""What was told the answers is a reference: rows say which share of the way there they make, and are compared with each other alone."""
 
 import csv
 import io
@@ -90,13 +90,13 @@ def test_without_either_row_nothing_is_said_of_a_gap() -> None:
     assert not any("gap from" in sentence for sentence in conclusions(summarise([task(row("vae", 5), *PLAYERS)])[0]))
 
 
-def test_ceilings_are_named_and_no_encoder_is_compared_with_them() -> None:
+def test_references_are_named_and_no_encoder_is_compared_with_them() -> None:
     summary = summarise([task(row("vae", 5), row("pca", 2, "control"), UNTRAINED, ORACLE, SUPERVISED, *PLAYERS)])[0]
     said = conclusions(summary)
     assert said[0] == "vae scores higher than pca, untrained and random; it scores lower than scripted."
     assert said[1].startswith("Of the gap from untrained to oracle, 8.00 (")
     assert "vae closes 25 % (" in said[1]
-    assert "Ceilings, no rivals: oracle (told the answers) and supervised-1a2b3c4d (trained on the answers)." in said
+    assert "References, no rivals: oracle (told the answers) and supervised-1a2b3c4d (trained on the answers)." in said
 
 
 def test_few_seeds_conclude_no_share() -> None:

@@ -244,7 +244,7 @@ def telling(monkeypatch) -> None:
     monkeypatch.setattr(supervised, "FRAMES_A_STEP", 8)
 
 
-def test_ceilings_are_added_to_a_comparison_and_made_once_for_all_seeds(compare, mirrored, telling, no_figures) -> None:
+def test_references_are_added_to_a_comparison_and_made_once_for_all_seeds(compare, mirrored, telling, no_figures) -> None:
     rows = {"encoders": (mirrored,), "seeds": 2}
     assert rows_of(compare(controls=("untrained",), **rows)[1])[0].startswith("players/")
     made, done = compare(controls=("untrained", "oracle", "supervised"), **rows)

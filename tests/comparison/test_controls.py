@@ -40,7 +40,7 @@ def test_what_only_begins_like_a_control_is_none() -> None:
     assert replace(row("untrained-1", 1), key="runs/task/ppo/untrained-1a2b3c4d").control is None
 
 
-def test_controls_of_an_encoder_in_another_scale_are_the_gap_its_ceilings_and_what_learns(tmp_path: Path, no_figures) -> None:
+def test_controls_of_an_encoder_in_another_scale_are_the_gap_its_references_and_what_learns(tmp_path: Path, no_figures) -> None:
     learning = replace(control_row("finetuned", 4), encoder=EncoderFacts("finetuned", [8], 1234, used_parameters=1000))
     rows = (row("vae", 5), control_row("untrained", 3), control_row("oracle", 11, ""), control_row("supervised", 9), learning)
     found = summarise([task(*rows, *PLAYERS)])[0]
@@ -48,7 +48,7 @@ def test_controls_of_an_encoder_in_another_scale_are_the_gap_its_ceilings_and_wh
         {"vae": 0.25, "untrained": 0, "oracle": 1, "supervised": 0.75, "finetuned": 0.125}
     )
     said = conclusions(found)
-    assert "Ceilings, no rivals: oracle (told the answers) and supervised (trained on the answers)." in said
+    assert "References, no rivals: oracle (told the answers) and supervised (trained on the answers)." in said
     assert said[0].startswith("vae ")
     assert "supervised" not in said[0]
     assert next(one.row.frozen_parameters for one in found.rows if one.label == "finetuned") == 0
