@@ -24,7 +24,8 @@ from encoders import StoreReference, make_encoder, prepare
 from foundation.errors import UserError
 from wrappers import DiscreteActions
 
-REPLAY = {"buffer_size": 48, "learning_starts": 16, "batch_size": 4, "exploration_steps": 64, "target_update_interval": 8}
+# copies into the target network every five steps of two environments: no run here resumes right after one
+REPLAY = {"buffer_size": 48, "learning_starts": 16, "batch_size": 4, "exploration_steps": 64, "target_update_interval": 10}
 TINY = {
     "ppo": {"n_steps": 16, "batch_size": 16, "n_epochs": 1},
     "a2c": {"n_steps": 4},

@@ -81,11 +81,11 @@ def test_no_target_reaches_from_episodes_that_were_cut_into_those_that_follow(sp
 def test_several_steps_are_asked_for_by_one_setting_whatever_is_observed(kind, worlds) -> None:
     environment = EnvironmentConfig(name="Bright", continuous=kind in ("sac", "td3"))
     venv = training_environments(environment, 2, 0, None)
-    settings = {"kind": kind, "n_envs": 2, "net_arch": [8], "buffer_size": 48, "n_steps": 3}
+    settings = {"kind": kind, "n_envs": 2, "net_arch": [8], "buffer_size": 48, "n_steps": 3, "gamma": 0.9}
     assert isinstance(build_algorithm(settings).make(venv, 0, "cpu").replay_buffer, NStepReplayBuffer)
     inside = type(venv.observation_space)
     assert inside is not spaces.Dict
     venv.observation_space = spaces.Dict({"latents": NUMBER, "inventory": NUMBER})
     made = build_algorithm(settings).make(venv, 0, "cpu")
     assert isinstance(made.replay_buffer, NStepDictReplayBuffer)
-    assert (made.replay_buffer._sums.n_steps, made.replay_buffer._sums.gamma) == (3, 0.99)
+    assert (made.replay_buffer._sums.n_steps, made.replay_buffer._sums.gamma) == (3, 0.9)
