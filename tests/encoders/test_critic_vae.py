@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from encoders import Batch, Decodes, Generates, GivesMasks, GivesValue, check_encoder, make_encoder
 from encoders.critic.hyperparameters import CriticHyperparameters
@@ -46,9 +47,19 @@ def test_the_critic_stays_as_it_is_in_training() -> None:
     assert not model.critic.training
 
 
+@torch.no_grad()
 def test_the_loss_is_distortion_and_weighted_kl() -> None:
-    terms = vae(kl_weight=0.25).eval().loss(Batch(frames()), 0)
-    found = {name: float(term.detach()) for name, term in terms.items()}
+    model, some = vae(kl_weight=0.25).eval(), frames()
+    torch.manual_seed(2)
+    found = {name: float(term) for name, term in model.loss(Batch(some), 0).items()}
+    mean, log_variance = model.posterior(some[:, 0])
+    posterior = Normal(mean, torch.exp(log_variance / 2))
+    torch.manual_seed(2)
+    drawn = posterior.mean + posterior.stddev * torch.randn(6, 4)
+    units = kl_divergence(posterior, Normal(0.0, 1.0))
+    assert found["distortion"] == pytest.approx(1 - float(ms_ssim(model.at_value(drawn, some.mean((1, 2, 3, 4))), some[:, 0])))
+    assert found["kl"] == pytest.approx(float(units.sum(1).mean()), rel=1e-5)
+    torch.testing.assert_close(model.kl_per_unit(some)["mean"], units.mean(0))
     assert found["loss"] == pytest.approx(found["distortion"] + 0.25 * found["kl"])
     assert found["negative_elbo"] == pytest.approx(found["loss"] / 0.25)
 

@@ -1,8 +1,15 @@
 """A sample that is a training frame is found out, and distances are grey levels."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
+from encoders import StoreReference, make_encoder, prepare
+from evaluation.evaluation import Evaluation
+from evaluation.judges.memorisation import Memorisation
 from evaluation.neighbours import memorisation_report, nearest_frames, neighbours_picture
 
 
@@ -49,3 +56,21 @@ def test_the_picture_has_a_labelled_row_a_query(training: np.ndarray) -> None:
     assert picture.shape == (8 * (18 + 2 * 8 + 4), 10 * (2 * 8 + 4), 3)
     assert (picture[20:36, 2:18] == training[0].repeat(2, 0).repeat(2, 1)).all()
     assert (picture[20:36, 22:38] == training[0].repeat(2, 0).repeat(2, 1)).all()
+
+
+def test_copies_are_looked_for_among_the_training_frames_alone(
+    judged: Any, tiny: dict[str, Any], store: StoreReference, tmp_path: Path
+) -> None:
+    def greys(low: int, high: int, length: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        return np.random.default_rng(low).integers(low, high, (length, 16, 16, 3)).astype(np.uint8), {}
+
+    # the first recording is the train split: that of another store than the one that is judged
+    trained = judged.store(tmp_path / "trained", 2, lambda number: greys(210, 250, 20) if number else greys(0, 100, 30))
+    held_out = judged.store(tmp_path / "held out", 2, lambda number: greys(150, 200, 50) if number else greys(180, 250, 40))
+    artifact = prepare(make_encoder("conv_vae", **tiny), trained.frames(trained.indices("train")), tmp_path / "run", store=store)
+    out = Evaluation(artifact, held_out, "val", trained, tmp_path / "pictures", torch.device("cpu"))
+    found = Memorisation().judge(artifact, held_out, None, out)
+    assert found["searched_training_frames"] == 30
+    queries, searched = greys(150, 200, 50)[0].astype(float), greys(0, 100, 30)[0]
+    nearest = np.array([min(np.sqrt(((query - frame) ** 2).mean()) for frame in searched) for query in queries])
+    assert found["held_out_frames"] == pytest.approx({"median": np.median(nearest), "smallest": nearest.min()})

@@ -116,6 +116,19 @@ def test_a_network_that_nothing_can_choose_is_trained_to_its_end() -> None:
     assert probes.linear([target])["rare"].score > 0.97
 
 
+def test_what_a_probe_learns_by_heart_scores_nothing_where_it_has_not_been() -> None:
+    random = np.random.default_rng(0)
+    # more latents than frames tell any noise
+    latents, noise, learned = random.normal(size=(400, 200)), random.normal(size=(400, 1)), np.arange(400) < 60
+    targets = [Target("noise", "R2", noise, ("noise",)), Target("coin", "AUC", (noise > 0).astype(float), ("coin",))]
+    x, y = np.c_[latents[learned], np.ones(60)], noise[learned]
+    assert np.linalg.norm(x @ np.linalg.lstsq(x, y, rcond=None)[0] - y) < 1e-9
+    probes = Probes(latents, learned, kept_to_choose(np.arange(400) // 10, learned))
+    for scores in (probes.linear(targets), probes.network(targets)):
+        assert scores["noise"].score < 0.1
+        assert scores["coin"].score == pytest.approx(0.5, abs=0.1)
+
+
 def test_frames_to_choose_by_are_whole_recordings() -> None:
     recordings, learned = np.repeat(np.arange(10), 5), np.repeat(np.arange(10) < 8, 5)
     kept = kept_to_choose(recordings, learned)
@@ -171,6 +184,35 @@ def test_an_encoder_of_known_noise_gets_the_r_squared_that_it_must(reads_pixels:
     assert "height" not in probes
     # of the seven recordings in val
     assert found["recordings"] == [4, 3]
+
+
+def test_a_score_is_the_mean_of_both_ways_to_halve_the_recordings(reads_pixels: EncoderArtifact, judged: Any, tmp_path: Path) -> None:
+    def uneven(number: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The odd recordings, which are the first half, show their state with little noise, the even ones with much."""
+        random = np.random.default_rng(number)
+        state, frames = random.normal(size=LENGTH), random.integers(0, 256, (LENGTH, 16, 16, 3)).astype(np.uint8)
+        seen = state + (0.2 if number % 2 else 1.0) * random.normal(size=LENGTH)
+        frames[:, 0, 0, 0] = np.clip(seen * 25 + 128, 0, 255).round()
+        return frames, {"observation.state.distance": state.astype(np.float32)}
+
+    store = judged.store(tmp_path / "uneven", RECORDINGS, uneven)
+    out = Evaluation(reads_pixels, store, "val", store, tmp_path / "pictures", torch.device("cpu"))
+    found = Judge().judge(reads_pixels, store, ProbesOptions(), out)
+    halved = []
+    for numbers in ((1, 3, 5, 7), (2, 4, 6)):
+        recordings = [uneven(number) for number in numbers]
+        latents = np.concatenate([frames[:, 0, :4, 0] / 255 for frames, _ in recordings])
+        halved.append(
+            (np.c_[latents, np.ones(len(latents))], np.concatenate([told["observation.state.distance"] for _, told in recordings]))
+        )
+    scores = []
+    for (x, y), (held_out, truth) in (halved, halved[::-1]):
+        predicted = held_out @ np.linalg.lstsq(x, y, rcond=None)[0]
+        scores.append(1 - ((predicted - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+    assert abs(scores[0] - scores[1]) > 0.4
+    assert found["both_ways"]
+    # a ridge is not quite a regression by least squares
+    assert found["probes"]["distance"]["encoder"]["linear"] == pytest.approx(np.mean(scores), abs=0.03)
 
 
 def test_halves_share_out_what_each_player_recorded(states: FrameStore) -> None:
