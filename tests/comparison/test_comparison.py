@@ -176,6 +176,15 @@ def test_what_was_started_again_is_counted_in_every_form_of_the_report(compare, 
     assert (first["restarts"], first["attempts"]) == ("2", "3")
 
 
+def test_a_point_of_a_learning_curve_is_the_mean_return_of_its_evaluation(compare) -> None:
+    made, _ = compare(seeds=1, evaluation=EvaluationConfig(every=32, episodes=3, final_episodes=3))
+    told = json.loads((made.parts[0].cells[0].folder / "result.json").read_text())["curve"]
+    assert [(point["step"], len(set(point["returns"])) > 1) for point in told] == [(32, True)]
+    (run,) = collect(made, "the command", {})[0].rows[0].runs
+    assert [(point.step, point.seconds) for point in run.curve] == [(point["step"], point["seconds"]) for point in told]
+    assert [point.score for point in run.curve] == pytest.approx([sum(point["returns"]) / 3 for point in told])
+
+
 def test_a_report_holds_a_film_of_every_row_and_a_line_of_every_run(compare) -> None:
     made, _ = compare()
     write_report(made, "python compare_encoders.py <debug>")

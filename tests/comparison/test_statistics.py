@@ -188,6 +188,13 @@ def test_tasks_with_more_runs_weigh_no_more_in_a_mean() -> None:
     assert performance_profile([np.zeros(9), np.ones(1)], np.array([0.5]))[0] == pytest.approx([0.5])
 
 
+def test_a_run_that_scores_a_threshold_exactly_is_not_above_it() -> None:
+    """Returns in Treechop are whole logs: one may well be a threshold."""
+    shares, *band = performance_profile([np.array([0.0, 1.0])], np.array([-0.5, 0.0, 0.5, 1.0, 1.5]))
+    assert shares.tolist() == [1, 0.5, 0.5, 0, 0]
+    assert [ends[[0, -2, -1]].tolist() for ends in band] == [[1, 0, 0]] * 2
+
+
 def test_a_bootstrap_over_two_runs_has_the_closed_form() -> None:
     """A resample of {0, 1} has the mean 0, 1/2 or 1 with chances 1/4, 1/2, 1/4."""
     two = [np.array([0.0, 1.0])]
