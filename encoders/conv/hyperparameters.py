@@ -9,6 +9,7 @@ class ConvVAEHyperparameters:
     """The reference's architecture: 8,816,000 parameters encode and 5,208,259 decode."""
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     latent_dim: int = 256
     """How many latents."""
     encoder: str = "32k5s1 64k3s1 64k3s2 128k3s2 256k3s2"
@@ -34,6 +35,7 @@ class ConvVAEHyperparameters:
 @dataclass(frozen=True)
 class PointsHyperparameters:
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     encoder: str = "32k4s4 64k3s2 64k3s1"
     """One word a layer: channels, kernel, stride."""
     maps: int = 16

@@ -9,9 +9,11 @@ class CriticHyperparameters:
     """The published commands' sizes: 11,873 parameters for the value, 13,785 for the mask. The paper's have `factor` 5."""
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     factor: int = 1
     """Multiplies the channels of all layers but the last two."""
     dropout: float = 0.3
+    """Share of units that are dropped in training, after the convolutions and before the value."""
     features: str | None = None
     """The folder of a trained encoder: its frozen feature maps take the place of the critic's own convolutions, and become part of it."""
     separate: bool = False

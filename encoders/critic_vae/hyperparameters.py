@@ -12,19 +12,25 @@ class CriticVAEHyperparameters:
     """The reference's: 1,341,248 parameters encode, 1,242,723 decode."""
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     critic: str | None = None
     """The folder of a trained encoder that gives values; it stays as it is, and becomes part of this one."""
     latent_dim: int = 32
+    """How many latents, beside the value."""
     channels: tuple[int, ...] = (32, 64, 128, 256)
     """Of the encoder's convolutions; the decoder's go the way back."""
     kl_weight: float = 1e-3
+    """Of the KL beside the distortion."""
     output: Literal["sigmoid", "tanh"] = "sigmoid"
     """What bounds the pixels; tanh as published, though pixels are never below 0."""
     balanced: bool = True
     """Learn from half of each batch: as many frames of high, of middle and of low value, as far as there are any."""
     high_from: float = 0.7
+    """Values from here on are high."""
     middle: tuple[float, float] = (0.4, 0.6)
+    """Values between these are middle."""
     low_to: float = 0.25
+    """Values up to here are low."""
 
     def __post_init__(self) -> None:
         if self.latent_dim < 1 or not self.channels or min(self.channels) < 1:

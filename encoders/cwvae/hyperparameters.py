@@ -10,6 +10,7 @@ class ClockworkVAEHyperparameters:
     """The reference's for MineRL: 34,396,627 parameters."""
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     clip_length: int = 100
     """Frames of a clip in training."""
     levels: int = 3
@@ -25,15 +26,19 @@ class ClockworkVAEHyperparameters:
     filters: int = 32
     """Channels of the first convolution; each one after it has twice as many."""
     channels_mult: int = 1
+    """Multiplies the channels of all convolutions."""
     encoder_kernels: tuple[int, ...] = (4, 4, 4, 4)
+    """Of the convolutions, each with a stride of 2."""
     decoder_kernels: tuple[int, ...] = (5, 5, 6, 6)
     """From 1x1 up to the frame; all strides are 2, without padding."""
     dense_layers: int = 3
     """Layers of the MLP of each level above the lowest; with 0, all levels share the convolutions' embedding."""
     dense_units: int = 1000
+    """Units of those layers."""
     frame_stddev: float = 0.4
     """Standard deviation of the Gaussian likelihood of pixels in [0, 1]."""
     min_stddev: float = 1e-4
+    """Least standard deviation of z."""
     std_offset: Literal["hidden", "presoftplus"] = "hidden"
     """Where 0.54 is added: to the hidden units, as the reference does, or to what softplus takes, so that deviations start near 1."""
     mean_only: bool = False

@@ -14,6 +14,7 @@ class SlotHyperparameters:
     """What both models have in common."""
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     slots: int = 6
     """K: parts that a frame is taken to pieces in."""
     slot_size: int = 64
@@ -81,9 +82,11 @@ class EfficientMORLHyperparameters(SlotHyperparameters):
     geco_target: float | None = None
     """The log-likelihood to reach with its sign changed: nats a pixel and channel, without the constant of 2 pi."""
     geco_warmup_steps: int = 1000
+    """Steps before the weight begins to move."""
     geco_decay: float = 0.99
     """Of the running average of how far the target is."""
     geco_rate: float = 1e-6
+    """How fast the weight moves a step."""
     geco_acceleration: float = 1.0
     """How much faster the weight falls than it rises."""
 

@@ -22,6 +22,7 @@ class NVAEHyperparameters:
     """The reference's for MineRL: 6,536,376 parameters."""
 
     frame_shape: tuple[int, int, int] = (64, 64, 3)
+    """Height, width and channels of the frames, as the store has them."""
     encoder_channels: int = 32
     """Of the first convolution; they double wherever the size halves."""
     decoder_channels: int = 32
@@ -39,6 +40,7 @@ class NVAEHyperparameters:
     adaptive_groups: bool = False
     """Every coarser scale has half as many groups as the one before, but `min_groups`; otherwise all have the same number."""
     min_groups: int = 1
+    """The least groups of a scale with `adaptive_groups`."""
     encoder_cells: int = 1
     """Bottom-up cells a group."""
     decoder_cells: int = 1
@@ -60,6 +62,7 @@ class NVAEHyperparameters:
     ] = "res_mbconv"
     """Kinds of the bottom-up and the top-down cells, see `encoders/nvae/cells.py`."""
     squeeze_excite: bool = False
+    """Cells end with a squeeze-and-excitation block."""
     residual_posterior: bool = False
     """Posteriors are predicted relative to their priors."""
     flows: int = 0
@@ -77,6 +80,7 @@ class NVAEHyperparameters:
     kl_warmup_steps: int = 0
     """Steps after them in which the KL's weight rises to 1; groups are balanced until then."""
     kl_minimum: float = 1e-4
+    """The KL's weight in those steps."""
     regularisation: float = 0.0
     """Weight of the spectral norms of all convolutions and the largest gains of all batch normalisations."""
     regularisation_start: float | None = None

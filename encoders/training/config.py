@@ -33,9 +33,13 @@ class TrainingConfig:
     half_life_steps: int | None = None
     """Steps after the warm-up in which the learning rate halves, and so on; in place of `decay_steps`."""
     final_learning_rate: float = 0.0
+    """The learning rate from `decay_steps` on."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the means of the gradient and of its square (Adamax: of its largest)."""
     adam_epsilon: float = 1e-8
+    """Added to the divisor: gradients far below it hardly count."""
     weight_decay: float = 0.0
+    """0 for none."""
     weight_decay_kind: Literal["decoupled", "coupled"] = "decoupled"
     """Decoupled, it shrinks the weights by its share of the learning rate (AdamW); coupled, it is added to the gradient (L2)."""
     weight_decay_everywhere: bool = False
