@@ -22,9 +22,7 @@ _MOST_GIF_BYTES = 512 << 20
 _STILLS_A_SECOND = 1.0
 
 
-def export(
-    store: FrameStore, name: str, path: str | Path, *, start: int = 0, frames: int | None = None, scale: int | None = None
-) -> str:
+def export(store: FrameStore, name: str, path: str | Path, *, start: int = 0, frames: int | None = None, scale: int | None = None) -> str:
     """Write the frames `start` to `start + frames` of an episode (all, if not given) to `path`; return what was written, as a line.
 
     mp4 and gif play at the episode's own rate, pictures without order at one a second; every pixel is enlarged `scale` times, to about

@@ -38,16 +38,24 @@ def next_commands(store: FrameStore) -> list[str]:
 
 
 def agent_command(store: FrameStore, encoder: str) -> str | None:
-    """Return how an agent is trained in the environment that a store was recorded in; None for recordings of people."""
-    plan = store.meta["plan"]
-    played = _PLAYED.fullmatch(str(plan["source"]))
-    if "players" not in plan or played is None:
+    """Return how an agent is trained in the one environment that all of a store was recorded in; None for recordings of people."""
+    plans = _plans(store)
+    played = [found for plan in plans if "players" in plan and (found := _PLAYED.fullmatch(str(plan.get("source"))))]
+    if len(played) < len(plans) or len({one["name"] for one in played}) > 1:
         return None
-    words = ["python", "train_agent.py", *_preset_of(played["name"])]
-    for option in filter(None, (played["options"] or "").split(", ")):
+    words = ["python", "train_agent.py", *_preset_of(played[0]["name"])]
+    options = [list(filter(None, (one["options"] or "").split(", "))) for one in played]
+    for option in options[0]:
         name, _, value = option.partition("=")
-        words += [f"--env.{name}", value]
+        words += [f"--env.{name}", value] if all(option in others for others in options) else []
     return " ".join([*words, "--encoder", encoder, "--run", "RUN2"])
+
+
+def _plans(store: FrameStore) -> list[dict[str, Any]]:
+    """Return how a store was recorded, or how the parts of a merged one were."""
+    made_of = store.meta.get("made_of")
+    parts = [part.get("plan") for part in made_of if isinstance(part, dict)] if isinstance(made_of, list) else []
+    return [plan for plan in parts if isinstance(plan, dict)] or [store.meta["plan"]]
 
 
 def one_split_line(store: FrameStore) -> str | None:

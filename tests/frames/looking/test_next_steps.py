@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from frames import FrameStore, record
+from frames.building.merging import merge_stores
 from frames.looking.next_steps import agent_command, next_commands, one_split_line, with_next
 
 
@@ -40,6 +41,24 @@ def recorded(tmp_path):
 )
 def test_an_agent_is_offered_the_environment_that_was_recorded(recorded, name, command) -> None:
     assert agent_command(recorded(name), "RUN") == command
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [
+        (("VoxelForage-v0", "VoxelForage-v0 (episode_ticks=1000)"), "python train_agent.py voxel_forage --encoder RUN --run RUN2"),
+        (
+            ("VoxelForage-v0 (palette=autumn, weather=fog)", "VoxelForage-v0 (weather=fog)"),
+            "python train_agent.py voxel_forage --env.weather fog --encoder RUN --run RUN2",
+        ),
+        (("VoxelForage-v0", "VoxelTreechop-v0"), None),
+    ],
+)
+def test_of_a_merged_store_the_environment_is_offered_that_all_of_it_was_recorded_in(tmp_path, names, command) -> None:
+    for number, name in enumerate(names):
+        record(Grey, None, tmp_path / str(number), frames=90 + number, episode_frames=30, frame_size=(8, 8), name=name)
+    merge_stores([tmp_path / str(number) for number in range(len(names))], tmp_path / "merged")
+    assert agent_command(FrameStore(tmp_path / "merged"), "RUN") == command
 
 
 def test_clips_are_offered_to_an_encoder_that_learns_from_them(recorded, tmp_path) -> None:
