@@ -90,6 +90,7 @@ def _apart(place: Path, preset: str, elsewhere: Any) -> dict[str, Any]:
     options += ["--model.critic", place / "critic_debug-cpu"] if preset == "critic_vae_debug" else []
     # from the published start values no latents differ yet
     options += ["--model.start-gain", 1] if preset == "efficientmorl_debug" else []
+    options += ["--frames-in", "device"] if preset == "heads_debug" else []
     options += ["--training.batch-size", 4, "--training.validation-frames", 8] if preset == "nvae_debug" else []
     for device in ("cpu", "auto"):
         _command(
