@@ -1,10 +1,7 @@
 """Every encoder trains, encodes and is saved on a second device with the numbers that the CPU gives, and never mixes the two."""
 
-import json
 import runpy
-import subprocess
 import sys
-import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -12,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.fixtures.processes import found_by_another, write_found
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = (
@@ -31,11 +30,7 @@ STEPS = 2
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What came of each preset, by its name."""
-    folder = tmp_path_factory.mktemp("devices")
-    program = f"from tests.encoders.test_second_device import train_on_both; train_on_both({str(folder)!r})"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads((folder / "found.json").read_text())
+    return found_by_another(train_on_both, tmp_path_factory.mktemp("devices"))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -48,9 +43,9 @@ def test_an_encoder_has_the_same_numbers_on_a_second_device(found: dict[str, dic
     assert 0.01 < here["latents"] < 100
 
 
-def test_the_second_device_refuses_what_cuda_refuses(found: dict[str, dict[str, Any]]) -> None:
-    assert found["both devices"]["error"] == "aten.add.Tensor was given tensors of both devices"
-    assert found["both devices"]["device"] == "elsewhere:0"
+@pytest.mark.parametrize("operation", ["add.Tensor", "index_select.default", "index_put_.default"])
+def test_the_second_device_refuses_what_cuda_refuses(found: dict[str, dict[str, Any]], operation: str) -> None:
+    assert found[operation]["error"].strip().endswith(f"aten.{operation} was given tensors of both devices")
 
 
 def train_on_both(folder: str) -> None:
@@ -60,28 +55,18 @@ def train_on_both(folder: str) -> None:
     from tests.fixtures.second_device import ELSEWHERE
 
     torch.set_num_threads(1)
-    place = Path(folder)
+    place, there = Path(folder), torch.ones(3, device=ELSEWHERE)
     recording = ["--source", "VoxelForage-v0", "--players", "seeing", "random", "--frames", "4000", "--record", "state"]
     _command("make_frames.py", "build", *recording, "--store", place / "store")
-    found: dict[str, Any] = {"both devices": _mixed(torch, ELSEWHERE)}
-    for preset in PRESETS:
-        try:
-            found[preset] = _apart(place, preset, ELSEWHERE)
-        except Exception:
-            found[preset] = {"error": traceback.format_exc()}
-    (place / "found.json").write_text(json.dumps(found))
+    mixed = {
+        "add.Tensor": lambda: there + torch.ones(3),
+        "index_select.default": lambda: there.index_select(0, torch.tensor([1])),
+        "index_put_.default": lambda: there.index_put_((torch.tensor([1]),), torch.ones(1)),
+    }
+    write_found([*mixed, *PRESETS], lambda name: mixed[name]() if name in mixed else _apart(place, name, str(ELSEWHERE)), folder)
 
 
-def _mixed(torch: Any, elsewhere: Any) -> dict[str, str]:
-    there = torch.ones(3, device=elsewhere)
-    try:
-        there + torch.ones(3)
-    except RuntimeError as error:
-        return {"error": str(error), "device": str(there.device)}
-    return {"error": "nothing was refused"}
-
-
-def _apart(place: Path, preset: str, elsewhere: Any) -> dict[str, Any]:
+def _apart(place: Path, preset: str, elsewhere: str) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     from wrappers import FrozenEncoder
@@ -93,26 +78,15 @@ def _apart(place: Path, preset: str, elsewhere: Any) -> dict[str, Any]:
     options += ["--frames-in", "device"] if preset == "heads_debug" else []
     options += ["--training.batch-size", 4, "--training.validation-frames", 8] if preset == "nvae_debug" else []
     for device in ("cpu", "auto"):
-        _command(
-            "train_encoder.py",
-            preset,
-            "--store",
-            place / "store",
-            "--run",
-            place / f"{preset}-{device}",
-            "--device",
-            device,
-            "--threads",
-            1,
-            *options,
-        )
+        places = ["--store", place / "store", "--run", place / f"{preset}-{device}"]
+        _command("train_encoder.py", preset, *places, "--device", device, "--threads", 1, *options)
     cpu, there = (load_file(place / f"{preset}-{device}" / "encoder.safetensors") for device in ("cpu", "auto"))
     assert cpu.keys() == there.keys()
     # directions of a whitening are free to turn where two variances are alike
     apart = {
         name: float(np.abs(cpu[name] - there[name]).max() / (np.abs(cpu[name]).max() + 1e-3)) for name in cpu if "whitening" not in name
     }
-    frozen = [FrozenEncoder(place / f"{preset}-cpu", device) for device in ("cpu", str(elsewhere))]
+    frozen = [FrozenEncoder(place / f"{preset}-cpu", device) for device in ("cpu", elsewhere)]
     frames = np.random.default_rng(0).integers(0, 256, (3, *frozen[0].frame_shape), np.uint8)
     first, second = (encoder.encode(frames)[0] for encoder in frozen)
     where = max(apart, key=apart.get)

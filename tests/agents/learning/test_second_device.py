@@ -1,17 +1,12 @@
 """Every algorithm learns on a second device what it learns on the CPU, and never mixes the two."""
 
-import json
-import subprocess
-import sys
-import traceback
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.agents.learning.test_sets import SetWorld
+from tests.fixtures.processes import found_by_another, write_found
 
-ROOT = Path(__file__).resolve().parents[3]
 # without recurrent_ppo: its LSTM is one operation, which the CPU lacks
 KINDS = ("ppo", "a2c", "maskable_ppo", "dqn", "qrdqn", "sac", "td3")
 
@@ -32,11 +27,7 @@ class Drawn(SetWorld):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What came of each algorithm, by its name."""
-    file = tmp_path_factory.mktemp("devices") / "found.json"
-    program = f"from tests.agents.learning.test_second_device import learn_on_both; learn_on_both({str(file)!r})"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(file.read_text())
+    return found_by_another(learn_on_both, tmp_path_factory.mktemp("devices"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,29 +39,23 @@ def test_an_algorithm_learns_the_same_on_a_second_device(found: dict[str, dict[s
     assert here["apart"] < 1e-5
 
 
-def learn_on_both(file: str) -> None:
+def learn_on_both(folder: str) -> None:
     """Let each algorithm learn on the CPU and on the second device, and write how far apart they are. Call this in a process of its own."""
     import torch
 
     from tests.fixtures.second_device import ELSEWHERE
 
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
-    for kind in KINDS:
-        try:
-            found[kind] = _apart(kind, ELSEWHERE)
-        except Exception:
-            found[kind] = {"error": traceback.format_exc()}
-    Path(file).write_text(json.dumps(found))
+    write_found(KINDS, lambda kind: _apart(kind, str(ELSEWHERE)), folder)
 
 
-def _apart(kind: str, elsewhere: Any) -> dict[str, Any]:
+def _apart(kind: str, elsewhere: str) -> dict[str, Any]:
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     from tests.agents.learning.test_learners import CONTINUOUS, tiny
 
     weights, devices = [], set()
-    for device in ("cpu", str(elsewhere)):
+    for device in ("cpu", elsewhere):
         settings = tiny(kind)
         venv = DummyVecEnv([lambda: Drawn(kind in CONTINUOUS, True)] * settings.n_envs)
         algorithm = settings.make(venv, 0, device)
