@@ -13,7 +13,9 @@ import pytest
 from service.bodies import decompress
 from service.errors import ServiceError
 from service.tokens import Tokens
-from tests.fixtures.service import Client, Good, binary_request, post, random_frames, raw, with_limits
+from tests.fixtures.service import Client, binary_request, post, random_frames, raw, with_limits
+
+pytestmark = pytest.mark.usefixtures("good_client_goes_on")
 
 PATIENT = {"header_seconds": 60.0, "body_seconds": 60.0}
 IMPATIENT = {"header_seconds": 0.5, "body_seconds": 0.5}
@@ -22,7 +24,7 @@ JSON = BODY // 32
 
 
 @pytest.fixture(scope="module")
-def quick(start_service, small_encoders):
+def served(start_service, small_encoders):
     """A service that takes little."""
     limits = with_limits(**PATIENT, body_bytes=BODY, rows=64)
     return start_service(*small_encoders.values(), limits=limits, batching="exact")
@@ -34,26 +36,18 @@ def impatient(start_service, small_encoders):
     return start_service(small_encoders["plain"], limits=with_limits(**IMPATIENT))
 
 
-@pytest.fixture(autouse=True)
-def good_client_goes_on(quick):
-    """While anything bad is sent, somebody else is served."""
-    with Good(quick.port) as good:
-        yield
-        good.goes_on()
-
-
 def as_json(**changes):
     frames = {"name": "frames", "datatype": "UINT8", "shape": [1, 64, 64, 3], "data": [0] * 12288}
     values = {"inputs": [{**frames, **changes.pop("frames", {})}], **changes}
     return json.dumps(values).encode()
 
 
-def test_json_needs_no_content_type(quick):
-    status, answer = raw(quick.port, post(as_json()))
+def test_json_needs_no_content_type(served):
+    status, answer = raw(served.port, post(as_json()))
     assert status == 200
     assert answer["outputs"][0]["shape"] == [1, 16]
     nested = np.zeros((1, 64, 64, 3), int).tolist()
-    assert raw(quick.port, post(as_json(frames={"data": nested})))[1]["outputs"] == answer["outputs"]
+    assert raw(served.port, post(as_json(frames={"data": nested})))[1]["outputs"] == answer["outputs"]
 
 
 WRONG = {
@@ -105,8 +99,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("body", "words"), WRONG.values(), ids=WRONG)
-def test_a_request_that_is_wrong_is_told_what_is_wrong(quick, body, words):
-    status, answer = raw(quick.port, post(body))
+def test_a_request_that_is_wrong_is_told_what_is_wrong(served, body, words):
+    status, answer = raw(served.port, post(body))
     assert status == 400, answer
     assert words in answer["error"]
     assert set(answer) == {"error"}
@@ -143,14 +137,14 @@ BINARY = {
 
 
 @pytest.mark.parametrize(("request_", "words"), BINARY.values(), ids=BINARY)
-def test_binary_data_that_do_not_fit_are_refused(quick, request_, words):
-    status, answer = raw(quick.port, request_)
+def test_binary_data_that_do_not_fit_are_refused(served, request_, words):
+    status, answer = raw(served.port, request_)
     assert status == 400, answer
     assert words in answer["error"]
 
 
-def test_other_codes_are_those_of_http(quick):
-    port = quick.port
+def test_other_codes_are_those_of_http(served):
+    port = served.port
     get = "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for path in ("/v3", "/v2/models/nobody", "/v2/models/plain/versions/2", "/v2/models/plain/config", "/v2/models//infer", "/%00"):
         status, answer = raw(port, get.format(path).encode())
@@ -176,16 +170,16 @@ def asked(port, host, origin=None, *fields):
     return raw(port, "\r\n".join(head).encode() + b"\r\n\r\n")
 
 
-def test_a_page_of_another_site_may_not_ask_whatever_its_name_leads_to(quick, start_service, small_encoders):
+def test_a_page_of_another_site_may_not_ask_whatever_its_name_leads_to(served, start_service, small_encoders):
     for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:8000"):
-        assert asked(quick.port, host)[0] == asked(quick.port, host, f"http://{host}")[0] == 200
+        assert asked(served.port, host)[0] == asked(served.port, host, f"http://{host}")[0] == 200
         for origin in ("http://[", "http://elsewhere.example", "null", "http://\xe9"):
-            assert asked(quick.port, host, origin)[0] == 403
+            assert asked(served.port, host, origin)[0] == 403
     for host in ("evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[", "[::1", ""):
         for origin in (None, f"http://{host}"):
-            status, answer = asked(quick.port, host, origin)
+            status, answer = asked(served.port, host, origin)
             assert (status, set(answer)) == (403, {"error"})
-    assert "--token-file" in asked(quick.port, "evil.example:8000")[1]["error"]
+    assert "--token-file" in asked(served.port, "evil.example:8000")[1]["error"]
     # with a token, as behind nginx: a page of another site does not have it
     token = "a-token-of-many-characters"
     guarded, shown = start_service(small_encoders["plain"], tokens=Tokens([token])), f"Authorization: Bearer {token}"
@@ -195,18 +189,18 @@ def test_a_page_of_another_site_may_not_ask_whatever_its_name_leads_to(quick, st
     assert asked(guarded.port, name)[0] == 401
 
 
-def test_bodies_that_are_too_large_are_refused_before_they_are_sent(quick):
-    status, answer = raw(quick.port, post(b"", length=10 * 10**9))
+def test_bodies_that_are_too_large_are_refused_before_they_are_sent(served):
+    status, answer = raw(served.port, post(b"", length=10 * 10**9))
     assert status == 413
     assert "10000000000 bytes" in answer["error"]
     # and where nobody says how large it is
     head = b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
-    assert raw(quick.port, head + chunk * 34)[0] == 413
+    assert raw(served.port, head + chunk * 34)[0] == 413
     # who sends it all the same can read the answer
-    status, _ = raw(quick.port, post(b"\0" * (4 * BODY)))
+    status, _ = raw(served.port, post(b"\0" * (4 * BODY)))
     assert status == 413
-    status, answer = raw(quick.port, binary_post(frames=np.zeros((65, 8, 8, 3), np.uint8)))
+    status, answer = raw(served.port, binary_post(frames=np.zeros((65, 8, 8, 3), np.uint8)))
     assert status == 413
     assert "65 rows" in answer["error"]
 
@@ -216,17 +210,17 @@ def binary_post(model="plain", parameters=None, **inputs):
     return post(body, f"Inference-Header-Content-Length: {length}", path=f"/v2/models/{model}/infer")
 
 
-def test_compressed_bodies_are_taken_and_bombs_are_not(quick):
+def test_compressed_bodies_are_taken_and_bombs_are_not(served):
     for encoding, press in (("gzip", gzip.compress), ("deflate", zlib.compress)):
-        assert raw(quick.port, post(press(as_json()), f"Content-Encoding: {encoding}"))[0] == 200
+        assert raw(served.port, post(press(as_json()), f"Content-Encoding: {encoding}"))[0] == 200
         bomb = press(b"\0" * (50 * BODY))
         assert len(bomb) < BODY
-        status, answer = raw(quick.port, post(bomb, f"Content-Encoding: {encoding}"))
+        status, answer = raw(served.port, post(bomb, f"Content-Encoding: {encoding}"))
         assert status == 413
         assert "once decompressed" in answer["error"]
-        assert raw(quick.port, post(press(as_json())[:-9], f"Content-Encoding: {encoding}"))[0] == 400
-        assert raw(quick.port, post(press(as_json()) + b"more", f"Content-Encoding: {encoding}"))[0] == 400
-    assert raw(quick.port, post(as_json(), "Content-Encoding: gzip"))[0] == 400
+        assert raw(served.port, post(press(as_json())[:-9], f"Content-Encoding: {encoding}"))[0] == 400
+        assert raw(served.port, post(press(as_json()) + b"more", f"Content-Encoding: {encoding}"))[0] == 400
+    assert raw(served.port, post(as_json(), "Content-Encoding: gzip"))[0] == 400
 
 
 def test_a_stream_that_fits_exactly_is_whole():
@@ -246,8 +240,8 @@ def test_what_never_comes_is_not_waited_for(impatient):
     assert raw(impatient.port, b"") == (None, b"")
 
 
-def test_what_the_memory_of_a_client_must_be(quick, small_encoders):
-    client = Client(quick.port)
+def test_what_the_memory_of_a_client_must_be(served, small_encoders):
+    client = Client(served.port)
     state = client.infer("memory", frames=random_frames(2))["state"]
 
     def refused(model="memory", parameters=None, rows=2, **inputs):
@@ -271,8 +265,8 @@ def test_what_the_memory_of_a_client_must_be(quick, small_encoders):
     np.testing.assert_array_equal(fresh, state)
 
 
-def test_actions_must_be_numbers_and_there(quick):
-    client = Client(quick.port)
+def test_actions_must_be_numbers_and_there(served):
+    client = Client(served.port)
     start = {"sequence_id": "told", "sequence_start": True}
     client.infer("told", None, start, frames=random_frames(1))
     status, _, answer = client.try_infer("told", None, {"sequence_id": "told"}, frames=random_frames(1))

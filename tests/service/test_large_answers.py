@@ -7,20 +7,9 @@ import pytest
 
 from foundation.errors import UserError
 from service import http_app
-from tests.fixtures.service import Client, Good, binary_request, random_frames, save_small, with_limits
+from tests.fixtures.service import Client, binary_request, random_frames, save_small, with_limits
 
-
-@pytest.fixture(scope="module")
-def running(start_service, small_encoders):
-    return start_service(small_encoders["plain"])
-
-
-@pytest.fixture(autouse=True)
-def good_client_goes_on(running):
-    """Meanwhile somebody else is served."""
-    with Good(running.port) as good:
-        yield
-        good.goes_on()
+pytestmark = pytest.mark.usefixtures("good_client_goes_on")
 
 
 def test_an_answer_that_would_be_too_large_is_refused_before_anything_is_encoded(start_service, small_encoders, tmp_path):
@@ -57,7 +46,7 @@ def test_a_row_whose_outputs_are_too_large_is_told_so(start_service, small_encod
 
 
 @pytest.mark.parametrize(("binary", "encoding"), [(False, "identity"), (True, "gzip")], ids=["as JSON", "compressed"])
-def test_others_are_answered_while_a_large_answer_is_written(running, binary, encoding, monkeypatch):
+def test_others_are_answered_while_a_large_answer_is_written(served, binary, encoding, monkeypatch):
     write, begun, answered, in_time = http_app.write_answer, threading.Event(), threading.Event(), []
 
     def slow(answer, request):
@@ -69,10 +58,10 @@ def test_others_are_answered_while_a_large_answer_is_written(running, binary, en
     monkeypatch.setattr(http_app, "write_answer", slow)
     body, length = binary_request(["reconstruction"], {"binary_data_output": binary}, frames=random_frames(2))
     headers = {"Inference-Header-Content-Length": str(length), "Accept-Encoding": encoding}
-    thread = threading.Thread(target=Client(running.port).call, args=("POST", "/v2/models/plain/infer", body, headers))
+    thread = threading.Thread(target=Client(served.port).call, args=("POST", "/v2/models/plain/infer", body, headers))
     thread.start()
     assert begun.wait(30)
-    Client(running.port).infer("plain", frames=random_frames(1))
+    Client(served.port).infer("plain", frames=random_frames(1))
     answered.set()
     thread.join()
     assert in_time == [True]

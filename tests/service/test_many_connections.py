@@ -8,6 +8,8 @@ import pytest
 
 from tests.fixtures.service import Client, Good, answer_of, post, with_limits
 
+pytestmark = pytest.mark.usefixtures("good_client_goes_on")
+
 HALF_OPEN = {
     b"": (None, b""),
     b"POST /v2/models/plain/infer HTTP/1.1\r\nContent-": 408,
@@ -15,19 +17,6 @@ HALF_OPEN = {
     post(b"", "Content-Encoding: gzip", length=2**20): 408,
     b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n": 408,
 }
-
-
-@pytest.fixture(scope="module")
-def another(start_service, small_encoders):
-    return start_service(small_encoders["plain"])
-
-
-@pytest.fixture(autouse=True)
-def good_client_goes_on(another):
-    """Meanwhile somebody else is served."""
-    with Good(another.port) as good:
-        yield
-        good.goes_on()
 
 
 @pytest.fixture
