@@ -40,7 +40,7 @@ def next_commands(store: FrameStore) -> list[str]:
 def agent_command(store: FrameStore, encoder: str) -> str | None:
     """Return how an agent is trained in the one environment that all of a store was recorded in; None for recordings of people."""
     plans = _plans(store)
-    played = [found for plan in plans if "players" in plan and (found := _PLAYED.fullmatch(str(plan.get("source"))))]
+    played = [found for plan in plans if "players" in plan and (found := _PLAYED.fullmatch(str(plan.get("source", ""))))]
     if len(played) < len(plans) or len({one["name"] for one in played}) > 1:
         return None
     words = ["python", "train_agent.py", *_preset_of(played[0]["name"])]
@@ -52,10 +52,13 @@ def agent_command(store: FrameStore, encoder: str) -> str | None:
 
 
 def _plans(store: FrameStore) -> list[dict[str, Any]]:
-    """Return how a store was recorded, or how the parts of a merged one were."""
-    made_of = store.meta.get("made_of")
-    parts = [part.get("plan") for part in made_of if isinstance(part, dict)] if isinstance(made_of, list) else []
-    return [plan for plan in parts if isinstance(plan, dict)] or [store.meta["plan"]]
+    """Return how a store was recorded, or how the parts of a merged one were, and what was appended."""
+    parts = _mappings([part.get("plan") for part in _mappings(store.meta.get("made_of"))])
+    return [*(parts or [store.meta["plan"]]), *_mappings(store.meta.get("appended"))]
+
+
+def _mappings(found: Any) -> list[dict[str, Any]]:
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
 def one_split_line(store: FrameStore) -> str | None:

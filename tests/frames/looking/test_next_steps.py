@@ -61,6 +61,13 @@ def test_of_a_merged_store_the_environment_is_offered_that_all_of_it_was_recorde
     assert agent_command(FrameStore(tmp_path / "merged"), "RUN") == command
 
 
+def test_where_another_environment_was_appended_none_is_offered(recorded, tmp_path) -> None:
+    assert agent_command(recorded("VoxelForage-v0"), "RUN")
+    for name, command in (("VoxelForage-v0", "python train_agent.py voxel_forage --encoder RUN --run RUN2"), ("VoxelTreechop-v0", None)):
+        record(Grey, None, tmp_path / "store", frames=60, episode_frames=20, frame_size=(8, 8), name=name, seed=len(name), append=True)
+        assert agent_command(FrameStore(tmp_path / "store"), "RUN") == command
+
+
 def test_clips_are_offered_to_an_encoder_that_learns_from_them(recorded, tmp_path) -> None:
     assert not any("cwvae" in command for command in next_commands(recorded()))
     record(Grey, None, tmp_path / "long", frames=80, episode_frames=80, frame_size=(8, 8), name="long")
